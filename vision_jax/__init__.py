@@ -1,0 +1,1 @@
+"""Image search and recognition in JAX."""

@@ -1,0 +1,1 @@
+"""Image sources, batches and augmentation."""

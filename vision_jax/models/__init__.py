@@ -1,0 +1,1 @@
+"""Networks: linen modules that return `(output, endpoints)`."""

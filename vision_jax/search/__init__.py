@@ -1,0 +1,1 @@
+"""Cosine search on device."""

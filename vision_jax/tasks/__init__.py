@@ -1,0 +1,1 @@
+"""What is trained: each task's state, loss and pure steps."""
