@@ -1,0 +1,200 @@
+"""What a run is made of: frozen dataclasses, checked once, written to `WORKDIR/config.json`.
+
+The command line is generated from these fields and their docstrings. Inner code receives plain
+values, never a config.
+"""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import cattrs
+
+from vision_jax.errors import InputError
+
+
+def _require(condition: bool, name: str, got: Any, needed: str) -> None:
+    if not condition:
+        raise InputError(f"{name} is {got!r}; it must be {needed}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they reach the network."""
+
+    name: str = "digits"
+    """`digits`, `fashion_mnist`, a folder of images, or any prepared tfds data set."""
+    data_dir: str | None = None
+    """Where prepared data sets live. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    manual_dir: str | None = None
+    """Folder with the files of a data set fetched by hand (Fashion-MNIST: its four IDX files)."""
+    image_size: int | None = None
+    """Side in pixels: shorter side resized to it, then centre-cropped. Default: the set's own."""
+    train_split: str = "train[:90%]"
+    """What is trained on, in tfds's slicing syntax."""
+    validation_split: str = "train[90%:]"
+    """What is evaluated after every epoch, and chooses the best checkpoint."""
+    test_split: str = "test"
+    """What `evaluate`, `index` and `report` use."""
+    batch_size: int = 128
+    """Images in a step, over all devices."""
+    flip: bool = False
+    """Augment: mirror half of the images left to right."""
+    pad_crop: int = 0
+    """Augment: pad by this many pixels, reflected, then crop at random to the original size."""
+    on_device_mib: int = 1024
+    """Sets up to this size are held on the device as uint8; larger ones are read by grain."""
+    workers: int = 0
+    """Reader processes for sets that are not held on the device; 0 reads in threads."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "data.name", self.name, "a data set's name or a folder")
+        _require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        _require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
+        _require(self.workers >= 0, "data.workers", self.workers, "at least 0")
+        _require(self.on_device_mib >= 0, "data.on_device_mib", self.on_device_mib, "at least 0")
+        size = self.image_size
+        _require(size is None or size >= 1, "data.image_size", size, "at least 1")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How the weights are moved."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    """Update rule; `sgd` is with Nesterov momentum 0.9."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Learning rate after the warm-up: kept, or brought to 0 along a half cosine."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate rises linearly from 0."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, on kernels only; `adamw` and `sgd`."""
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        _require(0 < rate < float("inf"), "optimizer.learning_rate", rate, "above 0 and finite")
+        _require(self.warmup_epochs >= 0, "optimizer.warmup_epochs", self.warmup_epochs, ">= 0")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
+        _require(
+            self.weight_decay == 0 or self.name != "adam",
+            "optimizer.weight_decay",
+            self.weight_decay,
+            "0 with adam; use adamw",
+        )
+
+
+@dataclass(frozen=True)
+class CNNConfig:
+    """The convolutional classifier.
+
+    The defaults suit small images. The 224x224x3 network of 9,683,658 parameters is
+    `--model.stages 32 64 128 128 --model.padding VALID --data.image-size 224` on RGB images.
+    """
+
+    stages: tuple[int, ...] = (32, 64, 128)
+    """Channels of each stage: 3x3 convolution, ReLU, 2x2 max-pooling."""
+    hidden: int = 512
+    """Width of the dense layer whose output is the embedding."""
+    padding: Literal["SAME", "VALID"] = "SAME"
+    """Padding of the convolutions."""
+    dropout: float = 0.0
+    """Share of the embedding dropped in training."""
+    label_smoothing: float = 0.0
+    """Probability spread evenly over the classes."""
+    mean: tuple[float, ...] = (0.0,)
+    """Subtracted from the images, one value or one per channel."""
+    std: tuple[float, ...] = (1.0,)
+    """Divides the images after that."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.stages) >= 1, "model.stages", self.stages, "one width or more")
+        _require(all(s >= 1 for s in self.stages), "model.stages", self.stages, "widths >= 1")
+        _require(self.hidden >= 1, "model.hidden", self.hidden, "at least 1")
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "in [0, 1)")
+        smoothing = self.label_smoothing
+        _require(0 <= smoothing < 1, "model.label_smoothing", smoothing, "in [0, 1)")
+        _require(all(s > 0 for s in self.std), "model.std", self.std, "above 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Its subclasses choose the family by their `model`."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: int = 10
+    """Passes over the training split."""
+    seed: int = 0
+    """Root of every random number: weights, order, augmentation, dropout."""
+
+    family: typing.ClassVar[str]
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+
+    def to_json(self) -> str:
+        """The config as JSON text, with its family."""
+        return json.dumps({"family": self.family, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class TrainCNN(TrainConfig):
+    """Train the convolutional classifier."""
+
+    model: CNNConfig = field(default_factory=CNNConfig)
+    family: typing.ClassVar[str] = "cnn"
+
+
+FAMILIES: dict[str, type[TrainConfig]] = {c.family: c for c in (TrainCNN,)}
+"""The command line's table of what can be trained."""
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+
+def from_json(text: str, *, origin: str) -> TrainConfig:
+    """Reads a config that `TrainConfig.to_json` wrote.
+
+    Args:
+        text: the JSON text.
+        origin: where the text comes from, for messages.
+
+    Raises:
+        InputError: the text is no JSON object, or a field is unknown, missing or of another type.
+    """
+    try:
+        values = json.loads(text)
+        return _CONVERTER.structure(values, FAMILIES[values.pop("family")])
+    except cattrs.BaseValidationError as error:
+        raise InputError(f"{origin}: {'; '.join(cattrs.transform_error(error))}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{origin} is not a config of this version: {error!r}") from error
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Names the fields in which two configs differ, each with both values.
+
+    Returns:
+        Lines such as `data.batch_size: 128 there, 64 asked for`.
+    """
+    a, b = _flat(json.loads(old.to_json())), _flat(json.loads(new.to_json()))
+    return [
+        f"{name}: {a.get(name)!r} there, {b.get(name)!r} asked for"
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name) != b.get(name)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows |= _flat(value, f"{prefix}{name}.")
+        else:
+            rows[prefix + name] = value
+    return rows
