@@ -1,0 +1,1 @@
+"""Convolutions and pooling as operations whose lowering depends on the platform."""
