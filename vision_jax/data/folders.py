@@ -1,0 +1,143 @@
+"""A folder of image files as a source; nothing is copied."""
+
+import dataclasses
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from vision_jax.data.decode import SUFFIXES, read_image
+from vision_jax.data.sources import Example, Source, check_shape
+from vision_jax.errors import InputError
+
+SPLITS = {
+    "train": "train",
+    "test": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
+_TEST_FRACTION = 0.2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderSource(Source):
+    """Image files below a folder.
+
+    Attributes:
+        files: the paths of the images.
+        labels: the class of each file, or None without labels.
+        size: side to resize and crop to, or None.
+    """
+
+    files: tuple[Path, ...]
+    labels: tuple[int, ...] | None
+    size: int | None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def key(self, index: int) -> str:
+        """The path of the file at an index."""
+        return str(self.files[index])
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Reads examples; see `Source.read`."""
+        return [self._read(i) for i in indices]
+
+    def _read(self, index: int) -> Example:
+        path, channels = self.files[index], self.image_shape[-1]
+        image = read_image(path, channels=channels, size=self.size)
+        check_shape(image, self.image_shape, str(path))
+        if self.labels is None:
+            return {"image": image}
+        return {"image": image, "label": self.labels[index]}
+
+
+def open_folder(root: Path, split: str, *, image_size: int | None, channels: int) -> FolderSource:
+    """Opens `ROOT/LABEL/*`, `ROOT/SPLIT/LABEL/*` or images without labels.
+
+    The order is that of a hash of each relative path: as good as shuffled, so that a slice of a
+    split holds all classes, and the same on every machine.
+
+    Args:
+        root: the folder.
+        split: tfds's slicing syntax over the split folders; without any, over `all`, and `train`
+            and `test`, which divide `all` 80:20 within each class.
+        image_size: side to resize and crop to; None wants all images of the first one's size.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        The source.
+
+    Raises:
+        InputError: no image is there, or no such split.
+    """
+    tree = _find_splits(root)
+    files = _select(root, tree, split)
+    if not files:
+        raise InputError(f"{root}, split {split!r}, holds 0 images; 1 or more are needed")
+    # A label is the folder between the split, if any, and the file.
+    depth = len(root.parts) + (0 if "all" in tree else 1)
+    everything = [path for paths in tree.values() for path in paths]
+    names = sorted({path.parts[depth] for path in everything if len(path.parts) > depth + 1})
+    labelled = bool(names) and all(len(path.parts) > depth + 1 for path in everything)
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = tuple(numbers[path.parts[depth]] for path in files) if labelled else None
+    shape = read_image(files[0], channels=channels, size=image_size).shape
+    label_names = tuple(names) if labelled else None
+    return FolderSource(
+        str(root), split, shape, label_names, files=tuple(files), labels=labels, size=image_size
+    )
+
+
+def _find_splits(root: Path) -> dict[str, list[Path]]:
+    folders = [entry for entry in root.iterdir() if entry.is_dir()]
+    if folders and all(folder.name.lower() in SPLITS for folder in folders):
+        return {SPLITS[f.name.lower()]: _find_images(f, root) for f in sorted(folders)}
+    files = _find_images(root, root)
+    classes = defaultdict(list)
+    for path in files:
+        classes[path.parent].append(path)
+    counts = {parent: round(len(paths) * _TEST_FRACTION) for parent, paths in classes.items()}
+    test = {path for parent, paths in classes.items() for path in paths[: counts[parent]]}
+    return {
+        "all": files,
+        "train": [path for path in files if path not in test],
+        "test": [path for path in files if path in test],
+    }
+
+
+def _find_images(folder: Path, root: Path) -> list[Path]:
+    found = [
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    ]
+
+    def rank(path: Path) -> bytes:
+        return hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest()
+
+    return sorted(found, key=rank)
+
+
+def _select(root: Path, tree: dict[str, list[Path]], split: str) -> list[Path]:
+    import tensorflow_datasets as tfds
+
+    sizes = {
+        name: tfds.core.SplitInfo(
+            name=name,
+            shard_lengths=[len(paths)],
+            num_bytes=0,
+            filename_template=None,
+        )
+        for name, paths in tree.items()
+        if paths
+    }
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{root} has no split {split!r}; it has: {', '.join(sizes)}") from error
+    return [path for part in parts for path in tree[part.splitname][part.from_ : part.to]]

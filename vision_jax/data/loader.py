@@ -1,0 +1,211 @@
+"""Batches of a source: seeded, sharded over processes, and resumable at any step.
+
+What a step gets is a pure function of its number. An `Item` is what the host hands to the device
+for one step: for a set that is held on the device only indices, for a larger one the pixels.
+`Loader.batch` turns it into a float batch inside the jitted step.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+from tqdm import tqdm
+
+from vision_jax.data.sources import Source
+from vision_jax.errors import InputError
+
+Item = dict[str, np.ndarray]
+Batch = dict[str, Array]
+_READ_AT_ONCE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """The batches of a source, by step number.
+
+    Training takes a new order every epoch and drops the incomplete last batch; evaluation keeps
+    the source's order, and pads and masks the last batch.
+
+    Attributes:
+        source: the images.
+        batch_size: images in a batch, over all processes.
+        train: whether to shuffle.
+        seed: root of the orders.
+        on_device_bytes: a source whose uint8 images take no more is held on the device.
+        workers: reader processes for a larger source; 0 reads in threads.
+        process: (index, count) of this process; each reads its own part of every batch.
+    """
+
+    source: Source
+    batch_size: int
+    train: bool
+    seed: int = 0
+    on_device_bytes: int = 2**30
+    workers: int = 0
+    process: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.process[1]:
+            raise InputError(
+                f"data.batch_size is {self.batch_size}; "
+                f"it must be a multiple of the {self.process[1]} processes"
+            )
+        if self.train and self.batch_size > len(self.source):
+            raise InputError(
+                f"data.batch_size is {self.batch_size}; it must be at most {len(self.source)}, "
+                f"the images of {self.source.name}, split {self.source.split!r}"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass."""
+        count = len(self.source)
+        return count // self.batch_size if self.train else -(-count // self.batch_size)
+
+    @property
+    def held_on_device(self) -> bool:
+        """Whether the images are held on the device."""
+        size = len(self.source) * int(np.prod(self.source.image_shape))
+        return size <= self.on_device_bytes
+
+    def resident(self) -> dict[str, np.ndarray]:
+        """What stays on the device: all images and labels of a small set, nothing of a large one.
+
+        Returns:
+            `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32; or an empty dict.
+        """
+        return read_all(self.source) if self.held_on_device else {}
+
+    def indices(self, step: int) -> Integer[np.ndarray, " batch"]:
+        """The examples of the whole batch at a step, counted from the start of training.
+
+        Args:
+            step: 0 is the first batch of the first epoch.
+
+        Returns:
+            (batch,) positions in the source; fewer for the last batch of an evaluation.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = _order(len(self.source), self.seed, epoch if self.train else None)
+        return order[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def items(self, start: int, stop: int) -> Iterator[Item]:
+        """This process's items for the steps from `start` up to `stop`, read ahead.
+
+        Args:
+            start: the first step.
+            stop: the step after the last.
+
+        Yields:
+            `mask` (batch,) bool, and `index` (batch,) int32 or `image` uint8 and `label` int32.
+        """
+        if self.held_on_device:
+            for step in range(start, stop):
+                yield self.item(step)
+            return
+        yield from _read_ahead(self, start, stop)
+
+    def item(self, step: int) -> Item:
+        """This process's item at one step; see `items`."""
+        part, count = self.process
+        local = self.batch_size // count
+        mine = self.indices(step)[part * local : (part + 1) * local]
+        mask = np.arange(local) < len(mine)
+        if self.held_on_device:
+            return {"index": _padded(mine.astype(np.int32), local), "mask": mask}
+        examples = _stack(self.source.read(mine.tolist()), self.source)
+        return {name: _padded(rows, local) for name, rows in examples.items()} | {"mask": mask}
+
+    @staticmethod
+    def batch(resident: dict[str, Array], item: dict[str, Array]) -> Batch:
+        """Turns an item into a float batch; pure, for use inside a jitted step.
+
+        Args:
+            resident: what `resident` returned, on the device.
+            item: an item, or a shard of it.
+
+        Returns:
+            `image` (B, H, W, C) float32 in [0, 1], `mask` (B,) bool and, with labels, `label` (B,)
+            int32.
+        """
+        if resident:
+            rows = {name: values[item["index"]] for name, values in resident.items()}
+        else:
+            rows = {name: values for name, values in item.items() if name != "mask"}
+        return rows | {"image": to_float(rows["image"]), "mask": item["mask"]}
+
+
+def to_float(images: Integer[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """uint8 pixels in [0, 255] as float32 in [0, 1]."""
+    return images.astype(jnp.float32) * jnp.float32(1 / 255)
+
+
+def read_all(source: Source) -> dict[str, np.ndarray]:
+    """Reads a whole source into memory, with a progress bar if it takes some seconds.
+
+    Args:
+        source: the images.
+
+    Returns:
+        `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32.
+    """
+    images = np.empty((len(source), *source.image_shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+    with tqdm(
+        total=len(source), desc=f"reading {source.name} {source.split}", unit="img", delay=2
+    ) as bar:
+        for start in range(0, len(source), _READ_AT_ONCE):
+            chunk = range(start, min(start + _READ_AT_ONCE, len(source)))
+            rows = _stack(source.read(chunk), source)
+            images[start : chunk.stop] = rows["image"]
+            if "label" in rows:
+                labels[start : chunk.stop] = rows["label"]
+            bar.update(len(chunk))
+    return {"image": images} if source.label_names is None else {"image": images, "label": labels}
+
+
+@lru_cache(maxsize=8)
+def _order(count: int, seed: int, epoch: int | None) -> Integer[np.ndarray, " examples"]:
+    if epoch is None:
+        return np.arange(count)
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
+    images = np.empty((len(examples), *source.image_shape), np.uint8)
+    for row, example in zip(images, examples, strict=True):
+        row[...] = example["image"]
+    if source.label_names is None:
+        return {"image": images}
+    return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}
+
+
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
+
+
+def _read_ahead(loader: Loader, start: int, stop: int) -> Iterator[Item]:
+    import grain
+
+    steps = grain.MapDataset.range(start, stop).map(loader.item)
+    if loader.workers == 0:
+        options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+        yield from steps.to_iter_dataset(options)
+        return
+    from absl import flags
+
+    # grain's workers read absl flags, which a library's caller may never have parsed.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    processes = grain.MultiprocessingOptions(
+        num_workers=loader.workers, per_worker_buffer_size=2, enable_profiling=False
+    )
+    iterator = iter(steps.to_iter_dataset(options).mp_prefetch(processes))
+    with contextlib.closing(iterator):
+        yield from iterator

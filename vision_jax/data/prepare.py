@@ -1,0 +1,115 @@
+"""tfds data sets on disk as ArrayRecord: this project's own builders, and those already there."""
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from vision_jax.errors import InputError
+
+# Modules are imported on use: tfds takes half a second.
+BUILDERS = {"digits": "Digits", "fashion_mnist": "FashionMnist"}
+
+
+def open_builder(
+    name: str, *, data_dir: str | Path | None = None, manual_dir: str | Path | None = None
+) -> Any:
+    """Opens a data set, preparing it first if this project has its builder.
+
+    Args:
+        name: the data set's name.
+        data_dir: where prepared data sets live; tfds's own default if None.
+        manual_dir: a folder of files fetched by hand.
+
+    Returns:
+        A tfds `DatasetBuilder` whose files are there.
+
+    Raises:
+        InputError: the name is unknown, or the set is not prepared and cannot be.
+    """
+    import tensorflow_datasets as tfds
+
+    if name in BUILDERS:
+        builder = _own_builder(name, data_dir)
+        if not builder.is_prepared():
+            prepare(name, data_dir=data_dir, manual_dir=manual_dir)
+        return builder
+    try:
+        return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
+    except Exception as error:  # tfds raises many kinds for what is not there
+        raise InputError(
+            f"data.name is {name!r}; it must be {', '.join(BUILDERS)}, an existing folder of "
+            f"images, or a tfds data set prepared in {data_dir or tfds.core.constants.DATA_DIR} "
+            f"(vision-jax prepare {name})"
+        ) from error
+
+
+def prepare(
+    name: str, *, data_dir: str | Path | None = None, manual_dir: str | Path | None = None
+) -> Any:
+    """Writes a data set to disk as ArrayRecord.
+
+    Args:
+        name: the data set's name.
+        data_dir: where prepared data sets live; tfds's own default if None.
+        manual_dir: a folder of files fetched by hand.
+
+    Returns:
+        The prepared tfds `DatasetBuilder`.
+
+    Raises:
+        InputError: the name is unknown, files are missing, or a download failed.
+    """
+    import tensorflow_datasets as tfds
+
+    # tfds reports through absl's log as well as its progress bars; the bars are enough.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    if manual_dir is not None:
+        _check_manual_dir(name, Path(manual_dir))
+    builder = _own_builder(name, data_dir) if name in BUILDERS else _stock_builder(name, data_dir)
+    config = tfds.download.DownloadConfig(
+        manual_dir=None if manual_dir is None else Path(manual_dir).expanduser(),
+        try_download_gcs=False,
+    )
+    try:
+        builder.download_and_prepare(file_format="array_record", download_config=config)
+    except InputError:
+        raise
+    except (OSError, tfds.download.DownloadError) as error:
+        raise InputError(
+            f"{name} could not be downloaded ({type(error).__name__}: {error}); its files can be "
+            "given in a folder with --data.manual-dir"
+        ) from error
+    return builder
+
+
+def _own_builder(name: str, data_dir: str | Path | None) -> Any:
+    module = importlib.import_module(f"vision_jax.data.builders.{name}")
+    return getattr(module, BUILDERS[name])(data_dir=data_dir)
+
+
+def _stock_builder(name: str, data_dir: str | Path | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    if importlib.util.find_spec("tensorflow") is None:
+        raise InputError(
+            f"{name} is not among {', '.join(BUILDERS)}; preparing a stock tfds data set takes "
+            "TensorFlow: pip install 'vision_jax[prepare]'"
+        )
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise InputError(f"tfds has no data set {name!r}; see {_CATALOG}") from error
+
+
+_CATALOG = "https://www.tensorflow.org/datasets/catalog/overview"
+
+
+def _check_manual_dir(name: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"data.manual_dir is {str(folder)!r}; it must be an existing folder")
+    if name == "fashion_mnist":
+        from vision_jax.data.builders.fashion_mnist import missing_files
+
+        if missing := missing_files(folder):
+            raise InputError(f"data.manual_dir {str(folder)!r} lacks {', '.join(missing)}")

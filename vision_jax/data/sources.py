@@ -1,0 +1,233 @@
+"""Random access to the images of a data set, a folder, or arrays in memory."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from vision_jax.data.decode import read_image
+from vision_jax.errors import InputError
+
+
+class Example(TypedDict, total=False):
+    """One image, and its label where the source has labels."""
+
+    image: UInt8[np.ndarray, "height width channels"]
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Images in a fixed order, read by index. Subclasses say where they come from.
+
+    Attributes:
+        name: the data set's name or the folder.
+        split: the part of it, in tfds's slicing syntax.
+        image_shape: (height, width, channels) of every image.
+        label_names: the classes, in the order of their labels; None without labels.
+    """
+
+    name: str
+    split: str
+    image_shape: tuple[int, int, int]
+    label_names: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Reads examples.
+
+        Args:
+            indices: positions in [0, len(self)).
+
+        Returns:
+            One `Example` per index: `image` (height, width, channels) uint8 and, where there are
+            labels, `label`.
+
+        Raises:
+            InputError: an image cannot be read, or has another shape than `image_shape`.
+        """
+        raise NotImplementedError
+
+    def key(self, index: int) -> str:
+        """Names the example at an index for people: a path, or data set, split and index."""
+        return f"{self.name}/{self.split}/{index}"
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are.
+
+        Raises:
+            InputError: the source has no labels.
+        """
+        if self.label_names is None:
+            raise InputError(f"{self.name} has no labels; a labelled data set is needed")
+        return len(self.label_names)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySource(Source):
+    """Images held in memory.
+
+    Attributes:
+        images: (N, height, width, channels) uint8.
+        labels: (N,) integers, or None.
+    """
+
+    images: UInt8[np.ndarray, "examples height width channels"]
+    labels: Integer[np.ndarray, " examples"] | None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: UInt8[np.ndarray, "examples height width channels"],
+        labels: Integer[np.ndarray, " examples"] | None = None,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str = "arrays",
+    ) -> "ArraySource":
+        """Wraps arrays as a source.
+
+        Args:
+            images: (N, height, width, channels) uint8.
+            labels: (N,) integers in [0, classes), or None.
+            label_names: the classes; by default the numbers up to the highest label.
+            name: what to call the source in messages.
+
+        Raises:
+            InputError: no image, another count of labels, or a label outside the classes.
+        """
+        if len(images) == 0:
+            raise InputError(f"{name} holds 0 images; at least 1 is needed")
+        names = None
+        if labels is not None:
+            if len(labels) != len(images):
+                raise InputError(f"{name} has {len(labels)} labels for {len(images)} images")
+            names = tuple(label_names or (str(i) for i in range(int(labels.max()) + 1)))
+            if labels.min() < 0 or labels.max() >= len(names):
+                raise InputError(
+                    f"{name} has labels in [{labels.min()}, {labels.max()}]; "
+                    f"needed: [0, {len(names)})"
+                )
+        return cls(name, "all", tuple(images.shape[1:]), names, images, labels)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Reads examples; see `Source.read`."""
+        if self.labels is None:
+            return [{"image": self.images[i]} for i in indices]
+        return [{"image": self.images[i], "label": int(self.labels[i])} for i in indices]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TfdsSource(Source):
+    """A prepared tfds data set, its images kept encoded until they are read.
+
+    Attributes:
+        records: tfds's data source with undecoded images.
+        size: side to resize and crop to, or None.
+    """
+
+    records: Any
+    size: int | None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Reads examples; see `Source.read`."""
+        records = self.records.__getitems__(list(indices))
+        return [self._decode(i, record) for i, record in zip(indices, records, strict=True)]
+
+    def _decode(self, index: int, record: dict[str, Any]) -> Example:
+        channels = self.image_shape[-1]
+        image = read_image(record["image"], channels=channels, size=self.size, name=self.key(index))
+        check_shape(image, self.image_shape, self.key(index))
+        if self.label_names is None:
+            return {"image": image}
+        return {"image": image, "label": int(record["label"])}
+
+
+def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> None:
+    """Refuses an image of another shape than its source's.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    if image.shape != shape:
+        raise InputError(
+            f"{name} has shape {image.shape}; {shape} is needed. --data.image-size brings images "
+            "of many sizes to one"
+        )
+
+
+def open_source(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | Path | None = None,
+    manual_dir: str | Path | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+) -> Source:
+    """Opens a split of a data set or folder, preparing it first where this project can.
+
+    Args:
+        name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
+        split: tfds's slicing syntax, such as `train`, `test` or `train[:90%]`. A folder without
+            split folders has `all`, and `train` and `test`, a fixed 80:20 division of it.
+        data_dir: where prepared data sets live; tfds's own default if None.
+        manual_dir: a folder of files fetched by hand.
+        image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
+        channels: 1 for grey, 3 for RGB; None keeps the set's own, and RGB for folders.
+
+    Returns:
+        A `Source`.
+
+    Raises:
+        InputError: there is no such data set, folder or split, or it holds no usable image.
+    """
+    if Path(name).is_dir():
+        from vision_jax.data.folders import open_folder
+
+        return open_folder(Path(name), split, image_size=image_size, channels=channels or 3)
+    from vision_jax.data.prepare import open_builder
+
+    builder = open_builder(name, data_dir=data_dir, manual_dir=manual_dir)
+    return _from_builder(builder, split, image_size=image_size, channels=channels)
+
+
+def _from_builder(
+    builder: Any, split: str, *, image_size: int | None, channels: int | None
+) -> TfdsSource:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    if not isinstance(features.get("image"), tfds.features.Image):
+        raise InputError(f"{builder.name} has features {list(features)}; an 'image' is needed")
+    label = features.get("label")
+    names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
+    height, width, depth = features["image"].shape
+    if image_size is not None:
+        height = width = image_size
+    if height is None or width is None:
+        raise InputError(
+            f"{builder.name} has images of many sizes; --data.image-size is needed, such as 224"
+        )
+    try:
+        records = builder.as_data_source(
+            split=split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+    except (ValueError, KeyError) as error:
+        splits = ", ".join(builder.info.splits)
+        raise InputError(f"{builder.name} has no split {split!r}; it has: {splits}") from error
+    if len(records) == 0:
+        raise InputError(f"{builder.name}, split {split!r}, holds 0 images; 1 or more are needed")
+    shape = (height, width, channels or depth)
+    return TfdsSource(builder.name, split, shape, names, records, image_size)

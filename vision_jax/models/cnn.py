@@ -1,0 +1,75 @@
+"""A convolutional classifier: stages of convolution, ReLU and max-pooling, then dense layers."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vision_jax.models import layers
+
+# Keras's default, also of the biases at zero, which Flax shares.
+_glorot = jax.nn.initializers.glorot_uniform()
+
+
+class CNN(nn.Module):
+    """Stages of 3x3 convolution, ReLU and 2x2 max-pooling, a dense ReLU layer, and a dense output.
+
+    The defaults take 224x224x3 and have 9,683,658 parameters with 10 classes. Smaller images take
+    `padding="SAME"` or fewer stages.
+
+    Called with images (B, H, W, C), it returns the logits (B, num_classes) and the endpoints
+    `stage1`, `stage2`, ... (B, h, w, channels) after each pooling and `embedding` (B, hidden),
+    the dense layer's output before dropout, at least 0.
+
+    Attributes:
+        num_classes: width of the output.
+        stages: channels of each stage.
+        hidden: width of the dense layer.
+        padding: padding of the convolutions; pooling is always VALID.
+        dropout: share of the embedding that training drops.
+
+    Raises:
+        ValueError: the images are too small for the stages.
+    """
+
+    num_classes: int
+    stages: Sequence[int] = (32, 64, 128, 128)
+    hidden: int = 512
+    padding: Literal["SAME", "VALID"] = "VALID"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> tuple[Float[Array, "batch classes"], dict[str, Array]]:
+        """Classifies images; see the class."""
+        self._check_size(*images.shape[1:3])
+        endpoints: dict[str, Array] = {}
+        x = images
+        for number, features in enumerate(self.stages, start=1):
+            x = layers.Conv(
+                features, padding=self.padding, kernel_init=_glorot, name=f"conv{number}"
+            )(x)
+            x = layers.max_pool(nn.relu(x))
+            endpoints[f"stage{number}"] = x
+        x = x.reshape(len(x), -1)
+        x = nn.relu(nn.Dense(self.hidden, kernel_init=_glorot, name="dense")(x))
+        endpoints["embedding"] = x
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=_glorot, name="logits")(x), endpoints
+
+    def _check_size(self, height: int, width: int) -> None:
+        lost = 2 if self.padding == "VALID" else 0
+        size = min(height, width)
+        for _ in self.stages:
+            size = (size - lost) // 2
+        if size < 1:
+            needed = 1
+            for _ in self.stages:
+                needed = 2 * needed + lost
+            raise ValueError(
+                f"images of {height}x{width} are too small for {len(self.stages)} stages with "
+                f"{self.padding} padding; needed: {needed}x{needed}, SAME padding or fewer stages"
+            )

@@ -1,0 +1,161 @@
+"""Image classification: softmax cross-entropy on labels."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Key
+
+from vision_jax.data import augment
+from vision_jax.data.loader import Batch
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, masked_sum
+
+# What a key is folded with, one number per use of it.
+_INIT, _DROPOUT = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """A classifier's state, loss and steps.
+
+    See `Task` for how its steps are run.
+
+    Attributes:
+        model: a linen module that returns (logits, endpoints).
+        optimizer: the update rule.
+        label_smoothing: probability spread evenly over the classes (Szegedy et al., 2016).
+        mean: subtracted from the images, one value or one per channel.
+        std: divides the images after that.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    label_smoothing: float = 0.0
+    mean: Sequence[float] = (0.0,)
+    std: Sequence[float] = (1.0,)
+
+    best_metric = ("accuracy", "max")
+
+    def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
+        """The state before the first step.
+
+        Args:
+            key: the run's base key.
+            batch: any batch, for the shape of its `image`.
+
+        Returns:
+            A state at step 0.
+        """
+        images = self._normalize(batch["image"][:1])
+        variables = self.model.init(jax.random.fold_in(key, _INIT), images)
+        return TrainState.create(key, variables, self.optimizer)
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """Moves the weights along one batch's gradient.
+
+        Args:
+            state: the state before.
+            batch: `image` (B, H, W, C) float32 in [0, 1], `label` (B,) and `mask` (B,).
+
+        Returns:
+            The state after, and the metrics `loss` and `accuracy` over all devices.
+        """
+        key = jax.random.fold_in(state.step_key(), _DROPOUT)
+        rngs = {"dropout": jax.random.fold_in(key, jax.lax.axis_index(AXIS))}
+        images, mask = self._normalize(batch["image"]), batch["mask"]
+        count = jax.lax.psum(jnp.sum(mask.astype(jnp.float32)), AXIS)
+
+        def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
+            (logits, _), updates = self.model.apply(
+                {"params": params, "batch_stats": state.stats},
+                images,
+                train=True,
+                rngs=rngs,
+                mutable=["batch_stats"],
+            )
+            losses = self._losses(logits, batch["label"])
+            mean = jnp.sum(jnp.where(mask, losses, jnp.float32(0))) / count
+            return mean, (losses, logits, updates.get("batch_stats", {}))
+
+        grads, (losses, logits, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        state = state.apply_gradients(grads, stats, self.optimizer)
+        hits = jnp.argmax(logits, -1) == batch["label"]
+        return state, {
+            "loss": masked_sum(losses, mask),
+            "accuracy": masked_sum(hits, mask),
+        }
+
+    def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
+        """Counts right and wrong answers.
+
+        Args:
+            state: the state.
+            batch: as for `train_step`; masked examples do not count.
+
+        Returns:
+            `loss`, `accuracy` (top-1), `top5_accuracy` where there are more than five classes, and
+            `confusion` (classes, classes) int32: rows are true classes, columns predicted ones.
+        """
+        logits = self.logits(state, batch["image"])
+        label, mask = batch["label"], batch["mask"]
+        classes = logits.shape[-1]
+        # The label's rank: how many classes score higher, the lower class first among equals.
+        own = jnp.take_along_axis(logits, label[:, None], -1)
+        before = jnp.arange(classes, dtype=label.dtype)[None] < label[:, None]
+        rank = jnp.sum((logits > own) | ((logits == own) & before), -1)
+        cells = jnp.zeros((classes, classes), jnp.int32)
+        cells = cells.at[label, jnp.argmax(logits, -1)].add(mask.astype(jnp.int32))
+        metrics = {
+            "loss": masked_sum(self._losses(logits, label), mask),
+            "accuracy": masked_sum(rank < 1, mask),
+            "confusion": jax.lax.psum(cells, AXIS),
+        }
+        if classes > 5:
+            metrics["top5_accuracy"] = masked_sum(rank < 5, mask)
+        return metrics
+
+    def logits(
+        self, state: TrainState, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch classes"]:
+        """The network's output.
+
+        Args:
+            state: the state.
+            images: (B, H, W, C) float32 in [0, 1].
+
+        Returns:
+            (B, classes) logits.
+        """
+        return self._apply(state, images)[0]
+
+    def embed(
+        self, state: TrainState, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch features"]:
+        """The features that search uses.
+
+        Args:
+            state: the state.
+            images: (B, H, W, C) float32 in [0, 1].
+
+        Returns:
+            (B, D) the model's `embedding` endpoint.
+        """
+        return self._apply(state, images)[1]["embedding"]
+
+    def _apply(self, state: TrainState, images: Array) -> Any:
+        return self.model.apply(state.variables, self._normalize(images), train=False)
+
+    def _normalize(self, images: Array) -> Array:
+        return augment.normalize(images, self.mean, self.std)
+
+    def _losses(
+        self, logits: Float[Array, "batch classes"], label: Int[Array, " batch"]
+    ) -> Float[Array, " batch"]:
+        if self.label_smoothing == 0:
+            return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        targets = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), self.label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets)

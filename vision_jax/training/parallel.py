@@ -1,0 +1,197 @@
+"""One step on many devices. Only this file names pmap, meshes, replication and processes."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
+
+from vision_jax.data.loader import Batch, Loader
+from vision_jax.errors import InputError
+from vision_jax.tasks.base import AXIS, Metrics, Task, TrainState
+
+Augment = Callable[[Key[Array, ""], Array, Array], Array]
+"""(step key, images, place of the first image in the whole batch) -> images."""
+
+_AUGMENT = 0  # what the step's key is folded with; tasks take the numbers from 1
+
+TrainStep = Callable[[Any, Any, Any, Any], tuple[Any, Any, Any]]
+EvalStep = Callable[[Any, Any, Any, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataParallel:
+    """Spreads each batch over devices; everything else is whole on each of them.
+
+    Attributes:
+        devices: the devices of all processes, in the order of the batch's parts.
+    """
+
+    devices: tuple[jax.Device, ...]
+
+    @classmethod
+    def over(cls, count: int | None = None) -> "DataParallel":
+        """Takes the first `count` devices, or all.
+
+        Raises:
+            InputError: there are fewer devices.
+        """
+        devices = jax.devices()
+        if count is not None and not 1 <= count <= len(devices):
+            raise InputError(f"{count} devices asked for; there are {len(devices)}")
+        return cls(tuple(devices[:count]))
+
+    @property
+    def count(self) -> int:
+        """How many devices there are, over all processes."""
+        return len(self.devices)
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """(index, count) of this process."""
+        return jax.process_index(), jax.process_count()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return jax.process_index() == 0
+
+    def check(self, batch_size: int) -> None:
+        """Refuses a batch that cannot be spread evenly.
+
+        Raises:
+            InputError: the batch size is no multiple of the device count.
+        """
+        if batch_size % self.count:
+            raise InputError(
+                f"data.batch_size is {batch_size}; "
+                f"it must be a multiple of the {self.count} devices"
+            )
+
+    def replicate(self, tree: Any) -> Any:
+        """Places a pytree whole on every device.
+
+        Placed by hand, since a step that first met host arrays and then its own output would be
+        traced twice.
+        """
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+
+    def shard(self, item: Any) -> Any:
+        """Places a batch, its leading axis split over the devices.
+
+        Args:
+            item: arrays (B, ...) of this process, B a multiple of its devices.
+
+        Returns:
+            Global arrays (devices, B / devices, ...).
+        """
+        sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        local = self.count // jax.process_count()
+
+        def place(rows: np.ndarray) -> jax.Array:
+            parts = rows.reshape(local, len(rows) // local, *rows.shape[1:])
+            return jax.make_array_from_process_local_data(sharding, parts)
+
+        return jax.tree.map(place, item)
+
+    def train_step(self, task: Task, augment: Augment | None = None) -> TrainStep:
+        """The step that a loop calls: batch, augmentation, the task's step, running totals.
+
+        Args:
+            task: what is trained.
+            augment: random transforms of the float images, on device.
+
+        Returns:
+            `step(state, totals, resident, item) -> (state, totals, metrics)`; state and totals are
+            donated.
+        """
+
+        def step(
+            state: TrainState, totals: Metrics, resident: dict[str, Array], item: dict[str, Array]
+        ) -> tuple[TrainState, Metrics, Metrics]:
+            batch = Loader.batch(resident, item)
+            if augment is not None:
+                first = jax.lax.axis_index(AXIS) * len(batch["mask"])
+                key = jax.random.fold_in(state.step_key(), _AUGMENT)
+                batch["image"] = augment(key, batch["image"], first)
+            state, metrics = task.train_step(state, batch)
+            return state, add(totals, metrics), metrics
+
+        return self._pmap(step, in_axes=(None, None, None, 0), donate=(0, 1))
+
+    def eval_step(self, task: Task) -> EvalStep:
+        """The step of an evaluation.
+
+        Returns:
+            `step(state, totals, resident, item) -> totals`; totals are donated.
+        """
+
+        def step(
+            state: TrainState, totals: Metrics, resident: dict[str, Array], item: dict[str, Array]
+        ) -> Metrics:
+            return add(totals, task.eval_step(state, Loader.batch(resident, item)))
+
+        return self._pmap(step, in_axes=(None, None, None, 0), donate=(1,))
+
+    def map_images(
+        self, function: Callable[[TrainState, Array], Array]
+    ) -> Callable[[TrainState, np.ndarray], np.ndarray]:
+        """Spreads a function of images over the devices.
+
+        Args:
+            function: `(state, images) -> rows`, one row per image.
+
+        Returns:
+            The same function of (B, ...) host arrays, B a multiple of the devices.
+        """
+        mapped = jax.pmap(function, AXIS, in_axes=(None, 0), devices=self.devices)
+
+        def call(state: TrainState, images: np.ndarray) -> np.ndarray:
+            rows = np.asarray(mapped(state, self.shard(images)))
+            return rows.reshape(-1, *rows.shape[2:])
+
+        return call
+
+    def zeros(self, step: Callable[..., Any], state: Any, batch: Batch) -> Metrics:
+        """Totals to start from: the metrics of a step, all zero, on every device.
+
+        Args:
+            step: a task's `train_step` or `eval_step`.
+            state: the task's state.
+            batch: a batch, for its shapes.
+        """
+        shapes = jax.eval_shape(jax.vmap(step, (None, 0), axis_name=AXIS), state, _one(batch))
+        shapes = shapes[1] if isinstance(shapes, tuple) else shapes
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), shapes)
+        return self.replicate(zeros)
+
+    @property
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(self.devices), (AXIS,))
+
+    def _pmap(
+        self, step: Callable[..., Any], *, in_axes: Sequence[int | None], donate: tuple[int, ...]
+    ) -> Callable[..., Any]:
+        # out_axes=None returns one device's value: right only since every step reduces over the
+        # axis whatever differs between devices.
+        return jax.pmap(
+            step,
+            AXIS,
+            in_axes=tuple(in_axes),
+            out_axes=None,
+            donate_argnums=donate,
+            devices=self.devices,
+        )
+
+
+def add(totals: Metrics, metrics: Metrics) -> Metrics:
+    """Merges two sets of metrics: totals and counts add up."""
+    return jax.tree.map(jnp.add, totals, metrics)
+
+
+def _one(batch: Batch) -> Batch:
+    return jax.tree.map(lambda rows: rows[None], batch)
