@@ -32,6 +32,8 @@ class DataConfig:
     """Folder with the files of a data set fetched by hand (Fashion-MNIST: its four IDX files)."""
     image_size: int | None = None
     """Side in pixels: shorter side resized to it, then centre-cropped. Default: the set's own."""
+    channels: int | None = None
+    """1 for grey, 3 for RGB. Default: the set's own, and RGB for folders."""
     train_split: str = "train[:90%]"
     """What is trained on, in tfds's slicing syntax."""
     validation_split: str = "train[90%:]"
@@ -55,6 +57,7 @@ class DataConfig:
         _require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
         _require(self.workers >= 0, "data.workers", self.workers, "at least 0")
         _require(self.on_device_mib >= 0, "data.on_device_mib", self.on_device_mib, "at least 0")
+        _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
         size = self.image_size
         _require(size is None or size >= 1, "data.image_size", size, "at least 1")
 

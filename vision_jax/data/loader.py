@@ -117,9 +117,9 @@ class Loader:
         mine = self.indices(step)[part * local : (part + 1) * local]
         mask = np.arange(local) < len(mine)
         if self.held_on_device:
-            return {"index": _padded(mine.astype(np.int32), local), "mask": mask}
+            return {"index": padded(mine.astype(np.int32), local), "mask": mask}
         examples = _stack(self.source.read(mine.tolist()), self.source)
-        return {name: _padded(rows, local) for name, rows in examples.items()} | {"mask": mask}
+        return {name: padded(rows, local) for name, rows in examples.items()} | {"mask": mask}
 
     @staticmethod
     def batch(resident: dict[str, Array], item: dict[str, Array]) -> Batch:
@@ -138,6 +138,22 @@ class Loader:
         else:
             rows = {name: values for name, values in item.items() if name != "mask"}
         return rows | {"image": to_float(rows["image"]), "mask": item["mask"]}
+
+
+def blank_batch(image_shape: tuple[int, int, int]) -> Batch:
+    """A batch of one blank image, for its shapes.
+
+    Args:
+        image_shape: (height, width, channels).
+
+    Returns:
+        `image` (1, H, W, C) float32, `label` (1,) int32 and `mask` (1,) bool.
+    """
+    return {
+        "image": jnp.zeros((1, *image_shape), jnp.float32),
+        "label": jnp.zeros(1, jnp.int32),
+        "mask": jnp.ones(1, bool),
+    }
 
 
 def to_float(images: Integer[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -169,6 +185,11 @@ def read_all(source: Source) -> dict[str, np.ndarray]:
     return {"image": images} if source.label_names is None else {"image": images, "label": labels}
 
 
+def padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """Appends rows of zeros up to `size` rows."""
+    return np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
+
+
 @lru_cache(maxsize=8)
 def _order(count: int, seed: int, epoch: int | None) -> Integer[np.ndarray, " examples"]:
     if epoch is None:
@@ -183,10 +204,6 @@ def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
     if source.label_names is None:
         return {"image": images}
     return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}
-
-
-def _padded(rows: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
 
 
 def _read_ahead(loader: Loader, start: int, stop: int) -> Iterator[Item]:

@@ -208,7 +208,7 @@ def _from_builder(
 ) -> TfdsSource:
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
+    features = dict(builder.info.features)
     if not isinstance(features.get("image"), tfds.features.Image):
         raise InputError(f"{builder.name} has features {list(features)}; an 'image' is needed")
     label = features.get("label")

@@ -1,6 +1,6 @@
 """What tasks share: the state of a run, its random numbers, and how a step reduces over devices."""
 
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import flax.struct
 import jax
@@ -96,9 +96,7 @@ class Task(Protocol):
         best_metric: the validation metric that chooses the best checkpoint, and `max` or `min`.
     """
 
-    @property
-    def best_metric(self) -> tuple[str, str]:
-        """The validation metric that chooses the best checkpoint, and `max` or `min`."""
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]]]
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """The state before the first step."""

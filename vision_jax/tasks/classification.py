@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ class Classification:
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
 
-    best_metric = ("accuracy", "max")
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """The state before the first step.

@@ -80,6 +80,13 @@ class DataParallel:
         """
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
+    def replicated(self, shapes: Any) -> Any:
+        """Says of a pytree of shapes that it is whole on every device."""
+        sharding = NamedSharding(self._mesh, PartitionSpec())
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
+        )
+
     def shard(self, item: Any) -> Any:
         """Places a batch, its leading axis split over the devices.
 
@@ -156,7 +163,7 @@ class DataParallel:
 
         return call
 
-    def zeros(self, step: Callable[..., Any], state: Any, batch: Batch) -> Metrics:
+    def zeros(self, step: Callable[..., Any], state: TrainState, batch: Batch) -> Metrics:
         """Totals to start from: the metrics of a step, all zero, on every device.
 
         Args:
@@ -164,10 +171,12 @@ class DataParallel:
             state: the task's state.
             batch: a batch, for its shapes.
         """
-        shapes = jax.eval_shape(jax.vmap(step, (None, 0), axis_name=AXIS), state, _one(batch))
-        shapes = shapes[1] if isinstance(shapes, tuple) else shapes
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), shapes)
-        return self.replicate(zeros)
+        spread = jax.tree.map(lambda rows: rows[None], batch)
+        shapes = jax.eval_shape(jax.vmap(step, (None, 0), axis_name=AXIS), state, spread)
+        metrics = shapes[1] if isinstance(shapes, tuple) else shapes
+        return self.replicate(
+            jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), metrics)
+        )
 
     @property
     def _mesh(self) -> Mesh:
@@ -191,7 +200,3 @@ class DataParallel:
 def add(totals: Metrics, metrics: Metrics) -> Metrics:
     """Merges two sets of metrics: totals and counts add up."""
     return jax.tree.map(jnp.add, totals, metrics)
-
-
-def _one(batch: Batch) -> Batch:
-    return jax.tree.map(lambda rows: rows[None], batch)

@@ -1,0 +1,140 @@
+"""Saving and restoring a run's state. Only this file names orbax."""
+
+import logging
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from vision_jax.errors import InputError
+
+Which = Literal["best", "last"] | int
+
+
+class Checkpoints:
+    """The checkpoints of one run: the latest two, and the best by a validation metric.
+
+    Args:
+        folder: where the steps are kept, one folder each; created if `create`.
+        metric: the name of the metric that ranks them.
+        mode: whether more or less of it is better.
+        create: whether to make the folder; else it must be there.
+
+    Raises:
+        InputError: the folder is not there.
+    """
+
+    def __init__(
+        self, folder: Path, *, metric: str, mode: Literal["max", "min"], create: bool = False
+    ) -> None:
+        if not create and not folder.is_dir():
+            raise InputError(f"{folder} does not exist; a folder of checkpoints is needed")
+        # orbax reports every save at length; failures are raised all the same.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.folder = folder
+        self._sign = 1.0 if mode == "max" else -1.0
+        self._metric = metric
+        keep = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(n=2),
+                checkpoint_managers.BestN(get_metric_fn=self._score, n=1),
+            ]
+        )
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=self._score, best_mode="max", preservation_policy=keep
+            ),
+        )
+
+    def save(
+        self, step: int, state: Any, totals: Any, about: dict[str, Any], figures: dict[str, float]
+    ) -> None:
+        """Saves a step in the background; the next save, or `close`, waits for it.
+
+        Args:
+            step: steps done.
+            state: the run's state.
+            totals: the running totals of an epoch that is not over.
+            about: what a reader must know before it can build the state; JSON-able.
+            figures: the validation figures by which checkpoints are ranked; may be empty.
+        """
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                totals=ocp.args.StandardSave(totals),
+                about=ocp.args.JsonSave(about),
+            ),
+            metrics={self._metric: figures[self._metric]} if self._metric in figures else None,
+            force=True,
+        )
+
+    def find(self, which: Which = "last") -> int | None:
+        """The step of a checkpoint, or None if there is none.
+
+        Args:
+            which: the best by the metric (the last if none was ranked), the last, or a step.
+
+        Raises:
+            InputError: there is no checkpoint of the step asked for.
+        """
+        self._manager.wait_until_finished()
+        steps = sorted(self._manager.all_steps())
+        if isinstance(which, int):
+            if which not in steps:
+                raise InputError(f"{self.folder} has no step {which}; it has {steps}")
+            return which
+        best = self._manager.best_step() if which == "best" else None
+        return best if best is not None else (steps[-1] if steps else None)
+
+    def about(self, step: int) -> dict[str, Any]:
+        """What was saved with a step for its reader."""
+        args = ocp.args.Composite(about=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args)["about"]
+
+    def restore(self, step: int, **targets: Any) -> dict[str, Any]:
+        """Restores parts of a checkpoint.
+
+        Args:
+            step: a step that is there.
+            targets: by part (`state`, `totals`), pytrees of `jax.ShapeDtypeStruct` with shardings.
+
+        Returns:
+            The pytrees by part, placed as the targets say.
+
+        Raises:
+            InputError: the checkpoint is damaged or does not fit the targets.
+        """
+        args = ocp.args.Composite(
+            **{part: ocp.args.StandardRestore(target) for part, target in targets.items()}
+        )
+        try:
+            return dict(self._manager.restore(step, args=args).items())
+        except Exception as error:  # orbax raises many kinds for damage
+            raise InputError(
+                f"{self.folder / str(step)} cannot be restored: {type(error).__name__}: {error}"
+            ) from error
+
+    def wait(self) -> None:
+        """Waits until what was saved is whole on disk; raises what went wrong."""
+        self._manager.wait_until_finished()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        # A figure that is not finite must lose: orbax would rank NaN above everything.
+        value = self._sign * metrics[self._metric]
+        return value if math.isfinite(value) else -math.inf
