@@ -27,12 +27,15 @@ class CosineIndex:
 
     Args:
         dim: Width of the vectors.
+        about: What the index is of, such as the model that made the vectors: any JSON-able
+            value, kept as an attribute and in the file.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, about: Any = None) -> None:
         if dim < 1:
             raise ValueError(f"dim must be at least 1, got {dim}")
         self.dim = dim
+        self.about = about
         self._rows = jnp.zeros((SMALLEST, dim), jnp.float32)
         self._ids = np.zeros(0, np.int64)  # of every slot in use, removed ones included
         self._live = np.zeros(0, bool)
@@ -176,7 +179,8 @@ class CosineIndex:
         Equal indexes give equal bytes.
         """
         vectors = np.asarray(self._rows)[: len(self._ids)][self._live]
-        metadata = {str(item): value for item, value in self._metadata.items()}
+        items = {str(item): value for item, value in self._metadata.items()}
+        metadata = {"about": self.about, "items": items}
         storage.write(Path(path), vectors, self.ids, metadata)
 
     @classmethod
@@ -188,10 +192,10 @@ class CosineIndex:
                 another version or no index at all.
         """
         vectors, ids, metadata = storage.read(Path(path))
-        index = cls(vectors.shape[1])
+        index = cls(vectors.shape[1], about=metadata["about"])
         if len(ids):
             index.add(vectors, ids)
-        index._metadata = {int(item): value for item, value in metadata.items()}
+        index._metadata = {int(item): value for item, value in metadata["items"].items()}
         return index
 
     def _check_vectors(self, vectors: Matrix) -> np.ndarray:

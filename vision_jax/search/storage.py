@@ -27,7 +27,7 @@ class IndexFileError(ValueError):
 
 
 def write(path: Path, vectors: np.ndarray, ids: np.ndarray, metadata: dict[str, Any]) -> None:
-    """Write vectors (N, D) float32, ids (N,) int64 and JSON-able metadata, atomically."""
+    """Write vectors (N, D) float32, ids (N,) int64 and a JSON-able object, atomically."""
     parts = {
         "vectors": np.ascontiguousarray(vectors, "<f4").reshape(-1).view(np.uint8),
         "ids": np.ascontiguousarray(ids, "<i8").view(np.uint8),
