@@ -144,7 +144,7 @@ def normalize(images: Images, mean: Sequence[float], std: Sequence[float]) -> Im
 
 
 def augment(
-    key: Key[Array, ""], images: Images, *, first: Array | int = 0, flip: bool, pad_crop: int
+    key: Key[Array, ""], images: Images, first: Array | int = 0, *, flip: bool, pad_crop: int
 ) -> Images:
     """Applies the chosen random transforms.
 

@@ -7,6 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Integer
+
 from vision_jax.data.decode import SUFFIXES, read_image
 from vision_jax.data.sources import Example, Source, check_shape
 from vision_jax.errors import InputError
@@ -27,12 +30,12 @@ class FolderSource(Source):
 
     Attributes:
         files: the paths of the images.
-        labels: the class of each file, or None without labels.
+        classes: the class of each file, or None without labels.
         size: side to resize and crop to, or None.
     """
 
     files: tuple[Path, ...]
-    labels: tuple[int, ...] | None
+    classes: tuple[int, ...] | None
     size: int | None
 
     def __len__(self) -> int:
@@ -46,13 +49,17 @@ class FolderSource(Source):
         """Reads examples; see `Source.read`."""
         return [self._read(i) for i in indices]
 
+    def labels(self) -> Integer[np.ndarray, " examples"] | None:
+        """The labels of all examples; see `Source.labels`."""
+        return None if self.classes is None else np.array(self.classes, np.int32)
+
     def _read(self, index: int) -> Example:
         path, channels = self.files[index], self.image_shape[-1]
         image = read_image(path, channels=channels, size=self.size)
         check_shape(image, self.image_shape, str(path))
-        if self.labels is None:
+        if self.classes is None:
             return {"image": image}
-        return {"image": image, "label": self.labels[index]}
+        return {"image": image, "label": self.classes[index]}
 
 
 def open_folder(root: Path, split: str, *, image_size: int | None, channels: int) -> FolderSource:
@@ -84,11 +91,11 @@ def open_folder(root: Path, split: str, *, image_size: int | None, channels: int
     names = sorted({path.parts[depth] for path in everything if len(path.parts) > depth + 1})
     labelled = bool(names) and all(len(path.parts) > depth + 1 for path in everything)
     numbers = {name: number for number, name in enumerate(names)}
-    labels = tuple(numbers[path.parts[depth]] for path in files) if labelled else None
+    classes = tuple(numbers[path.parts[depth]] for path in files) if labelled else None
     shape = read_image(files[0], channels=channels, size=image_size).shape
     label_names = tuple(names) if labelled else None
     return FolderSource(
-        str(root), split, shape, label_names, files=tuple(files), labels=labels, size=image_size
+        str(root), split, shape, label_names, files=tuple(files), classes=classes, size=image_size
     )
 
 
@@ -126,6 +133,8 @@ def _find_images(folder: Path, root: Path) -> list[Path]:
 def _select(root: Path, tree: dict[str, list[Path]], split: str) -> list[Path]:
     import tensorflow_datasets as tfds
 
+    if split == "all" and split not in tree:
+        split = "+".join(tree)
     sizes = {
         name: tfds.core.SplitInfo(
             name=name,

@@ -161,22 +161,24 @@ def to_float(images: Integer[Array, "*shape"]) -> Float[Array, "*shape"]:
     return images.astype(jnp.float32) * jnp.float32(1 / 255)
 
 
-def read_all(source: Source) -> dict[str, np.ndarray]:
+def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarray]:
     """Reads a whole source into memory, with a progress bar if it takes some seconds.
 
     Args:
         source: the images.
+        limit: how many of the first to read at most.
 
     Returns:
         `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32.
     """
-    images = np.empty((len(source), *source.image_shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
+    count = len(source) if limit is None else min(limit, len(source))
+    images = np.empty((count, *source.image_shape), np.uint8)
+    labels = np.empty(count, np.int32)
     with tqdm(
-        total=len(source), desc=f"reading {source.name} {source.split}", unit="img", delay=2
+        total=count, desc=f"reading {source.name} {source.split}", unit="img", delay=2
     ) as bar:
-        for start in range(0, len(source), _READ_AT_ONCE):
-            chunk = range(start, min(start + _READ_AT_ONCE, len(source)))
+        for start in range(0, count, _READ_AT_ONCE):
+            chunk = range(start, min(start + _READ_AT_ONCE, count))
             rows = _stack(source.read(chunk), source)
             images[start : chunk.stop] = rows["image"]
             if "label" in rows:

@@ -53,6 +53,10 @@ class Source:
         """
         raise NotImplementedError
 
+    def labels(self) -> Integer[np.ndarray, " examples"] | None:
+        """The labels of all examples, (N,) int32, without decoding an image; None without."""
+        raise NotImplementedError
+
     def key(self, index: int) -> str:
         """Names the example at an index for people: a path, or data set, split and index."""
         return f"{self.name}/{self.split}/{index}"
@@ -75,11 +79,11 @@ class ArraySource(Source):
 
     Attributes:
         images: (N, height, width, channels) uint8.
-        labels: (N,) integers, or None.
+        classes: (N,) the label of each, or None.
     """
 
     images: UInt8[np.ndarray, "examples height width channels"]
-    labels: Integer[np.ndarray, " examples"] | None
+    classes: Integer[np.ndarray, " examples"] | None
 
     @classmethod
     def from_arrays(
@@ -120,9 +124,13 @@ class ArraySource(Source):
 
     def read(self, indices: Sequence[int]) -> list[Example]:
         """Reads examples; see `Source.read`."""
-        if self.labels is None:
+        if self.classes is None:
             return [{"image": self.images[i]} for i in indices]
-        return [{"image": self.images[i], "label": int(self.labels[i])} for i in indices]
+        return [{"image": self.images[i], "label": int(self.classes[i])} for i in indices]
+
+    def labels(self) -> Integer[np.ndarray, " examples"] | None:
+        """The labels of all examples; see `Source.labels`."""
+        return None if self.classes is None else self.classes.astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,6 +152,13 @@ class TfdsSource(Source):
         """Reads examples; see `Source.read`."""
         records = self.records.__getitems__(list(indices))
         return [self._decode(i, record) for i, record in zip(indices, records, strict=True)]
+
+    def labels(self) -> Integer[np.ndarray, " examples"] | None:
+        """The labels of all examples; see `Source.labels`."""
+        if self.label_names is None:
+            return None
+        records = self.records.__getitems__(list(range(len(self))))
+        return np.array([record["label"] for record in records], np.int32)
 
     def _decode(self, index: int, record: dict[str, Any]) -> Example:
         channels = self.image_shape[-1]

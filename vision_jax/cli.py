@@ -1,0 +1,276 @@
+"""The command line, `vision-jax`."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vision_jax.config import CNNConfig, DataConfig, TrainCNN, TrainConfig
+from vision_jax.errors import InputError
+
+# Each command imports what it needs: --help answers without loading JAX.
+
+Workdir = tyro.conf.Positional[Path]
+
+
+def train_cnn(workdir: Path, config: Annotated[TrainCNN, tyro.conf.arg(name="")]) -> None:
+    """Train the convolutional classifier.
+
+    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
+
+        vision-jax train cnn --workdir runs/digits
+        vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
+
+    Args:
+        workdir: Folder for config.json, metrics.jsonl, TensorBoard events and checkpoints.
+        config: What to train.
+    """
+    _train(config, workdir)
+
+
+def evaluate(workdir: Workdir, split: str | None = None, checkpoint: str = "best") -> None:
+    """Measure a trained network: recognition and search, on its test split.
+
+    Prints the figures and writes evaluation.json and, for a classifier, confusion.png into the
+    workdir.
+
+        vision-jax evaluate runs/digits
+
+    Args:
+        workdir: Folder of the run.
+        split: What to measure on, in tfds's slicing syntax. Default: the run's test split.
+        checkpoint: `best` by the validation metric, `last`, or a step.
+    """
+    from vision_jax.evaluation import evaluate_run
+
+    evaluate_run(workdir, split, _which(checkpoint))
+
+
+def index(
+    workdir: Workdir, images: str, out: Path, split: str = "all", checkpoint: str = "best"
+) -> None:
+    """Embed images with a trained network and write a search index.
+
+        vision-jax index runs/digits --images digits --split train --out runs/digits/train.index
+        vision-jax index runs/fashion --images ~/photos --out photos.index
+
+    Args:
+        workdir: Folder of the run whose network embeds.
+        images: A folder of images, or a data set's name.
+        out: File to write; replaced only once the new one is whole.
+        split: Which part of the images, in tfds's slicing syntax.
+        checkpoint: `best` by the validation metric, `last`, or a step.
+    """
+    from vision_jax.gallery import build_index
+    from vision_jax.run import load_run
+
+    if not out.parent.is_dir():
+        raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
+    run = load_run(workdir, _which(checkpoint))
+    built = build_index(run, run.open_images(images, split))
+    built.save(out)
+    print(f"{len(built)} images, {built.dim} features each -> {out}")
+
+
+def search(
+    index: tyro.conf.Positional[Path],
+    images: tyro.conf.Positional[tuple[Path, ...]],
+    k: int = 10,
+    workdir: Path | None = None,
+    picture: Path | None = None,
+) -> None:
+    """Find the indexed images that are most like the given ones.
+
+        vision-jax search runs/digits/train.index seven.png --k 5 --picture found.png
+
+    Args:
+        index: File that `vision-jax index` wrote.
+        images: Image files to look up.
+        k: How many neighbours of each.
+        workdir: Folder of the run that made the index, if it has moved since.
+        picture: PNG to draw the queries and their neighbours into.
+    """
+    from vision_jax.gallery import load_index, search_images
+    from vision_jax.run import load_run
+
+    if picture is not None and not picture.parent.is_dir():
+        raise InputError(f"--picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    loaded = load_index(index)
+    run = load_run(workdir or loaded.about["workdir"], loaded.about["step"])
+    scores, ids = search_images(loaded, run, images, k)
+    for path, score_row, id_row in zip(images, scores, ids, strict=True):
+        print(path)
+        for place, (score, row) in enumerate(
+            zip(score_row, loaded.metadata(id_row), strict=True), start=1
+        ):
+            print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
+    if picture is not None:
+        from vision_jax.report import found_grid
+
+        found_grid(loaded, run, images, scores, ids).savefig(picture, dpi=110)
+        print(f"picture -> {picture}")
+
+
+def report(workdir: Workdir) -> None:
+    """Write report.html: learning curves, figures, confusion matrix, and searches to look at.
+
+        vision-jax report runs/digits
+
+    Args:
+        workdir: Folder of the run.
+    """
+    from vision_jax.report import write_report
+
+    print(f"report -> {write_report(workdir)}")
+
+
+def prepare(
+    dataset: tyro.conf.Positional[str],
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> None:
+    """Write a data set to disk as ArrayRecord, ready to be read at random.
+
+    `digits` and `fashion_mnist` need nothing; any other data set of tfds's catalogue needs
+    TensorFlow: pip install 'vision_jax[prepare]'.
+
+        vision-jax prepare fashion_mnist --manual-dir ~/downloads/fashion
+
+    Args:
+        dataset: Its name.
+        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+        manual_dir: Folder with files fetched by hand.
+    """
+    from vision_jax.data.prepare import prepare as write
+
+    builder = write(dataset, data_dir=data_dir, manual_dir=manual_dir)
+    counts = ", ".join(
+        f"{name} {split.num_examples}" for name, split in builder.info.splits.items()
+    )
+    print(f"{dataset}: {counts} -> {builder.data_dir}")
+
+
+def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = None) -> None:
+    """Train on handwritten digits, evaluate, index, search and report, in about a minute.
+
+    Nothing is downloaded: the digits come with scikit-learn.
+
+    Args:
+        workdir: Folder for the run.
+        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+    """
+    config = TrainCNN(
+        data=DataConfig(data_dir=data_dir, batch_size=32, pad_crop=1),
+        model=CNNConfig(stages=(32, 64), dropout=0.5),
+        epochs=20,
+    )
+    _train(config, workdir)
+    evaluate(workdir)
+    target = workdir / "train.index"
+    index(workdir, config.data.name, target, split=config.data.train_split)
+    report(workdir)
+    print(f"search more with: vision-jax search {target} IMAGE.png")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "quickstart": quickstart,
+    "evaluate": evaluate,
+    "index": index,
+    "search": search,
+    "report": report,
+    "prepare": prepare,
+}
+FAMILIES: dict[str, Callable[..., Any]] = {"cnn": train_cnn}
+
+
+def train() -> None:
+    """Train a network: cnn. See `vision-jax train --help`."""
+
+
+def _train(config: TrainConfig, workdir: Path) -> None:
+    from vision_jax.run import train as run_training
+
+    with _stop_on_signals() as should_stop:
+        result = run_training(config, workdir, should_stop=should_stop)
+    if result.finished:
+        print(f"trained {config.epochs} epochs -> {workdir}")
+    else:
+        print(f"stopped and saved at step {int(result.state.step)}; the same command goes on")
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a request; a second one ends the process."""
+    asked = []
+
+    def note(number: Any, _frame: Any) -> None:
+        asked.append(number)
+        signal.signal(number, old[number])
+
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in old:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _which(text: str) -> Any:
+    """A checkpoint from the command line's word for it."""
+    if text in ("best", "last"):
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise InputError(f"checkpoint is {text!r}; it must be best, last or a step")
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs between runs, unless the environment says where or not to."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vision_jax" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: the words after `vision-jax`; the process's own by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 bad input.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _use_compilation_cache()
+    try:
+        if words[:1] == ["train"]:
+            tyro.extras.subcommand_cli_from_dict(
+                FAMILIES, prog="vision-jax train", description="Train a network.", args=words[1:]
+            )
+        else:
+            tyro.extras.subcommand_cli_from_dict(
+                {"train": train, **COMMANDS},
+                prog="vision-jax",
+                description="Image search and recognition in JAX.",
+                args=words,
+            )
+    except InputError as error:
+        print(f"vision-jax: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        from vision_jax.training.loop import TrainingDivergedError
+
+        if not isinstance(error, TrainingDivergedError):
+            raise
+        print(f"vision-jax: {error}", file=sys.stderr)
+        return 1
+    return 0
