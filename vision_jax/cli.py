@@ -1,5 +1,6 @@
 """The command line, `vision-jax`."""
 
+import logging
 import os
 import signal
 import sys
@@ -22,9 +23,7 @@ def train_cnn(workdir: Path, config: Annotated[TrainCNN, tyro.conf.arg(name="")]
     """Train the convolutional classifier.
 
     The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
-
-        vision-jax train cnn --workdir runs/digits
-        vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
+    Example: vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
 
     Args:
         workdir: Folder for config.json, metrics.jsonl, TensorBoard events and checkpoints.
@@ -37,9 +36,7 @@ def evaluate(workdir: Workdir, split: str | None = None, checkpoint: str = "best
     """Measure a trained network: recognition and search, on its test split.
 
     Prints the figures and writes evaluation.json and, for a classifier, confusion.png into the
-    workdir.
-
-        vision-jax evaluate runs/digits
+    workdir. Example: vision-jax evaluate runs/digits
 
     Args:
         workdir: Folder of the run.
@@ -56,8 +53,7 @@ def index(
 ) -> None:
     """Embed images with a trained network and write a search index.
 
-        vision-jax index runs/digits --images digits --split train --out runs/digits/train.index
-        vision-jax index runs/fashion --images ~/photos --out photos.index
+    Example: vision-jax index runs/digits --images ~/photos --out photos.index
 
     Args:
         workdir: Folder of the run whose network embeds.
@@ -86,7 +82,7 @@ def search(
 ) -> None:
     """Find the indexed images that are most like the given ones.
 
-        vision-jax search runs/digits/train.index seven.png --k 5 --picture found.png
+    Example: vision-jax search photos.index seven.png --k 5 --picture found.png
 
     Args:
         index: File that `vision-jax index` wrote.
@@ -100,6 +96,8 @@ def search(
 
     if picture is not None and not picture.parent.is_dir():
         raise InputError(f"--picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    if not images:
+        raise InputError("0 images to look up were given; 1 or more are needed")
     loaded = load_index(index)
     run = load_run(workdir or loaded.about["workdir"], loaded.about["step"])
     scores, ids = search_images(loaded, run, images, k)
@@ -119,7 +117,7 @@ def search(
 def report(workdir: Workdir) -> None:
     """Write report.html: learning curves, figures, confusion matrix, and searches to look at.
 
-        vision-jax report runs/digits
+    Example: vision-jax report runs/digits
 
     Args:
         workdir: Folder of the run.
@@ -137,9 +135,7 @@ def prepare(
     """Write a data set to disk as ArrayRecord, ready to be read at random.
 
     `digits` and `fashion_mnist` need nothing; any other data set of tfds's catalogue needs
-    TensorFlow: pip install 'vision_jax[prepare]'.
-
-        vision-jax prepare fashion_mnist --manual-dir ~/downloads/fashion
+    TensorFlow: pip install 'vision_jax[prepare]'. Example: vision-jax prepare fashion_mnist
 
     Args:
         dataset: Its name.
@@ -251,6 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     _use_compilation_cache()
+    # tfds and orbax tell absl's log all they do; what goes wrong is raised.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         if words[:1] == ["train"]:
             tyro.extras.subcommand_cli_from_dict(

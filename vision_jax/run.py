@@ -69,8 +69,7 @@ def train(
     about = About.of(loader)
     task = build_task(config, about)
     parallel.check(loader.batch_size)
-    # Shapes that the network cannot take are found before anything is written.
-    jax.eval_shape(lambda: initial_state(task, config.seed, train_source.image_shape))
+    _check_shapes(task, config, train_source)
     with _lock(workdir), _checkpoints(workdir, config, create=True) as checkpoints:
         found = checkpoints.find("last")
         if found is not None:
@@ -383,6 +382,14 @@ def _augment(data: DataConfig) -> Augment | None:
     if not (data.flip or data.pad_crop):
         return None
     return partial(augment.augment, flip=data.flip, pad_crop=data.pad_crop)
+
+
+def _check_shapes(task: Task, config: TrainConfig, source: Source) -> None:
+    """Refuses images that the network cannot take, before anything is written."""
+    try:
+        jax.eval_shape(lambda: initial_state(task, config.seed, source.image_shape))
+    except ValueError as error:
+        raise InputError(f"{source.name}: {error}") from error
 
 
 def _check_config(config: TrainConfig, workdir: Path) -> None:

@@ -1,7 +1,6 @@
 """tfds data sets on disk as ArrayRecord: this project's own builders, and those already there."""
 
 import importlib
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,15 @@ def open_builder(
 
     if name in BUILDERS:
         builder = _own_builder(name, data_dir)
-        if not builder.is_prepared():
-            prepare(name, data_dir=data_dir, manual_dir=manual_dir)
-        return builder
+        if builder.is_prepared():
+            return builder
+        return prepare(name, data_dir=data_dir, manual_dir=manual_dir)
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except Exception as error:  # tfds raises many kinds for what is not there
         raise InputError(
-            f"data.name is {name!r}; it must be {', '.join(BUILDERS)}, an existing folder of "
-            f"images, or a tfds data set prepared in {data_dir or tfds.core.constants.DATA_DIR} "
-            f"(vision-jax prepare {name})"
+            f"{name!r} is no data set; needed: {', '.join(BUILDERS)}, a folder of images, "
+            f"or a tfds data set prepared in {data_dir or tfds.core.constants.DATA_DIR}"
         ) from error
 
 
@@ -62,8 +60,6 @@ def prepare(
     """
     import tensorflow_datasets as tfds
 
-    # tfds reports through absl's log as well as its progress bars; the bars are enough.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     if manual_dir is not None:
         _check_manual_dir(name, Path(manual_dir))
     builder = _own_builder(name, data_dir) if name in BUILDERS else _stock_builder(name, data_dir)

@@ -242,6 +242,11 @@ def _from_builder(
     except (ValueError, KeyError) as error:
         splits = ", ".join(builder.info.splits)
         raise InputError(f"{builder.name} has no split {split!r}; it has: {splits}") from error
+    except NotImplementedError as error:
+        raise InputError(
+            f"{builder.name} in {builder.data_dir} is not in ArrayRecord format, which random "
+            f"access needs; vision-jax prepare {builder.name} --data-dir ANOTHER writes it so"
+        ) from error
     if len(records) == 0:
         raise InputError(f"{builder.name}, split {split!r}, holds 0 images; 1 or more are needed")
     shape = (height, width, channels or depth)

@@ -1,6 +1,5 @@
 """Saving and restoring a run's state. Only this file names orbax."""
 
-import logging
 import math
 from pathlib import Path
 from types import TracebackType
@@ -32,8 +31,6 @@ class Checkpoints:
     ) -> None:
         if not create and not folder.is_dir():
             raise InputError(f"{folder} does not exist; a folder of checkpoints is needed")
-        # orbax reports every save at length; failures are raised all the same.
-        logging.getLogger("absl").setLevel(logging.ERROR)
         self.folder = folder
         self._sign = 1.0 if mode == "max" else -1.0
         self._metric = metric
