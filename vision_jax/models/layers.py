@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from vision_jax.models.lowering import convolution, pooling
-from vision_jax.models.lowering.convolution import Padding, Pair
+from vision_jax.models.lowering.native import Padding, Pair
 
 PaddingLike = str | Sequence[tuple[int, int]]
 
@@ -74,20 +74,23 @@ def conv_transpose(
         ValueError: If the padding is unknown, or the kernel exceeds the padded spread image.
     """
     window = kernel.shape[:2]
-    spread = tuple((n - 1) * s + 1 for n, s in zip(x.shape[1:3], strides, strict=True))
+    spread = [(n - 1) * s + 1 for n, s in zip(x.shape[1:3], strides, strict=True)]
     if isinstance(padding, str):
         _check_name(padding)
         padding = [_transposed_pads(k, s, padding) for k, s in zip(window, strides, strict=True)]
-    pads = _pads("conv_transpose", spread, window, (1, 1), padding)
-    size = tuple(n + sum(p) - k + 1 for n, p, k in zip(spread, pads, window, strict=True))
+    vertical, horizontal = _pads("conv_transpose", spread, window, (1, 1), padding)
+    rows, columns = window
     # A convolution of the spread image is the input gradient of a strided convolution whose
     # kernel is this one turned by half a turn, with features and channels exchanged.
     return convolution.input_grad(
         x,
         jnp.flip(kernel, (0, 1)).swapaxes(2, 3),
         strides=strides,
-        padding=tuple((k - 1 - a, k - 1 - b) for (a, b), k in zip(pads, window, strict=True)),
-        size=size,
+        padding=(
+            (rows - 1 - vertical[0], rows - 1 - vertical[1]),
+            (columns - 1 - horizontal[0], columns - 1 - horizontal[1]),
+        ),
+        size=(spread[0] + sum(vertical) - rows + 1, spread[1] + sum(horizontal) - columns + 1),
     )
 
 
@@ -282,7 +285,7 @@ def _pads(
         _check_name(padding)
         pairs = lax.padtype_to_pads(size, window, strides, padding)
     else:
-        pairs = [tuple(pair) for pair in padding]
+        pairs = list(padding)
         if [len(pair) for pair in pairs] != [2, 2]:
             raise ValueError(f"{name}: padding is {padding}, needs two pairs")
     if any(n + sum(p) < k for n, p, k in zip(size, pairs, window, strict=True)):

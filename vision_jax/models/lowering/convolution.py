@@ -1,54 +1,21 @@
 """Convolution and its two gradients: three bilinear operations, each the others' transposes."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
+from vision_jax.models.lowering import cpu, native
+from vision_jax.models.lowering.native import Padding, Pair
 from vision_jax.models.lowering.operation import operation
-
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
-
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-def native_forward(
-    x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding
-) -> jax.Array:
-    """The convolution as XLA's own operation."""
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_LAYOUT)
-
-
-def native_input_grad(
-    g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
-) -> jax.Array:
-    """The gradient of the input, `size` its height and width, as XLA's own operation."""
-    x = jax.ShapeDtypeStruct((g.shape[0], *size, kernel.shape[2]), g.dtype)
-
-    def forward(x: jax.Array) -> jax.Array:
-        return native_forward(x, kernel, strides=strides, padding=padding)
-
-    return jax.linear_transpose(forward, x)(g)[0]
-
-
-def native_kernel_grad(
-    x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
-) -> jax.Array:
-    """The gradient of the kernel, `size` its height and width, as XLA's own operation."""
-    kernel = jax.ShapeDtypeStruct((*size, x.shape[3], g.shape[3]), x.dtype)
-
-    def forward(kernel: jax.Array) -> jax.Array:
-        return native_forward(x, kernel, strides=strides, padding=padding)
-
-    return jax.linear_transpose(forward, kernel)(g)[0]
 
 
 def _batch_images(
-    primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[int | None, ...], **params: Any
+    primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[Any, ...], **params: Any
 ) -> tuple[jax.Array, int]:
     """Vmap over images folds into their batch axis; over kernels it is a grouped convolution."""
     if axes[1] is not None:
@@ -59,26 +26,24 @@ def _batch_images(
 
 
 def _batch_native(
-    primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[int | None, ...], **params: Any
+    primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[Any, ...], **params: Any
 ) -> tuple[jax.Array, int]:
-    native = _NATIVE[primitive.name]
-    return jax.vmap(lambda *a: native(*a, **params), axes)(*args), 0
+    form = partial(_NATIVE[primitive.name], **params)
+    return jax.vmap(form, axes)(*args), 0
 
 
-_NATIVE = {
-    "conv_forward": native_forward,
-    "conv_input_grad": native_input_grad,
-    "conv_kernel_grad": native_kernel_grad,
+_NATIVE: dict[str, Callable[..., jax.Array]] = {
+    "conv_forward": native.forward,
+    "conv_input_grad": native.input_grad,
+    "conv_kernel_grad": native.kernel_grad,
 }
 
-forward_p = operation(
-    "conv_forward", native=native_forward, cpu=native_forward, batch=_batch_images
-)
+forward_p = operation("conv_forward", native=native.forward, cpu=cpu.forward, batch=_batch_images)
 input_grad_p = operation(
-    "conv_input_grad", native=native_input_grad, cpu=native_input_grad, batch=_batch_images
+    "conv_input_grad", native=native.input_grad, cpu=cpu.input_grad, batch=_batch_images
 )
 kernel_grad_p = operation(
-    "conv_kernel_grad", native=native_kernel_grad, cpu=native_kernel_grad, batch=_batch_native
+    "conv_kernel_grad", native=native.kernel_grad, cpu=cpu.kernel_grad, batch=_batch_native
 )
 
 
@@ -101,23 +66,30 @@ def kernel_grad(
     return kernel_grad_p.bind(x, g, strides=strides, padding=padding, size=size)
 
 
-def _shape(operand: Any) -> tuple[int, ...]:
-    """The shape of an array or of the unknown that a transposition solves for."""
-    return getattr(operand, "aval", operand).shape
+def _size(images: Any) -> Pair:
+    """Height and width of images, or of the unknown ones that a transposition solves for."""
+    _, height, width, _ = getattr(images, "aval", images).shape
+    return height, width
+
+
+def _window(kernel: Any) -> Pair:
+    """Height and width of a kernel, or of the unknown one that a transposition solves for."""
+    height, width, _, _ = getattr(kernel, "aval", kernel).shape
+    return height, width
 
 
 ad.defbilinear(
     forward_p,
-    lambda g, x, kernel, **kw: input_grad(g, kernel, **kw, size=_shape(x)[1:3]),
-    lambda g, x, kernel, **kw: kernel_grad(x, g, **kw, size=_shape(kernel)[:2]),
+    lambda g, x, kernel, **kw: input_grad(g, kernel, **kw, size=_size(x)),
+    lambda g, x, kernel, **kw: kernel_grad(x, g, **kw, size=_window(kernel)),
 )
 ad.defbilinear(
     input_grad_p,
     lambda x, _g, kernel, size, **kw: forward(x, kernel, **kw),
-    lambda x, g, kernel, size, **kw: kernel_grad(x, g, **kw, size=_shape(kernel)[:2]),
+    lambda x, g, kernel, size, **kw: kernel_grad(x, g, **kw, size=_window(kernel)),
 )
 ad.defbilinear(
     kernel_grad_p,
-    lambda kernel, x, g, size, **kw: input_grad(g, kernel, **kw, size=_shape(x)[1:3]),
+    lambda kernel, x, g, size, **kw: input_grad(g, kernel, **kw, size=_size(x)),
     lambda kernel, x, _g, size, **kw: forward(x, kernel, **kw),
 )

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.interpreters import ad
 
-from vision_jax.models.lowering.convolution import Padding, Pair
+from vision_jax.models.lowering.native import Padding, Pair
 from vision_jax.models.lowering.operation import fold_batch, operation
 
 
