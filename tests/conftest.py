@@ -1,4 +1,4 @@
-"""Four simulated devices, strict dtype promotion and one compilation cache for every test."""
+"""Four simulated devices, strict dtype promotion, one compilation cache, and one trained run."""
 
 import os
 from pathlib import Path
@@ -12,5 +12,54 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax  # noqa: E402  the environment above must be set before jax reads it
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from vision_jax.config import CNNConfig, DataConfig, TrainCNN  # noqa: E402
+from vision_jax.data.sources import ArraySource, open_source  # noqa: E402
+from vision_jax.run import train  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where the digits are prepared, once for all tests."""
+    folder = tmp_path_factory.mktemp("datasets")
+    open_source("digits", "train", data_dir=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def config(data_dir):
+    """A config small enough for tests."""
+    return TrainCNN(
+        data=DataConfig(data_dir=str(data_dir), batch_size=64, pad_crop=1),
+        model=CNNConfig(stages=(16, 32), hidden=64, dropout=0.2),
+        epochs=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def workdir(tmp_path_factory, config):
+    """The folder of a run of `config`; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    train(config, folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The digits as arrays: images (1797, 8, 8, 1) uint8 and labels."""
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    images = np.round(loaded.images * (255 / 16)).astype(np.uint8)[..., None]
+    return images, loaded.target.astype(np.int32)
+
+
+@pytest.fixture
+def small_source(digits):
+    """The first 50 digits as a source."""
+    images, labels = digits
+    return ArraySource.from_arrays(images[:50], labels[:50], name="small")

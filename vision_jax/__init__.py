@@ -1,1 +1,52 @@
-"""Image search and recognition in JAX."""
+"""Image search and recognition in JAX.
+
+The names below, and the subpackages, are imported on first use, so that what needs only the search
+does not load the data pipeline.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vision_jax.data.sources import open_source
+    from vision_jax.errors import InputError
+    from vision_jax.run import Run, load_run, train
+    from vision_jax.search import CosineIndex, cosine_similarity, cosine_top_k
+    from vision_jax.training.loop import fit
+
+__all__ = [
+    "CosineIndex",
+    "InputError",
+    "Run",
+    "cosine_similarity",
+    "cosine_top_k",
+    "fit",
+    "load_run",
+    "open_source",
+    "train",
+]
+
+_HOMES = {
+    "CosineIndex": "search",
+    "InputError": "errors",
+    "Run": "run",
+    "cosine_similarity": "search",
+    "cosine_top_k": "search",
+    "fit": "training.loop",
+    "load_run": "run",
+    "open_source": "data.sources",
+    "train": "run",
+}
+_SUBPACKAGES = ("config", "data", "models", "search", "tasks", "training")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBPACKAGES])

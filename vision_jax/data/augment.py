@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 Images = Float[Array, "batch height width channels"]
+Resized = Float[Array, "batch new_height new_width channels"]
 
 
 def per_example_keys(key: Key[Array, ""], first: Array | int, count: int) -> Key[Array, " count"]:
@@ -29,7 +30,7 @@ def per_example_keys(key: Key[Array, ""], first: Array | int, count: int) -> Key
     return jax.vmap(partial(jax.random.fold_in, key))(places)
 
 
-def resize(images: Images, size: tuple[int, int]) -> Images:
+def resize(images: Images, size: tuple[int, int]) -> Resized:
     """Resizes bilinearly, with antialiasing when it shrinks.
 
     Args:
@@ -43,7 +44,7 @@ def resize(images: Images, size: tuple[int, int]) -> Images:
     return jax.image.resize(images, shape, "bilinear", antialias=True)
 
 
-def center_crop(images: Images, size: tuple[int, int]) -> Images:
+def center_crop(images: Images, size: tuple[int, int]) -> Resized:
     """Cuts out the centre.
 
     Args:
@@ -60,7 +61,7 @@ def center_crop(images: Images, size: tuple[int, int]) -> Images:
     return images[:, top // 2 : top // 2 + size[0], left // 2 : left // 2 + size[1]]
 
 
-def random_crop(keys: Key[Array, " batch"], images: Images, size: tuple[int, int]) -> Images:
+def random_crop(keys: Key[Array, " batch"], images: Images, size: tuple[int, int]) -> Resized:
     """Cuts out a window whose corner is uniform over all that fit.
 
     Args:

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,8 @@ def open_folder(root: Path, split: str, *, image_size: int | None, channels: int
 
     Args:
         root: the folder.
-        split: tfds's slicing syntax over the split folders; without any, over `all`, and `train`
-            and `test`, which divide `all` 80:20 within each class.
+        split: tfds's slicing syntax over the split folders; without any, over `train` and `test`,
+            which divide each class 80:20. `all` is the whole folder.
         image_size: side to resize and crop to; None wants all images of the first one's size.
         channels: 1 for grey, 3 for RGB.
 
@@ -81,15 +82,15 @@ def open_folder(root: Path, split: str, *, image_size: int | None, channels: int
     Raises:
         InputError: no image is there, or no such split.
     """
-    tree = _find_splits(root)
-    files = _select(root, tree, split)
-    if not files:
-        raise InputError(f"{root}, split {split!r}, holds 0 images; 1 or more are needed")
-    # A label is the folder between the split, if any, and the file.
-    depth = len(root.parts) + (0 if "all" in tree else 1)
+    tree, has_split_folders = _find_splits(root)
     everything = [path for paths in tree.values() for path in paths]
-    names = sorted({path.parts[depth] for path in everything if len(path.parts) > depth + 1})
-    labelled = bool(names) and all(len(path.parts) > depth + 1 for path in everything)
+    if not everything:
+        raise InputError(f"{root} holds 0 images ({', '.join(SUFFIXES)}); 1 or more are needed")
+    files = _select(root, tree, split)
+    # A label is the folder between the split, if any, and the file.
+    depth = len(root.parts) + has_split_folders
+    labelled = all(len(path.parts) > depth + 1 for path in everything)
+    names = sorted({path.parts[depth] for path in everything}) if labelled else []
     numbers = {name: number for number, name in enumerate(names)}
     classes = tuple(numbers[path.parts[depth]] for path in files) if labelled else None
     shape = read_image(files[0], channels=channels, size=image_size).shape
@@ -99,21 +100,20 @@ def open_folder(root: Path, split: str, *, image_size: int | None, channels: int
     )
 
 
-def _find_splits(root: Path) -> dict[str, list[Path]]:
+def _find_splits(root: Path) -> tuple[dict[str, list[Path]], bool]:
+    """The images by split, and whether the folder itself is divided into splits."""
     folders = [entry for entry in root.iterdir() if entry.is_dir()]
     if folders and all(folder.name.lower() in SPLITS for folder in folders):
-        return {SPLITS[f.name.lower()]: _find_images(f, root) for f in sorted(folders)}
-    files = _find_images(root, root)
-    classes = defaultdict(list)
-    for path in files:
-        classes[path.parent].append(path)
-    counts = {parent: round(len(paths) * _TEST_FRACTION) for parent, paths in classes.items()}
-    test = {path for parent, paths in classes.items() for path in paths[: counts[parent]]}
-    return {
-        "all": files,
-        "train": [path for path in files if path not in test],
-        "test": [path for path in files if path in test],
-    }
+        return {SPLITS[f.name.lower()]: _find_images(f, root) for f in sorted(folders)}, True
+    parents = defaultdict(list)
+    for path in _find_images(root, root):
+        parents[path.parent].append(path)
+    tree: dict[str, list[Path]] = {"train": [], "test": []}
+    for paths in parents.values():
+        count = round(len(paths) * _TEST_FRACTION)
+        tree["test"] += paths[:count]
+        tree["train"] += paths[count:]
+    return {name: sorted(paths, key=partial(_rank, root)) for name, paths in tree.items()}, False
 
 
 def _find_images(folder: Path, root: Path) -> list[Path]:
@@ -124,17 +124,16 @@ def _find_images(folder: Path, root: Path) -> list[Path]:
         if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     ]
 
-    def rank(path: Path) -> bytes:
-        return hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest()
+    return sorted(found, key=partial(_rank, root))
 
-    return sorted(found, key=rank)
+
+def _rank(root: Path, path: Path) -> bytes:
+    return hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest()
 
 
 def _select(root: Path, tree: dict[str, list[Path]], split: str) -> list[Path]:
     import tensorflow_datasets as tfds
 
-    if split == "all" and split not in tree:
-        split = "+".join(tree)
     sizes = {
         name: tfds.core.SplitInfo(
             name=name,
@@ -148,5 +147,7 @@ def _select(root: Path, tree: dict[str, list[Path]], split: str) -> list[Path]:
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
     except (ValueError, KeyError) as error:
-        raise InputError(f"{root} has no split {split!r}; it has: {', '.join(sizes)}") from error
+        raise InputError(
+            f"{root} has nothing at {split!r}; its splits: {', '.join(sizes)}"
+        ) from error
     return [path for part in parts for path in tree[part.splitname][part.from_ : part.to]]

@@ -1,6 +1,10 @@
 """tfds data sets on disk as ArrayRecord: this project's own builders, and those already there."""
 
 import importlib
+import importlib.util
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +66,15 @@ def prepare(
 
     if manual_dir is not None:
         _check_manual_dir(name, Path(manual_dir))
-    builder = _own_builder(name, data_dir) if name in BUILDERS else _stock_builder(name, data_dir)
+    own = name in BUILDERS
+    builder = _own_builder(name, data_dir) if own else _stock_builder(name, data_dir)
     config = tfds.download.DownloadConfig(
         manual_dir=None if manual_dir is None else Path(manual_dir).expanduser(),
         try_download_gcs=False,
     )
     try:
-        builder.download_and_prepare(file_format="array_record", download_config=config)
+        with _quiet() if own else nullcontext():
+            builder.download_and_prepare(file_format="array_record", download_config=config)
     except InputError:
         raise
     except (OSError, tfds.download.DownloadError) as error:
@@ -77,6 +83,19 @@ def prepare(
             "given in a folder with --data.manual-dir"
         ) from error
     return builder
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves the progress to this project's builders, each with one bar."""
+    import tensorflow_datasets as tfds
+
+    tfds.display_progress_bar(enable=False)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.display_progress_bar(enable=True)
 
 
 def _own_builder(name: str, data_dir: str | Path | None) -> Any:

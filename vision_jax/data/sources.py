@@ -195,8 +195,8 @@ def open_source(
 
     Args:
         name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
-        split: tfds's slicing syntax, such as `train`, `test` or `train[:90%]`. A folder without
-            split folders has `all`, and `train` and `test`, a fixed 80:20 division of it.
+        split: tfds's slicing syntax, such as `train`, `train[:90%]` or `all`. A folder without
+            split folders has `train` and `test`, a fixed 80:20 division of each class.
         data_dir: where prepared data sets live; tfds's own default if None.
         manual_dir: a folder of files fetched by hand.
         image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
@@ -241,13 +241,13 @@ def _from_builder(
         )
     except (ValueError, KeyError) as error:
         splits = ", ".join(builder.info.splits)
-        raise InputError(f"{builder.name} has no split {split!r}; it has: {splits}") from error
+        raise InputError(
+            f"{builder.name} has nothing at {split!r}; its splits: {splits}"
+        ) from error
     except NotImplementedError as error:
         raise InputError(
             f"{builder.name} in {builder.data_dir} is not in ArrayRecord format, which random "
             f"access needs; vision-jax prepare {builder.name} --data-dir ANOTHER writes it so"
         ) from error
-    if len(records) == 0:
-        raise InputError(f"{builder.name}, split {split!r}, holds 0 images; 1 or more are needed")
     shape = (height, width, channels or depth)
     return TfdsSource(builder.name, split, shape, names, records, image_size)

@@ -1,6 +1,6 @@
 """What tasks share: the state of a run, its random numbers, and how a step reduces over devices."""
 
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -37,7 +37,7 @@ class TrainState(flax.struct.PyTreeNode):
     @classmethod
     def create(
         cls, key: Key[Array, ""], variables: Any, optimizer: optax.GradientTransformation
-    ) -> Self:
+    ) -> "TrainState":
         """The state before the first step.
 
         Args:
@@ -68,7 +68,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     def apply_gradients(
         self, grads: Any, stats: Any, optimizer: optax.GradientTransformation
-    ) -> Self:
+    ) -> "TrainState":
         """The state after one update.
 
         Args:
@@ -77,7 +77,9 @@ class TrainState(flax.struct.PyTreeNode):
             optimizer: the update rule.
         """
         grads = jax.lax.psum(grads, AXIS)
-        updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
+        # optax mixes dtypes on purpose, such as a float to the power of an integer step.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
         return self.replace(
             step=self.step + 1,
             params=optax.apply_updates(self.params, updates),
@@ -86,6 +88,7 @@ class TrainState(flax.struct.PyTreeNode):
         )
 
 
+@runtime_checkable
 class Task(Protocol):
     """What is trained. Every method is pure.
 

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
@@ -120,7 +120,7 @@ class Checkpoints:
         """Waits until what was saved is whole on disk; raises what went wrong."""
         self._manager.wait_until_finished()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -224,7 +224,7 @@ class Progress:
             tqdm.write(f"epoch {row['epoch']}/{self._epochs}  " + "  ".join(figures))
         self._since = time.perf_counter()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         return self
 
     def __exit__(

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -84,7 +84,7 @@ class MetricsLog:
                 self._events.add_scalar(name, value, row["step"])
         self._events.flush()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(

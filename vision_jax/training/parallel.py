@@ -172,11 +172,11 @@ class DataParallel:
             batch: a batch, for its shapes.
         """
         spread = jax.tree.map(lambda rows: rows[None], batch)
-        shapes = jax.eval_shape(jax.vmap(step, (None, 0), axis_name=AXIS), state, spread)
+        # vmap refuses to return unmapped what still differs along the axis; pmap would not.
+        mapped = jax.vmap(step, (None, 0), out_axes=None, axis_name=AXIS)
+        shapes = jax.eval_shape(mapped, state, spread)
         metrics = shapes[1] if isinstance(shapes, tuple) else shapes
-        return self.replicate(
-            jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), metrics)
-        )
+        return self.replicate(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics))
 
     @property
     def _mesh(self) -> Mesh:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vision_jax.data.builders.png import encode_png
+from vision_jax.data.builders.examples import encode_png, show_progress
 
 TEST_EXAMPLES = 360
 
@@ -47,5 +47,6 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         digits = load_digits()
         # The set counts ink in 17 levels, 0 to 16.
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-        for key, (image, label) in enumerate(zip(images[part], digits.target[part], strict=True)):
+        rows = zip(show_progress(images[part], self.name), digits.target[part], strict=True)
+        for key, (image, label) in enumerate(rows):
             yield key, {"image": encode_png(image), "label": int(label)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vision_jax.data.builders.png import encode_png
+from vision_jax.data.builders.examples import encode_png, show_progress
 from vision_jax.errors import InputError
 
 SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
@@ -71,7 +71,8 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         images = read_idx(images_path, (count, 28, 28))
         labels = read_idx(labels_path, (count,))
-        for key, (image, label) in enumerate(zip(images, labels, strict=True)):
+        rows = zip(show_progress(images, self.name), labels, strict=True)
+        for key, (image, label) in enumerate(rows):
             yield key, {"image": encode_png(image), "label": int(label)}
 
 

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from vision_jax import config as configs
+from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
+from vision_jax.errors import InputError
+
+
+def test_json_round_trip_keeps_every_field():
+    config = TrainCNN(
+        data=DataConfig(image_size=32, flip=True),
+        optimizer=OptimizerConfig(name="adamw", weight_decay=0.1),
+        model=CNNConfig(stages=(8,), mean=(0.1, 0.2, 0.3)),
+        epochs=3,
+    )
+    assert configs.from_json(config.to_json(), origin="here") == config
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda v: v.update(sead=1), "sead"),
+        (lambda v: v.update(epochs="many"), "epochs"),
+        (lambda v: v.update(family="dnn"), "dnn"),
+        (lambda v: v["model"].update(padding="SOME"), "SOME"),
+        (lambda v: v.pop("family"), "family"),
+    ],
+)
+def test_bad_json_is_named(edit, message):
+    values = json.loads(TrainCNN().to_json())
+    edit(values)
+    with pytest.raises(InputError, match=message) as caught:
+        configs.from_json(json.dumps(values), origin="run/config.json")
+    assert "run/config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DataConfig(batch_size=0),
+        lambda: DataConfig(channels=2),
+        lambda: DataConfig(image_size=0),
+        lambda: OptimizerConfig(learning_rate=float("nan")),
+        lambda: OptimizerConfig(weight_decay=0.1),
+        lambda: CNNConfig(stages=()),
+        lambda: CNNConfig(dropout=1.0),
+        lambda: CNNConfig(std=(0.0,)),
+        lambda: TrainCNN(epochs=0),
+        lambda: TrainCNN(seed=-1),
+    ],
+)
+def test_values_out_of_range_are_refused(make):
+    with pytest.raises(InputError, match="it must be"):
+        make()
+
+
+def test_differences_name_the_fields_and_both_values():
+    changed = configs.differences(TrainCNN(), TrainCNN(epochs=3, data=DataConfig(flip=True)))
+    assert changed == [
+        "data.flip: False there, True asked for",
+        "epochs: 10 there, 3 asked for",
+    ]
