@@ -15,7 +15,7 @@ import jax  # noqa: E402  the environment above must be set before jax reads it
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from vision_jax.config import CNNConfig, DataConfig, TrainCNN  # noqa: E402
+from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN  # noqa: E402
 from vision_jax.data.sources import ArraySource, open_source  # noqa: E402
 from vision_jax.run import train  # noqa: E402
 
@@ -36,6 +36,7 @@ def config(data_dir):
     return TrainCNN(
         data=DataConfig(data_dir=str(data_dir), batch_size=64, pad_crop=1),
         model=CNNConfig(stages=(16, 32), hidden=64, dropout=0.2),
+        optimizer=OptimizerConfig(learning_rate=5e-3),
         epochs=3,
     )
 

@@ -272,3 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vision-jax: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

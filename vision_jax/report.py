@@ -21,7 +21,7 @@ RIGHT, WRONG, NEUTRAL = "#1a7f37", "#cf222e", "#57606a"
 _QUERIES, _NEIGHBOURS = 10, 8
 _MAX_CELLS = 25  # classes up to which a confusion matrix's numbers can be read
 
-Pictures = UInt8[np.ndarray, "images height width channels"]
+Pictures = UInt8[np.ndarray, "_ height width channels"]
 
 
 def learning_curves(rows: Sequence[Row]) -> Figure:

@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
 
@@ -28,8 +28,9 @@ class TrainState(flax.struct.PyTreeNode):
         opt_state: the optimiser's state.
     """
 
-    step: Int[Array, ""]
-    key: Key[Array, ""]
+    # Tree transformations put shapes, shardings and the like where the arrays are.
+    step: Any
+    key: Any
     params: Any
     stats: Any
     opt_state: Any

@@ -145,8 +145,8 @@ class DataParallel:
         return self._pmap(step, in_axes=(None, None, None, 0), donate=(1,))
 
     def map_images(
-        self, function: Callable[[TrainState, Array], Array]
-    ) -> Callable[[TrainState, np.ndarray], np.ndarray]:
+        self, function: Callable[[Any, Array], Array]
+    ) -> Callable[[Any, np.ndarray], np.ndarray]:
         """Spreads a function of images over the devices.
 
         Args:
@@ -157,7 +157,7 @@ class DataParallel:
         """
         mapped = jax.pmap(function, AXIS, in_axes=(None, 0), devices=self.devices)
 
-        def call(state: TrainState, images: np.ndarray) -> np.ndarray:
+        def call(state: Any, images: np.ndarray) -> np.ndarray:
             rows = np.asarray(mapped(state, self.shard(images)))
             return rows.reshape(-1, *rows.shape[2:])
 

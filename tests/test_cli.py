@@ -1,0 +1,148 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vision_jax.cli import main
+from vision_jax.data.loader import read_all
+from vision_jax.run import load_run
+
+
+@pytest.fixture(scope="module")
+def index(workdir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("index") / "train.index"
+    words = ["index", str(workdir), "--images", "digits", "--split", "train", "--out", str(path)]
+    assert main(words) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def query(workdir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("query") / "digit.png"
+    image = read_all(load_run(workdir).source("test[:1]"))["image"][0]
+    Image.fromarray(image[..., 0]).save(path)
+    return path
+
+
+def test_search_prints_neighbours_and_draws_them(index, query, tmp_path, capsys):
+    picture = tmp_path / "found.png"
+    assert main(["search", str(index), str(query), "--k", "3", "--picture", str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(query)
+    ranks, scores, labels, keys = zip(*(line.split() for line in lines[1:4]), strict=True)
+    assert ranks == ("1", "2", "3")
+    assert sorted(map(float, scores), reverse=True) == list(map(float, scores))
+    assert all(label in "0123456789" for label in labels)
+    assert all(key.startswith("digits/train/") for key in keys)
+    assert np.asarray(Image.open(picture)).std() > 0
+
+
+def test_evaluate_prints_and_writes_figures(workdir, capsys):
+    assert main(["evaluate", str(workdir)]) == 0
+    printed = capsys.readouterr().out
+    figures = json.loads((workdir / "evaluation.json").read_text())
+    assert f"{figures['accuracy']:.4f}" in printed
+    assert set(figures["retrieval"]) == {"embedding", "pixels"}
+    assert len(figures["per_class_accuracy"]) == 10
+    assert np.sum(figures["confusion"]) == 360
+    assert (workdir / "confusion.png").is_file()
+
+
+def test_report_writes_a_page(workdir, capsys):
+    assert main(["report", str(workdir)]) == 0
+    page = (workdir / "report.html").read_text()
+    for head in ("Learning curves", "Confusion matrix", "Search", "Nearest images", "Config"):
+        assert f"<h2>{head}</h2>" in page
+    assert page.count("data:image/png;base64,") == 3
+
+
+def test_prepare_says_what_it_wrote(tmp_path, capsys):
+    assert main(["prepare", "digits", "--data-dir", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "train 1437" in printed
+    assert "test 360" in printed
+    assert (tmp_path / "digits").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train cnn --workdir {tmp}/new --data.name nothing", "'nothing' is no data set"),
+        ("train cnn --workdir {tmp}/new --epochs 0", "epochs is 0"),
+        ("train cnn --workdir {tmp}/new --data.data-dir {data} --model.padding VALID", "too small"),
+        ("train cnn --workdir {run} --epochs 9", "of another config"),
+        ("evaluate {tmp}/gone", "holds no run"),
+        ("evaluate {run} --split tset", "nothing at 'tset'"),
+        ("evaluate {run} --checkpoint 7", "has no step 7"),
+        ("evaluate {run} --checkpoint worst", "must be best, last or a step"),
+        ("index {run} --images {tmp}/gone --out {tmp}/x", "is no data set"),
+        ("index {run} --images digits --out {tmp}/gone/x", "must exist"),
+        ("search {index} {tmp}/gone.png", "gone.png does not exist"),
+        ("search {index} {run}/config.json", "config.json is no readable image"),
+        ("search {index} {query} --k 5000", "k is 5000; it must be in [1, 1437]"),
+        ("search {index} {query} --k 0", "k is 0"),
+        ("search {run}/config.json {query}", "config.json"),
+        ("search {index}", "0 images to look up"),
+        ("report {tmp}/gone", "holds no run"),
+        ("prepare cifar10", "vision_jax[prepare]"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    words, message, workdir, index, query, data_dir, tmp_path, capsys
+):
+    places = {"run": workdir, "index": index, "query": query, "data": data_dir, "tmp": tmp_path}
+    assert main(words.format(**places).split()) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("vision-jax: ")
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["evaluate"], ["train"], ["train", "rnn"]])
+def test_words_that_are_no_command_exit_with_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "cnn", "--help"]])
+def test_help_comes_without_loading_jax(words):
+    code = (
+        "import sys; from vision_jax.cli import main\n"
+        f"try: main({words})\nexcept SystemExit as end: assert end.code == 0\n"
+        "assert 'jax' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cnn" in done.stdout
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(config, data_dir, tmp_path):
+    words = [
+        *(sys.executable, "-m", "vision_jax.cli", "train", "cnn", "--epochs", "200"),
+        *("--workdir", str(tmp_path / "run"), "--data.data-dir", str(data_dir)),
+        *("--data.batch-size", "64", "--model.stages", "16", "--model.hidden", "64"),
+    ]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "epoch 2/200" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        rest = process.stdout.read()
+        assert process.wait(timeout=60) == 0, rest
+        assert time.monotonic() - begun < 30
+    assert "stopped and saved at step" in rest
+    run = load_run(tmp_path / "run", "last")
+    assert 40 <= run.step < 200 * 20

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+
+from vision_jax.data.loader import read_all
+from vision_jax.errors import InputError
+from vision_jax.gallery import build_index, load_index, measure_retrieval, search_images
+from vision_jax.run import load_run
+
+
+@pytest.fixture(scope="module")
+def run(workdir):
+    return load_run(workdir)
+
+
+@pytest.fixture(scope="module")
+def gallery(run):
+    return run.source("train[:30%]")
+
+
+@pytest.fixture(scope="module")
+def index(run, gallery):
+    return build_index(run, gallery)
+
+
+def test_images_are_found_as_numpy_finds_them(run, gallery, index, tmp_path):
+    queries = read_all(run.source("test[:4]"))["image"]
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path, image in zip(paths, queries, strict=True):
+        Image.fromarray(image[..., 0]).save(path)
+    scores, ids = search_images(index, run, paths, 5)
+    rows, asked = run.embed(gallery), run.embed(queries)
+    cosine = (asked / np.linalg.norm(asked, axis=1, keepdims=True)) @ (
+        rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    ).T
+    np.testing.assert_allclose(scores, -np.sort(-cosine)[:, :5], atol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(cosine, ids, 1), scores, atol=1e-5)
+
+
+def test_metadata_name_the_image_and_its_class(run, gallery, index):
+    (row,) = index.metadata([7])
+    assert row == {
+        "key": "digits/train[:30%]/7",
+        "label": str(gallery.read([7])[0]["label"]),
+    }
+    assert index.about["workdir"] == str(run.workdir)
+    assert index.about["step"] == run.step
+
+
+def test_figures_are_scikit_learns(run, gallery):
+    queries = run.source("test[:100]")
+    figures = measure_retrieval(run, gallery, queries)
+    known, asked = read_all(gallery), read_all(queries)
+    for name, rows in (
+        (
+            "pixels",
+            [part["image"].reshape(len(part["image"]), -1) / 255 for part in (known, asked)],
+        ),
+        ("embedding", [run.embed(part["image"]) for part in (known, asked)]),
+    ):
+        model = KNeighborsClassifier(10, metric="cosine").fit(rows[0], known["label"])
+        expected = model.score(rows[1], asked["label"])
+        # A tie of similarities at the tenth place may be broken otherwise.
+        assert figures[name]["knn_accuracy@10"] == pytest.approx(expected, abs=0.011)
+        assert 0 < figures[name]["map@r"] < figures[name]["precision@10"] < 1
+
+
+def test_bad_input_is_named(run, index, tmp_path):
+    with pytest.raises(InputError, match=f"k is 5000; it must be in \\[1, {len(index)}\\]"):
+        search_images(index, run, [tmp_path / "a.png"], 5000)
+    with pytest.raises(InputError, match=r"a\.png does not exist"):
+        search_images(index, run, [tmp_path / "a.png"], 3)
+    with pytest.raises(InputError, match=r"x\.index does not exist"):
+        load_index(tmp_path / "x.index")
+    (tmp_path / "x.index").write_bytes(b"no index")
+    with pytest.raises(InputError, match=r"x\.index"):
+        load_index(tmp_path / "x.index")

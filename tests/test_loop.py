@@ -1,0 +1,109 @@
+import math
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from vision_jax.data.loader import Loader
+from vision_jax.models import CNN
+from vision_jax.tasks.classification import Classification
+from vision_jax.training.checkpoint import Checkpoints
+from vision_jax.training.loop import TrainingDivergedError, fit
+
+PER_EPOCH = 6
+
+
+@pytest.fixture(scope="module")
+def task():
+    model = CNN(num_classes=10, stages=(4,), hidden=8, padding="SAME", dropout=0.3)
+    return Classification(model, optax.adam(1e-2))
+
+
+@pytest.fixture
+def run(task, small_source):
+    def go(folder=None, **options):
+        arguments = {
+            "epochs": 3,
+            "validation": Loader(small_source, 8, train=False),
+            "progress": False,
+            **options,
+        }
+        train = Loader(small_source, 8, train=True)
+        if folder is None:
+            return fit(task, train, **arguments)
+        with Checkpoints(folder, metric="accuracy", mode="max", create=True) as checkpoints:
+            return fit(task, train, checkpoints=checkpoints, **arguments)
+
+    return go
+
+
+def assert_same(a, b):
+    def same(x, y):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+    jax.tree.map(same, a, b)
+
+
+@pytest.mark.parametrize("stop_at", [PER_EPOCH, PER_EPOCH + 2, 2 * PER_EPOCH - 1])
+def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, stop_at):
+    whole = run()
+    asked = []
+
+    def should_stop():
+        asked.append(1)
+        return len(asked) == stop_at
+
+    first = run(tmp_path, should_stop=should_stop)
+    assert not first.finished
+    assert int(first.state.step) == stop_at
+    rest = run(tmp_path)
+    assert rest.finished
+    assert_same(rest.state, whole.state)
+    assert first.history + rest.history == whole.history
+    assert run(tmp_path).history == []  # nothing is left to do
+
+
+def test_the_history_holds_each_epoch(run):
+    logged = []
+    result = run(log=lambda row, speeds: logged.append((row, speeds)))
+    assert [row["step"] for row in result.history] == [6, 12, 18]
+    assert [row for row, _ in logged] == result.history
+    assert all(speeds["images_per_second"] > 0 for _, speeds in logged)
+    for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
+        assert all(math.isfinite(row[name]) for row in result.history)
+
+
+def test_the_seed_decides_everything(run):
+    a, b, other = run(seed=1), run(seed=1), run(seed=2)
+    assert_same(a.state, b.state)
+    assert a.history == b.history
+    assert other.history != a.history
+
+
+def test_divergence_stops_with_the_last_checkpoint_kept(task, small_source, tmp_path):
+    wild = Classification(
+        task.model,
+        optax.sgd(
+            optax.join_schedules(
+                [optax.constant_schedule(0.01), optax.constant_schedule(1e20)], [PER_EPOCH]
+            )
+        ),
+    )
+    train = Loader(small_source, 8, train=True)
+    with Checkpoints(tmp_path, metric="accuracy", mode="max", create=True) as checkpoints:
+        with pytest.raises(
+            TrainingDivergedError, match="step 12; the checkpoint of step 6 is kept"
+        ):
+            fit(wild, train, epochs=3, checkpoints=checkpoints, progress=False)
+        assert checkpoints.find("last") == PER_EPOCH
+
+
+def test_progress_shows_the_speed_the_time_left_and_each_epoch(run, capsys):
+    run(progress=True)
+    printed = capsys.readouterr()
+    assert "epoch 3/3  train/accuracy" in printed.out
+    assert "img/s" in printed.err
+    assert "training on small" in printed.err
