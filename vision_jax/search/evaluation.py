@@ -26,7 +26,7 @@ def precision_at_k(relevant: Ranking, k: int) -> PerQuery:
     A ranking shorter than k is counted as if padded with irrelevant results.
     """
     _check_k(k)
-    return np.asarray(relevant[:, :k].sum(1) / k)
+    return _divide(relevant[:, :k].sum(1), np.full(len(relevant), k))
 
 
 def recall_at_k(relevant: Ranking, num_relevant: Counts, k: int) -> PerQuery:
@@ -42,7 +42,7 @@ def hit_rate_at_k(relevant: Ranking, k: int) -> PerQuery:
     nearest neighbor search"; Musgrave et al. 2020).
     """
     _check_k(k)
-    return relevant[:, :k].any(1).astype(np.float64)
+    return np.asarray(relevant[:, :k].any(1), np.float64)
 
 
 def reciprocal_rank(relevant: Ranking) -> PerQuery:

@@ -4,60 +4,68 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vision_jax.search import storage
-from vision_jax.search.similarity import normalize, top_k_where
-
-SMALLEST = 1024
-QUERY_SIZES = (1, 16, 128)
+from vision_jax.search.store import Store
 
 Matrix = Float[Array | np.ndarray, "rows dim"]
+Ids = Int[np.ndarray, " rows"] | Sequence[int]
 Where = np.ndarray | Sequence[Any]
+Found = tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]
+
+SHOWN = 10  # how many offending rows or ids an error lists
 
 
 class CosineIndex:
     """Exact cosine search over vectors that come and go.
 
-    Vectors live on the device, normalised, in float32; ids (int64) and metadata stay on the
-    host. Capacity doubles as vectors arrive and removed vectors leave gaps, so that neither
-    compiles anything new.
+    Vectors live on the device, normalised; ids (int64) and metadata stay on the host. Capacity
+    doubles as vectors arrive and removed vectors leave gaps, so that neither compiles anything new.
 
     Args:
         dim: Width of the vectors.
+        storage: What is kept of each number. "float32" (5 bytes, with the int8 copy of the first
+            pass) finds the exact neighbours. "bfloat16" (3 bytes) and "int8" (1 byte, one scale
+            per vector) find the exact neighbours among the rounded vectors.
         about: What the index is of, such as the model that made the vectors: any JSON-able
             value, kept as an attribute and in the file.
     """
 
-    def __init__(self, dim: int, *, about: Any = None) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
-        self.dim = dim
+    def __init__(self, dim: int, *, storage: str = "float32", about: Any = None) -> None:
         self.about = about
-        self._rows = jnp.zeros((SMALLEST, dim), jnp.float32)
+        self._store = Store(dim, storage)
         self._ids = np.zeros(0, np.int64)  # of every slot in use, removed ones included
         self._live = np.zeros(0, bool)
-        self._slots: dict[int, int] = {}
         self._metadata: dict[int, Any] = {}
+        self._next = 0
+        self._ascending = True  # then slots are in the order of ids
+        self._lookup: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return int(np.count_nonzero(self._live))
 
     def __contains__(self, item: int) -> bool:
-        return int(item) in self._slots
+        return bool(self._slots(np.asarray([item], np.int64))[0] >= 0)
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self._store.dim
 
     @property
     def ids(self) -> Int[np.ndarray, " items"]:
         """The ids present, in the order they were added."""
         return self._ids[self._live]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of device memory that the vectors take, spare capacity included."""
+        return self._store.nbytes
+
     def add(
-        self,
-        vectors: Matrix,
-        ids: Int[np.ndarray, " rows"] | Sequence[int] | None = None,
-        metadata: Sequence[Any] | None = None,
+        self, vectors: Matrix, ids: Ids | None = None, metadata: Sequence[Any] | None = None
     ) -> Int[np.ndarray, " rows"]:
         """Add vectors.
 
@@ -78,47 +86,42 @@ class CosineIndex:
         new = self._check_ids(ids, len(rows))
         if metadata is not None and len(metadata) != len(rows):
             raise ValueError(f"got {len(metadata)} metadata values for {len(rows)} vectors")
-        start, end = len(self._ids), len(self._ids) + len(rows)
-        capacity = self._rows.shape[0]
-        while capacity < end:
-            capacity *= 2
-        extended = jnp.pad(self._rows, ((0, capacity - self._rows.shape[0]), (0, 0)))
-        self._rows = extended.at[start:end].set(normalize(jnp.asarray(rows)))
-        self._ids = np.concatenate([self._ids, new])
-        self._live = np.concatenate([self._live, np.ones(len(new), bool)])
-        self._slots.update(zip(new.tolist(), range(start, end), strict=True))
+        self._store.append(rows)
+        self._register(new)
         if metadata is not None:
             self._metadata.update(zip(new.tolist(), metadata, strict=True))
         return new
 
-    def remove(self, ids: Int[np.ndarray, " rows"] | Sequence[int]) -> None:
+    def remove(self, ids: Ids) -> None:
         """Remove vectors and their metadata.
 
         Raises:
             ValueError: if an id is not present; the index is then unchanged.
         """
-        gone = np.asarray(ids, np.int64).reshape(-1).tolist()
-        slots = self._find(gone)
-        self._live[slots] = False
-        for item in gone:
-            self._slots.pop(item, None)
+        gone = np.ravel(np.asarray(ids, np.int64))
+        self._live[self._find(gone)] = False
+        for item in gone.tolist():
             self._metadata.pop(item, None)
+        if 2 * len(self) < len(self._live):
+            kept = np.flatnonzero(self._live)
+            self._store.keep(kept)
+            self._ids, self._live = self._ids[kept], np.ones(len(kept), bool)
+            self._lookup = None
+        self._store.set_live(self._live)
 
     def metadata(self, ids: Int[np.ndarray, "..."] | Sequence[int] | int) -> list[Any]:
         """Look up metadata: one value per id, None where there is none (or the id is -1)."""
         return [self._metadata.get(item) for item in np.ravel(np.asarray(ids)).tolist()]
 
-    def vectors(self, ids: Int[np.ndarray, " rows"] | Sequence[int]) -> Float[np.ndarray, "rows d"]:
-        """Look up the normalised vectors of ids.
+    def vectors(self, ids: Ids) -> Float[np.ndarray, "rows dim"]:
+        """Look up the normalised vectors of ids, as they are stored.
 
         Raises:
             ValueError: if an id is not present.
         """
-        return np.asarray(self._rows)[self._find(np.ravel(np.asarray(ids)).tolist())]
+        return self._store.vectors(self._find(np.ravel(np.asarray(ids, np.int64))))
 
-    def search(
-        self, queries: Matrix, k: int, where: Where | None = None
-    ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
+    def search(self, queries: Matrix, k: int, where: Where | None = None) -> Found:
         """Find each query's k most similar vectors, exactly.
 
         Args:
@@ -132,35 +135,30 @@ class CosineIndex:
             missing places -inf and -1.
 
         Raises:
-            ValueError: for a wrong width, a query without direction, k below 1, or a filter of
-                the wrong shape or with an id that is not present.
+            ValueError: for a wrong width, a query without direction, k below 1, an empty index, or
+                a filter of the wrong shape or with an id that is not present.
         """
         rows = self._check_vectors(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        mask = self._mask(where, len(rows))
-        scores = np.full((len(rows), k), -np.inf, np.float32)
-        found = np.full((len(rows), k), -1, np.int64)
-        size = next((s for s in QUERY_SIZES if s >= len(rows)), QUERY_SIZES[-1])
-        for start in range(0, len(rows), size):
-            part = slice(start, min(start + size, len(rows)))
-            short = size - (part.stop - part.start)
-            allowed = mask if len(mask) == 1 else np.pad(mask[part], ((0, short), (0, 0)))
-            values, slots = top_k_where(
-                jnp.asarray(np.pad(rows[part], ((0, short), (0, 0)))),
-                self._rows,
-                jnp.asarray(allowed),
-                k,
-            )
-            scores[part] = np.asarray(values)[: size - short]
-            places = np.asarray(slots)[: size - short]
-            found[part] = np.where(places >= 0, np.append(self._ids, -1)[places], -1)
-        order = np.lexsort((found, -scores), axis=1)
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+        if not len(self):
+            raise ValueError("the index is empty; add vectors before searching")
+        mask = None if where is None else self._mask(where, len(rows))
+        # Where slots are not in the order of ids, a tie across the k-th place must be seen whole.
+        wanted = k if self._ascending else k + 1
+        while True:
+            scores, slots = self._store.search(rows, wanted, mask)
+            tied = (scores[:, k - 1] == scores[:, -1]) & (slots[:, -1] >= 0)
+            if self._ascending or not tied.any() or wanted >= len(self):
+                break
+            wanted = min(2 * wanted, len(self))
+        found = np.where(slots >= 0, self._ids[slots], -1)
+        if not self._ascending:
+            order = np.lexsort((found, -scores), axis=1)
+            scores, found = (np.take_along_axis(part, order, 1) for part in (scores, found))
+        return scores[:, :k], found[:, :k]
 
-    def search_by_id(
-        self, ids: Int[np.ndarray, " queries"] | Sequence[int], k: int, where: Where | None = None
-    ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
+    def search_by_id(self, ids: Ids, k: int, where: Where | None = None) -> Found:
         """Find the neighbours of vectors already in the index, leaving out each one itself.
 
         Raises:
@@ -168,7 +166,7 @@ class CosineIndex:
         """
         given = np.ravel(np.asarray(ids, np.int64))
         scores, found = self.search(self.vectors(given), k + 1, where)
-        # Duplicates may push the query itself off the list: then the last place goes.
+        # A filter or duplicates may keep the query itself off the list: then the last place goes.
         itself = found == given[:, None]
         itself[~itself.any(1), -1] = True
         return scores[~itself].reshape(len(given), k), found[~itself].reshape(len(given), k)
@@ -177,11 +175,15 @@ class CosineIndex:
         """Write the index to one file, replacing an older one only once it is complete.
 
         Equal indexes give equal bytes.
+
+        Raises:
+            ValueError: if `about` or a metadata value is not JSON-able; nothing is written.
         """
-        vectors = np.asarray(self._rows)[: len(self._ids)][self._live]
+        values, scale = self._store.rows(np.flatnonzero(self._live))
         items = {str(item): value for item, value in self._metadata.items()}
-        metadata = {"about": self.about, "items": items}
-        storage.write(Path(path), vectors, self.ids, metadata)
+        notes = {"about": self.about, "items": items, "next": self._next}
+        content = storage.Content(self._store.storage, values, scale, self.ids, notes)
+        storage.write(Path(path), content)
 
     @classmethod
     def load(cls, path: str | Path) -> "CosineIndex":
@@ -191,67 +193,104 @@ class CosineIndex:
             storage.IndexFileError: (a ValueError) for a file that is truncated, altered, of
                 another version or no index at all.
         """
-        vectors, ids, metadata = storage.read(Path(path))
-        index = cls(vectors.shape[1], about=metadata["about"])
-        if len(ids):
-            index.add(vectors, ids)
-        index._metadata = {int(item): value for item, value in metadata["items"].items()}
+        content = storage.read(Path(path))
+        index = cls(content.values.shape[1], storage=content.storage, about=content.notes["about"])
+        index._store.append_rows(content.values, content.scale)
+        index._register(content.ids)
+        index._metadata = {int(item): value for item, value in content.notes["items"].items()}
+        index._next = content.notes["next"]
         return index
+
+    def _register(self, new: np.ndarray) -> None:
+        """Give ids to the slots that were just filled."""
+        if len(new):
+            steps = np.diff(np.concatenate([self._ids[-1:], new]))
+            self._ascending &= bool((steps > 0).all())
+            self._next = max(self._next, int(new.max()) + 1)
+        self._ids = np.concatenate([self._ids, new])
+        self._live = np.concatenate([self._live, np.ones(len(new), bool)])
+        self._lookup = None
+        self._store.set_live(self._live)
 
     def _check_vectors(self, vectors: Matrix) -> np.ndarray:
         rows = np.asarray(vectors, np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"the index holds vectors of width {self.dim}, got {rows.shape}")
-        bad = np.flatnonzero(~np.isfinite(rows).all(1) | ~rows.any(1))
+        bad = _without_direction(rows)
         if len(bad):
-            raise ValueError(f"vectors that are zero, NaN or infinite have no cosine: rows {bad}")
+            raise ValueError(
+                f"zero, NaN or infinite vectors have no cosine: {len(bad)} rows, "
+                f"the first being {bad[:SHOWN].tolist()}"
+            )
         return rows
 
-    def _check_ids(self, ids: Any, count: int) -> np.ndarray:
+    def _check_ids(self, ids: Ids | None, count: int) -> np.ndarray:
         if ids is None:
-            start = int(self._ids.max(initial=-1)) + 1
-            return np.arange(start, start + count, dtype=np.int64)
+            return np.arange(self._next, self._next + count, dtype=np.int64)
         new = np.asarray(ids)
-        if new.shape != (count,) or not np.issubdtype(new.dtype, np.integer):
+        if new.shape != (count,) or not (count == 0 or np.issubdtype(new.dtype, np.integer)):
             raise ValueError(f"need {count} integer ids, got {new.dtype} of shape {new.shape}")
         new = new.astype(np.int64)
         values, counts = np.unique(new, return_counts=True)
-        present = [item for item in values.tolist() if item in self._slots]
-        if (counts > 1).any() or present or (values < 0).any():
-            raise ValueError(
-                "ids must be distinct, new and not negative: "
-                f"repeated {values[counts > 1][:10]}, present {present[:10]}, "
-                f"negative {values[values < 0][:10]}"
-            )
+        faults = {
+            "repeated": values[counts > 1],
+            "already present": values[self._slots(values) >= 0],
+            "negative": values[values < 0],
+        }
+        for fault, which in faults.items():
+            if len(which):
+                raise ValueError(
+                    f"ids must be distinct, new and not negative: {len(which)} {fault}, "
+                    f"the first being {which[:SHOWN].tolist()}"
+                )
         return new
 
-    def _find(self, ids: list[int]) -> list[int]:
-        missing = [item for item in ids if item not in self._slots]
-        if missing:
-            raise ValueError(f"ids not in the index: {missing[:10]}")
-        return [self._slots[item] for item in ids]
+    def _slots(self, ids: np.ndarray) -> np.ndarray:
+        """Find the slot of each id, -1 where it is not present."""
+        if self._lookup is None:
+            slots = np.flatnonzero(self._live)
+            held = self._ids[slots]
+            if not self._ascending:
+                order = np.argsort(held)
+                slots, held = slots[order], held[order]
+            self._lookup = held, slots
+        held, slots = self._lookup
+        if not len(held):
+            return np.full(len(ids), -1)
+        places = np.minimum(np.searchsorted(held, ids), len(held) - 1)
+        found = slots[places]
+        return np.where((held[places] == ids) & self._live[found], found, -1)
 
-    def _mask(self, where: Where | None, queries: int) -> np.ndarray:
-        """Turn a filter into a mask over slots, (1, capacity) or (Q, capacity)."""
-        capacity = self._rows.shape[0]
-        live = np.zeros((1, capacity), bool)
-        live[0, : len(self._live)] = self._live
-        if where is None:
-            return live
+    def _find(self, ids: np.ndarray) -> np.ndarray:
+        slots = self._slots(ids)
+        if (slots < 0).any():
+            raise ValueError(f"ids not in the index: {ids[slots < 0][:SHOWN].tolist()}")
+        return slots
+
+    def _mask(self, where: Where, queries: int) -> np.ndarray:
+        """Turn a filter into a mask over slots, (1, slots) or (Q, slots)."""
+        count = len(self)
         if isinstance(where, np.ndarray) and where.dtype == bool:
-            if where.shape not in ((len(self),), (queries, len(self))):
+            if where.shape not in ((count,), (queries, count)):
                 raise ValueError(
-                    f"a mask must be ({len(self)},) or ({queries}, {len(self)}), got {where.shape}"
+                    f"a mask must be ({count},) or ({queries}, {count}), got {where.shape}"
                 )
-            mask = np.zeros((where.size // max(1, len(self)), capacity), bool)
-            mask[:, np.flatnonzero(live[0])] = where.reshape(len(mask), -1)
+            mask = np.zeros((where.size // count, len(self._live)), bool)
+            mask[:, self._live] = where.reshape(len(mask), count)
             return mask
         lists = list(where)
-        shared = not lists or np.ndim(lists[0]) == 0
-        lists = [lists] if shared else lists
-        if not shared and len(lists) != queries:
+        if not lists or np.ndim(lists[0]) == 0:
+            lists = [lists]
+        elif len(lists) != queries:
             raise ValueError(f"got {len(lists)} lists of ids for {queries} queries")
-        mask = np.zeros((len(lists), capacity), bool)
+        mask = np.zeros((len(lists), len(self._live)), bool)
         for row, allowed in zip(mask, lists, strict=True):
-            row[self._find([int(item) for item in allowed])] = True
+            row[self._find(np.asarray(allowed, np.int64))] = True
         return mask
+
+
+def _without_direction(rows: np.ndarray, size: int = 16_384) -> np.ndarray:
+    """List the rows that are zero or not finite; in blocks, so that temporaries stay in cache."""
+    parts = (rows[start : start + size] for start in range(0, len(rows), size))
+    sound = [np.isfinite(part).all(1) & part.any(1) for part in parts]
+    return np.flatnonzero(~np.concatenate([*sound, np.zeros(0, bool)]))

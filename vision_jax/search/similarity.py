@@ -5,12 +5,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
+
+from vision_jax.search.kernel import Rows, search
 
 # Two widths that must be equal carry two names, so that a user who gives unequal ones meets the
 # ValueError and not a type checker.
-
-BLOCK = 16_384
 
 
 def normalize(vectors: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
@@ -55,15 +55,21 @@ def cosine_top_k(
     queries: Float[Array, "queries dim"],
     gallery: Float[Array, "items width"],
     k: int,
+    *,
+    normalized: bool = False,
 ) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
     """Find each query's k most similar gallery vectors, exactly.
 
-    The gallery streams through in blocks, so memory grows with the block and not with Q·N.
+    The gallery streams through in blocks: besides it, memory holds a few bytes per gallery row and
+    the scores of one block for 128 queries, however many queries there are.
 
     Args:
-        queries: (Q, D), any scale.
-        gallery: (N, D), any scale.
+        queries: (Q, D), any scale. A query with a NaN or an infinity finds nothing.
+        gallery: (N, D), float32 or bfloat16, any scale for which the squared length is a float32.
+            A row with a NaN or an infinity is never found; a zero row scores 0.
         k: How many neighbours, at least 1; static under `jit`. It may exceed N.
+        normalized: Says that gallery rows have length 1 and are finite, which saves a pass over
+            them.
 
     Returns:
         `(scores, ids)`, both (Q, k): cosines in float32, best first, and int32 row numbers of
@@ -76,43 +82,22 @@ def cosine_top_k(
     _check_widths(queries, gallery)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    return top_k_where(queries, gallery, jnp.ones((1, gallery.shape[0]), bool), k)
+    return _cosine_top_k(queries, gallery, k, normalized)
 
 
-@partial(jax.jit, static_argnums=3)
-def top_k_where(
-    queries: Float[Array, "queries dim"],
-    gallery: Float[Array, "items width"],
-    where: Bool[Array, "masks items"],
-    k: int,
-) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
-    """Do as `cosine_top_k` among the rows that `where` allows, (1, N) or (Q, N)."""
-    queries = normalize(queries.astype(jnp.float32))
-    size = gallery.shape[0]
-    block = min(BLOCK, size)
-    best = (
-        jnp.full((queries.shape[0], k), -jnp.inf, jnp.float32),
-        jnp.full((queries.shape[0], k), -1, jnp.int32),
-    )
-    if not block:
-        return best
-
-    def step(best: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-        # The last block reaches back over rows already seen, which must not be counted twice.
-        begin = jnp.minimum(start, size - block)
-        rows = lax.dynamic_slice_in_dim(gallery, begin, block)
-        ids = begin + jnp.arange(block, dtype=jnp.int32)
-        allowed = lax.dynamic_slice_in_dim(where, begin, block, 1) & (ids >= start)
-        scores = jnp.where(allowed, cosine_similarity(queries, rows), -jnp.inf)
-        values, places = lax.top_k(scores, min(k, block))
-        found = jnp.where(values > -jnp.inf, ids[places], -1)
-        values = jnp.concatenate([best[0], values], axis=1)
-        found = jnp.concatenate([best[1], found], axis=1)
-        values, places = lax.top_k(values, k)
-        return (values, jnp.take_along_axis(found, places, axis=1)), None
-
-    starts = jnp.arange(0, size, block, dtype=jnp.int32)
-    return lax.scan(step, best, starts)[0]
+@partial(jax.jit, static_argnums=(2, 3))
+def _cosine_top_k(queries: Array, gallery: Array, k: int, normalized: bool) -> tuple[Array, Array]:
+    items = gallery.shape[0]
+    asked = normalize(queries.astype(jnp.float32))
+    sound = jnp.all(jnp.isfinite(asked), axis=1, keepdims=True)
+    if normalized:
+        scale, where = jnp.ones((items,), jnp.float32), jnp.ones((1, items), bool)
+    else:
+        square = jnp.sum(jnp.square(gallery.astype(jnp.float32)), axis=1)
+        where = jnp.isfinite(square)[None]
+        scale = jnp.where(square > 0, lax.rsqrt(square), 0.0)
+    scores, ids = search(jnp.where(sound, asked, 0.0), Rows(gallery, scale), where, items, k)
+    return jnp.where(sound, scores, -jnp.inf), jnp.where(sound, ids, -1)
 
 
 def _check_widths(queries: Array, gallery: Array) -> None:

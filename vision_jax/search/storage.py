@@ -1,4 +1,4 @@
-"""The file of a cosine index: a checked header, then vectors, ids and metadata.
+"""The file of a cosine index: a checked header, then values, scales, ids and notes.
 
 Layout: 8 bytes of magic, 8 bytes of header length, a JSON header, 32 bytes of SHA-256 over all of
 these, then the sections back to back. The header names each section's length and SHA-256, and all
@@ -12,68 +12,107 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 MAGIC = b"VJXINDEX"
 VERSION = 1
 LONGEST_HEADER = 1 << 16
-SECTIONS = ("vectors", "ids", "metadata")
+DTYPES = {
+    "float32": np.dtype("<f4"),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "int8": np.dtype(np.int8),
+}
 
 
 class IndexFileError(ValueError):
     """An index file that is truncated, altered, of another version, or none at all."""
 
 
-def write(path: Path, vectors: np.ndarray, ids: np.ndarray, metadata: dict[str, Any]) -> None:
-    """Write vectors (N, D) float32, ids (N,) int64 and a JSON-able object, atomically."""
+class Content(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        storage: Names the dtype of `values`.
+        values: (N, D).
+        scale: (N,) float32; the vectors are `scale[i] * values[i]`.
+        ids: (N,) int64.
+        notes: A JSON-able object.
+    """
+
+    storage: str
+    values: np.ndarray
+    scale: np.ndarray
+    ids: np.ndarray
+    notes: dict[str, Any]
+
+
+def write(path: Path, content: Content) -> None:
+    """Write a file, atomically.
+
+    Raises:
+        ValueError: if the notes are not JSON-able; nothing is written.
+    """
+    try:
+        notes = json.dumps(content.notes, sort_keys=True, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be JSON-able: {error}") from error
     parts = {
-        "vectors": np.ascontiguousarray(vectors, "<f4").reshape(-1).view(np.uint8),
-        "ids": np.ascontiguousarray(ids, "<i8").view(np.uint8),
-        "metadata": np.frombuffer(json.dumps(metadata, sort_keys=True).encode(), np.uint8),
+        "values": np.ascontiguousarray(content.values, DTYPES[content.storage]).tobytes(),
+        "scale": np.ascontiguousarray(content.scale, "<f4").tobytes(),
+        "ids": np.ascontiguousarray(content.ids, "<i8").tobytes(),
+        "notes": notes,
     }
-    header = json.dumps(
-        {
-            "version": VERSION,
-            "count": vectors.shape[0],
-            "dim": vectors.shape[1],
-            "sections": {
-                name: {"bytes": part.nbytes, "sha256": hashlib.sha256(part).hexdigest()}
-                for name, part in parts.items()
-            },
+    header = {
+        "version": VERSION,
+        "storage": content.storage,
+        "count": content.values.shape[0],
+        "dim": content.values.shape[1],
+        "sections": {
+            name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+            for name, part in parts.items()
         },
-        sort_keys=True,
-    ).encode()
-    front = MAGIC + len(header).to_bytes(8, "little") + header
+    }
+    text = json.dumps(header, sort_keys=True).encode()
+    front = MAGIC + len(text).to_bytes(8, "little") + text
     _replace(path, [front, hashlib.sha256(front).digest(), *parts.values()])
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Read what `write` wrote: vectors, ids and metadata.
+def read(path: Path) -> Content:
+    """Read what `write` wrote.
 
     Raises:
         IndexFileError: for a file that is truncated, altered, of another version, or none at all.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
         header, offset = _read_header(file, path)
-        sections = _check_header(header, path, size - offset)
+        rest = os.fstat(file.fileno()).st_size - offset
+        lengths = _check_header(header, path, rest)
         parts = {}
-        for name in SECTIONS:
-            data = np.fromfile(file, np.uint8, sections[name]["bytes"])
-            if hashlib.sha256(data).hexdigest() != sections[name]["sha256"]:
+        for name, length in lengths.items():
+            parts[name] = file.read(length)
+            if hashlib.sha256(parts[name]).hexdigest() != header["sections"][name]["sha256"]:
                 raise IndexFileError(f"{path}: the {name} are altered (SHA-256 differs)")
-            parts[name] = data
-    vectors = parts["vectors"].view("<f4").reshape(header["count"], header["dim"])
+    shape = header["count"], header["dim"]
     try:
-        metadata = json.loads(parts["metadata"].tobytes())
-    except ValueError as error:
-        raise IndexFileError(f"{path}: the metadata are not JSON") from error
-    return vectors, parts["ids"].view("<i8"), metadata
+        notes = json.loads(parts["notes"])
+        sound = {"about", "items", "next"} <= notes.keys()
+    except (ValueError, AttributeError):
+        sound = False
+    if not sound:
+        raise IndexFileError(f"{path}: the notes are not those of an index")
+    return Content(
+        header["storage"],
+        np.frombuffer(parts["values"], DTYPES[header["storage"]]).reshape(shape),
+        np.frombuffer(parts["scale"], "<f4"),
+        np.frombuffer(parts["ids"], "<i8"),
+        notes,
+    )
 
 
-def _read_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
+def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     front = file.read(16)
     if len(front) < 16 or not front.startswith(MAGIC):
         raise IndexFileError(f"{path}: not an index file")
@@ -97,25 +136,31 @@ def _read_header(file: Any, path: Path) -> tuple[dict[str, Any], int]:
     return header, 16 + length + 32
 
 
-def _check_header(header: dict[str, Any], path: Path, rest: int) -> dict[str, dict[str, Any]]:
+def _check_header(header: dict[str, Any], path: Path, rest: int) -> dict[str, int]:
+    """Check a header against itself and the bytes that follow; give the section lengths."""
     try:
-        count, dim = header["count"], header["dim"]
-        sections = {name: header["sections"][name] for name in SECTIONS}
-        lengths = {name: part["bytes"] for name, part in sections.items()}
-        numbers = [count, dim, *lengths.values()]
-        sound = all(type(number) is int and number >= 0 for number in numbers) and dim > 0
+        count, dim, storage = header["count"], header["dim"], header["storage"]
+        names = ("values", "scale", "ids", "notes")
+        sections = {name: header["sections"][name] for name in names}
+        lengths = {name: part["bytes"] for name, part in sections.items() if part["sha256"]}
     except (KeyError, TypeError) as error:
         raise IndexFileError(f"{path}: the header lacks a field") from error
-    if not sound or lengths["vectors"] != 4 * count * dim or lengths["ids"] != 8 * count:
+    numbers = [count, dim, *lengths.values()]
+    sound = all(type(number) is int and number >= 0 for number in numbers) and dim > 0
+    if not sound or not isinstance(storage, str) or storage not in DTYPES:
+        raise IndexFileError(f"{path}: the header is not one of an index")
+    size = DTYPES[storage].itemsize
+    expected = {"values": size * count * dim, "scale": 4 * count, "ids": 8 * count}
+    if any(lengths[name] != length for name, length in expected.items()):
         raise IndexFileError(f"{path}: the header contradicts itself: {count} x {dim}, {lengths}")
     if sum(lengths.values()) != rest:
         raise IndexFileError(
             f"{path}: the header names {sum(lengths.values())} bytes, the file holds {rest}"
         )
-    return sections
+    return lengths
 
 
-def _replace(path: Path, parts: list[Any]) -> None:
+def _replace(path: Path, parts: list[bytes]) -> None:
     """Write beside the path, force to disk, then rename: a reader sees the old file or the new."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
