@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vision_jax.config import CNNConfig, DataConfig, TrainCNN, TrainConfig
+from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN, TrainConfig
 from vision_jax.errors import InputError
 
 # Each command imports what it needs: --help answers without loading JAX.
@@ -164,7 +164,8 @@ def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = N
     """
     config = TrainCNN(
         data=DataConfig(data_dir=data_dir, batch_size=32, pad_crop=1),
-        model=CNNConfig(stages=(32, 64), dropout=0.5),
+        model=CNNConfig(stages=(64, 128), dropout=0.5),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
         epochs=20,
     )
     _train(config, workdir)

@@ -133,6 +133,8 @@ class TrainConfig:
     """Passes over the training split."""
     seed: int = 0
     """Root of every random number: weights, order, augmentation, dropout."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What convolutions and products compute in; weights, losses and statistics stay float32."""
 
     family: typing.ClassVar[str]
 

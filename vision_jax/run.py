@@ -331,7 +331,12 @@ def build_task(config: TrainConfig, about: About) -> Task:
             if about.label_names is None:
                 raise InputError(f"{config.data.name} has no labels; a classifier needs them")
             network = CNN(
-                len(about.label_names), model.stages, model.hidden, model.padding, model.dropout
+                num_classes=len(about.label_names),
+                stages=model.stages,
+                hidden=model.hidden,
+                padding=model.padding,
+                dropout=model.dropout,
+                dtype=config.precision,
             )
             return Classification(
                 network, rule, model.label_smoothing, tuple(model.mean), tuple(model.std)

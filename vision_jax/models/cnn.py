@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
@@ -29,6 +31,8 @@ class CNN(nn.Module):
         hidden: width of the dense layer.
         padding: padding of the convolutions; pooling is always VALID.
         dropout: share of the embedding that training drops.
+        dtype: what the convolutions and products are computed in, such as bfloat16; parameters
+            and logits are float32 whatever it is.
 
     Raises:
         ValueError: the images are too small for the stages.
@@ -39,6 +43,7 @@ class CNN(nn.Module):
     hidden: int = 512
     padding: Literal["SAME", "VALID"] = "VALID"
     dropout: float = 0.0
+    dtype: Dtype | None = None
 
     @nn.compact
     def __call__(
@@ -50,15 +55,21 @@ class CNN(nn.Module):
         x = images
         for number, features in enumerate(self.stages, start=1):
             x = layers.Conv(
-                features, padding=self.padding, kernel_init=_glorot, name=f"conv{number}"
+                features,
+                padding=self.padding,
+                dtype=self.dtype,
+                kernel_init=_glorot,
+                name=f"conv{number}",
             )(x)
             x = layers.max_pool(nn.relu(x))
             endpoints[f"stage{number}"] = x
         x = x.reshape(len(x), -1)
-        x = nn.relu(nn.Dense(self.hidden, kernel_init=_glorot, name="dense")(x))
-        endpoints["embedding"] = x
+        dense = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_glorot, name="dense")
+        x = nn.relu(dense(x))
+        endpoints["embedding"] = x.astype(jnp.float32)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=_glorot, name="logits")(x), endpoints
+        output = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=_glorot, name="logits")
+        return output(x).astype(jnp.float32), endpoints
 
     def _check_size(self, height: int, width: int) -> None:
         lost = 2 if self.padding == "VALID" else 0
