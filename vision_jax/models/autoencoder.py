@@ -1,0 +1,228 @@
+"""Autoencoders: images to a code and back.
+
+All three are called with images (B, H, W, C) and return the output (B, H, W, C) in [0, 1] and the
+endpoints `logits`, of which the output is the sigmoid, and `embedding` (B, D), the code. Their
+methods `encode` and `decode` are the two halves, their submodules `encoder` and `decoder`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vision_jax.models import layers
+
+Images = Float[Array, "batch height width channels"]
+Codes = Float[Array, "batch code"]
+Maps = Float[Array, "batch _ _ _"]
+
+_glorot = jax.nn.initializers.glorot_uniform()
+
+
+class _Autoencoder(nn.Module):
+    """What the kinds share: shape checks and the way through both halves."""
+
+    image_shape: tuple[int, int, int] = (28, 28, 1)
+
+    def __call__(
+        self, images: Images, train: bool = False
+    ) -> tuple[Images, dict[str, Float[Array, "batch ..."]]]:
+        """Encodes and decodes images; see the module."""
+        code = self.encode(images)
+        logits = self.decode(code)
+        return nn.sigmoid(logits), {"logits": logits, "embedding": code}
+
+    def encode(self, images: Images) -> Codes:
+        """The code of images.
+
+        Args:
+            images: (B, H, W, C) in [0, 1].
+
+        Returns:
+            (B, D).
+        """
+        raise NotImplementedError
+
+    def decode(self, codes: Codes) -> Images:
+        """The images of codes.
+
+        Args:
+            codes: (B, D).
+
+        Returns:
+            (B, H, W, C) logits; their sigmoid is the image.
+        """
+        raise NotImplementedError
+
+    def _check(self, images: Images) -> None:
+        if images.shape[1:] != tuple(self.image_shape):
+            raise ValueError(
+                f"images are {images.shape[1:]}; the autoencoder was made for "
+                f"image_shape={tuple(self.image_shape)}"
+            )
+
+
+class ConvAutoencoder(_Autoencoder):
+    """3x3 convolutions with max-pooling down to a code, and with nearest upsampling back.
+
+    The defaults take 28x28x1 to a 7x7x8 code (392 values, at least 0) with 3,801 parameters.
+
+    Attributes:
+        image_shape: (height, width, channels); both sides multiples of 2 to the number of stages.
+        stages: channels of the encoder's convolutions, each followed by 2x2 max-pooling; the
+            decoder has them in reverse, each followed by upsampling.
+        code_channels: channels of the code.
+
+    Raises:
+        ValueError: the image's sides do not halve evenly, or images have another shape.
+    """
+
+    stages: Sequence[int] = (16, 8)
+    code_channels: int = 8
+
+    def setup(self) -> None:
+        """Builds the halves."""
+        factor = 2 ** len(self.stages)
+        height, width, channels = self.image_shape
+        if height % factor or width % factor:
+            raise ValueError(
+                f"images are {height}x{width}; {len(self.stages)} stages need height and width "
+                f"that are multiples of {factor}"
+            )
+        self.encoder = _ConvEncoder(self.stages, self.code_channels)
+        self.decoder = _ConvDecoder(tuple(reversed(self.stages)), channels)
+
+    def encode(self, images: Images) -> Codes:
+        """The code of images; see the base."""
+        self._check(images)
+        return self.encoder(images).reshape(len(images), -1)
+
+    def decode(self, codes: Codes) -> Images:
+        """The logits of codes; see the base."""
+        height, width = (side // 2 ** len(self.stages) for side in self.image_shape[:2])
+        return self.decoder(codes.reshape(-1, height, width, self.code_channels))
+
+
+class DenseAutoencoder(_Autoencoder):
+    """Dense ReLU layers down to a linear code and back.
+
+    The defaults are the 784-1000-500-250-30 of Hinton and Salakhutdinov, "Reducing the
+    dimensionality of data with neural networks", 2006, with ReLU in place of layer-wise
+    pretraining.
+
+    Attributes:
+        image_shape: (height, width, channels).
+        hidden: widths of the encoder's layers; the decoder has them in reverse.
+        code: width of the code.
+
+    Raises:
+        ValueError: images have another shape.
+    """
+
+    hidden: Sequence[int] = (1000, 500, 250)
+    code: int = 30
+
+    def setup(self) -> None:
+        """Builds the halves."""
+        self.encoder = _Dense((*self.hidden, self.code))
+        self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)))
+
+    def encode(self, images: Images) -> Codes:
+        """The code of images; see the base."""
+        self._check(images)
+        return self.encoder(images.reshape(len(images), -1))
+
+    def decode(self, codes: Codes) -> Images:
+        """The logits of codes; see the base."""
+        return self.decoder(codes).reshape(-1, *self.image_shape)
+
+
+class VariationalAutoencoder(_Autoencoder):
+    """A Gaussian code whose prior is the standard normal: codes drawn from it decode to new images.
+
+    Its endpoints also hold `log_variance` (B, D); `embedding` is the mean. Training decodes a
+    sample of the code, drawn with the random stream `latent`; evaluation decodes the mean. The
+    defaults are those of Kingma and Welling, "Auto-encoding variational Bayes", 2014, with ReLU.
+
+    Attributes:
+        image_shape: (height, width, channels).
+        hidden: widths of the encoder's layers; the decoder has them in reverse.
+        code: width of the code.
+
+    Raises:
+        ValueError: images have another shape.
+    """
+
+    hidden: Sequence[int] = (500,)
+    code: int = 20
+
+    def setup(self) -> None:
+        """Builds the halves."""
+        self.encoder = _Dense((*self.hidden, 2 * self.code))
+        self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)))
+
+    def __call__(
+        self, images: Images, train: bool = False
+    ) -> tuple[Images, dict[str, Float[Array, "batch ..."]]]:
+        """Encodes and decodes images; see the class."""
+        mean, log_variance = self._posterior(images)
+        code = mean
+        if train:
+            noise = jax.random.normal(self.make_rng("latent"), mean.shape, mean.dtype)
+            code = mean + jnp.exp(log_variance * 0.5) * noise
+        logits = self.decode(code)
+        endpoints = {"logits": logits, "embedding": mean, "log_variance": log_variance}
+        return nn.sigmoid(logits), endpoints
+
+    def encode(self, images: Images) -> Codes:
+        """The mean code of images; see the base."""
+        return self._posterior(images)[0]
+
+    def decode(self, codes: Codes) -> Images:
+        """The logits of codes; see the base."""
+        return self.decoder(codes).reshape(-1, *self.image_shape)
+
+    def _posterior(self, images: Images) -> tuple[Codes, Codes]:
+        self._check(images)
+        mean, log_variance = jnp.split(self.encoder(images.reshape(len(images), -1)), 2, axis=-1)
+        return mean, log_variance
+
+
+class _ConvEncoder(nn.Module):
+    stages: Sequence[int]
+    code_channels: int
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Maps:
+        for number, features in enumerate(self.stages, start=1):
+            x = nn.relu(layers.Conv(features, kernel_init=_glorot, name=f"conv{number}")(x))
+            x = layers.max_pool(x)
+        return nn.relu(layers.Conv(self.code_channels, kernel_init=_glorot, name="code")(x))
+
+
+class _ConvDecoder(nn.Module):
+    stages: Sequence[int]
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Maps) -> Maps:
+        for number, features in enumerate(self.stages, start=1):
+            x = nn.relu(layers.Conv(features, kernel_init=_glorot, name=f"conv{number}")(x))
+            x = layers.upsample_nearest(x)
+        return layers.Conv(self.channels, kernel_init=_glorot, name="logits")(x)
+
+
+class _Dense(nn.Module):
+    """Dense layers with ReLU between them."""
+
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch out"]:
+        *hidden, last = self.widths
+        for number, width in enumerate(hidden, start=1):
+            x = nn.relu(nn.Dense(width, kernel_init=_glorot, name=f"dense{number}")(x))
+        return nn.Dense(last, kernel_init=_glorot, name="out")(x)

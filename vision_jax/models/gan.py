@@ -1,0 +1,136 @@
+"""A deep convolutional GAN (Radford, Metz and Chintala, 2016): a generator and a discriminator.
+
+The two speak in images in [-1, 1].
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from vision_jax.models import layers
+
+Images = Float[Array, "batch height width channels"]
+Maps = Float[Array, "batch _ _ _"]
+
+_glorot = jax.nn.initializers.glorot_uniform()
+_SLOPE = 0.3  # Keras's leaky ReLU
+
+
+class Generator(nn.Module):
+    """Latent vectors to images: a dense layer, then transposed 5x5 convolutions.
+
+    The first convolution keeps the size, each later one doubles it. Before every activation but
+    the last, which is tanh, stands a batch normalisation; in training it reduces over the axis
+    `"batch"`. The defaults make 16x16x3 from 100 numbers with 1,455,552 parameters and
+    statistics; 28x28x1 and 32x32x3 take the same features; 64x64x3 takes another doubling,
+    `features=(512, 256, 128, 64)` and so on.
+
+    Called with latents (B, latent_size) from a standard normal, it returns the images
+    (B, H, W, C) in [-1, 1] and the endpoints `stage1`, `stage2`, ... after each activation.
+
+    Attributes:
+        image_shape: (height, width, channels); both sides multiples of 2 to the number of
+            features less one.
+        features: channels after the dense layer and each convolution but the last.
+        latent_size: width of the latent vectors.
+
+    Raises:
+        ValueError: the image's sides do not halve evenly.
+    """
+
+    image_shape: tuple[int, int, int] = (16, 16, 3)
+    features: Sequence[int] = (256, 128, 64)
+    latent_size: int = 100
+
+    @nn.compact
+    def __call__(
+        self, latents: Float[Array, "batch latent"], train: bool = False
+    ) -> tuple[Images, dict[str, Maps]]:
+        """Makes images; see the class."""
+        height, width = self._base()
+        first, *rest = self.features
+        endpoints: dict[str, Maps] = {}
+
+        x = nn.Dense(height * width * first, use_bias=False, kernel_init=_glorot, name="dense")(
+            latents
+        )
+        x = _normalize("norm1", train)(x)
+        x = nn.leaky_relu(x, _SLOPE).reshape(-1, height, width, first)
+        endpoints["stage1"] = x
+        for number, features in enumerate(rest, start=2):
+            stride = 1 if number == 2 else 2
+            x = _transposed(features, stride, f"conv{number}")(x)
+            x = nn.leaky_relu(_normalize(f"norm{number}", train)(x), _SLOPE)
+            endpoints[f"stage{number}"] = x
+        last = _transposed(self.image_shape[-1], 2 if rest else 1, "image")
+        return nn.tanh(last(x)), endpoints
+
+    def _base(self) -> tuple[int, int]:
+        factor = 2 ** (len(self.features) - 1)
+        height, width = self.image_shape[:2]
+        if height % factor or width % factor:
+            raise ValueError(
+                f"images are {height}x{width}; {len(self.features)} features need height and "
+                f"width that are multiples of {factor}"
+            )
+        return height // factor, width // factor
+
+
+class Discriminator(nn.Module):
+    """Images to a logit, above 0 for images that look real: strided 5x5 convolutions.
+
+    The defaults have 211,841 parameters for images of 16x16x3. Images of any size can be judged.
+
+    Called with images (B, H, W, C) in [-1, 1], it returns the logits (B,) and the endpoints
+    `stage1`, `stage2`, ... after each activation and `embedding` (B, D), the last of them
+    flattened.
+
+    Attributes:
+        features: channels of each convolution.
+        dropout: share that training drops after each activation.
+        spectral_norm: whether each kernel is divided by its largest singular value (Miyato et
+            al., 2018), which one power iteration a step estimates.
+    """
+
+    features: Sequence[int] = (64, 128)
+    dropout: float = 0.3
+    spectral_norm: bool = False
+
+    @nn.compact
+    def __call__(
+        self, images: Images, train: bool = False
+    ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, "batch ..."]]]:
+        """Judges images; see the class."""
+        endpoints: dict[str, Array] = {}
+        x = images
+        for number, features in enumerate(self.features, start=1):
+            conv = layers.Conv(features, (5, 5), (2, 2), kernel_init=_glorot, name=f"conv{number}")
+            x = nn.leaky_relu(self._apply(conv, train)(x), _SLOPE)
+            endpoints[f"stage{number}"] = x
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = x.reshape(len(x), -1)
+        # Without the dropout, which only training has.
+        endpoints["embedding"] = endpoints[f"stage{len(self.features)}"].reshape(len(x), -1)
+        logit = nn.Dense(1, kernel_init=_glorot, name="logit")
+        return self._apply(logit, train)(x)[:, 0], endpoints
+
+    def _apply(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:
+        if not self.spectral_norm:
+            return layer
+        return functools.partial(nn.SpectralNorm(layer), update_stats=train)
+
+
+def _transposed(features: int, stride: int, name: str) -> layers.ConvTranspose:
+    return layers.ConvTranspose(
+        features, (5, 5), (stride, stride), use_bias=False, kernel_init=_glorot, name=name
+    )
+
+
+def _normalize(name: str, train: bool) -> nn.BatchNorm:
+    # Keras's momentum and epsilon.
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.99, epsilon=1e-3, axis_name="batch", name=name
+    )

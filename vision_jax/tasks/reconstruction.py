@@ -1,0 +1,188 @@
+"""Reconstruction: an autoencoder learns a code from which its image can be decoded."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from vision_jax.data.loader import Batch
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, masked_sum
+
+Loss = Literal["binary_cross_entropy", "mean_squared_error"]
+Images = Float[Array, "batch height width channels"]
+
+# What a key is folded with, one number per use of it.
+_INIT, _LATENT = 0, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """An autoencoder's state, loss and steps.
+
+    An image's loss is its mean over pixels and channels; with a variational model the divergence
+    of the code from the prior, over as many, is added with the weight `beta`. With binary
+    cross-entropy and a beta of 1 that is the negative evidence lower bound per pixel (Kingma and
+    Welling, 2014); other weights are those of Higgins et al., "beta-VAE", 2017.
+
+    See `Task` for how its steps are run.
+
+    Attributes:
+        model: a linen module that returns (images in [0, 1], endpoints) with the endpoints
+            `logits` and `embedding` and, if it is variational, `log_variance`; its method
+            `decode` turns codes into logits.
+        optimizer: the update rule.
+        loss: between pixels.
+        beta: weight of the divergence.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    loss: Loss = "binary_cross_entropy"
+    beta: float = 1.0
+
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
+
+    def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
+        """The state before the first step.
+
+        Args:
+            key: the run's base key.
+            batch: any batch, for the shape of its `image`.
+
+        Returns:
+            A state at step 0.
+
+        Raises:
+            ValueError: the network does not take images of this shape.
+        """
+        variables = self.model.init(jax.random.fold_in(key, _INIT), batch["image"][:1])
+        return TrainState.create(key, variables, self.optimizer)
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """Moves the weights along one batch's gradient.
+
+        Args:
+            state: the state before.
+            batch: `image` (B, H, W, C) float32 in [0, 1] and `mask` (B,).
+
+        Returns:
+            The state after, and the metrics of `eval_step`.
+        """
+        key = jax.random.fold_in(state.step_key(), _LATENT)
+        rngs = {"latent": jax.random.fold_in(key, jax.lax.axis_index(AXIS))}
+        images, mask = batch["image"], batch["mask"]
+        count = jax.lax.psum(jnp.sum(mask.astype(jnp.float32)), AXIS)
+
+        def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
+            (outputs, endpoints), updates = self.model.apply(
+                {"params": params, "batch_stats": state.stats},
+                images,
+                train=True,
+                rngs=rngs,
+                mutable=["batch_stats"],
+            )
+            figures = self._figures(images, outputs, endpoints)
+            mean = jnp.sum(jnp.where(mask, figures["loss"], jnp.float32(0))) / count
+            return mean, (figures, updates.get("batch_stats", {}))
+
+        grads, (figures, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        state = state.apply_gradients(grads, stats, self.optimizer)
+        return state, {name: masked_sum(values, mask) for name, values in figures.items()}
+
+    def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
+        """Measures the reconstructions of a batch.
+
+        Args:
+            state: the state.
+            batch: as for `train_step`; masked examples do not count.
+
+        Returns:
+            `loss`, `mean_squared_error` and, with a variational model, `divergence` in nats per
+            image. Its reconstructions are those of the mean code here, of a sample in training.
+        """
+        outputs, endpoints = self._apply(state, batch["image"])
+        figures = self._figures(batch["image"], outputs, endpoints)
+        return {name: masked_sum(values, batch["mask"]) for name, values in figures.items()}
+
+    def reconstruct(self, state: TrainState, images: Images) -> Images:
+        """Encodes and decodes images.
+
+        Args:
+            state: the state.
+            images: (B, H, W, C) in [0, 1].
+
+        Returns:
+            (B, H, W, C) in [0, 1].
+        """
+        return self._apply(state, images)[0]
+
+    def embed(self, state: TrainState, images: Images) -> Float[Array, "batch code"]:
+        """The codes of images, which search compares.
+
+        Args:
+            state: the state.
+            images: (B, H, W, C) in [0, 1].
+
+        Returns:
+            (B, D); a variational model's mean.
+        """
+        return self._apply(state, images)[1]["embedding"]
+
+    def decode(self, state: TrainState, codes: Float[Array, "batch code"]) -> Images:
+        """The images of codes; a variational model makes new ones of standard normal codes.
+
+        Args:
+            state: the state.
+            codes: (B, D).
+
+        Returns:
+            (B, H, W, C) in [0, 1].
+        """
+        logits: Any = self.model.apply(state.variables, codes, method="decode")
+        return nn.sigmoid(logits)
+
+    def _apply(self, state: TrainState, images: Images) -> Any:
+        return self.model.apply(state.variables, images, train=False)
+
+    def _figures(
+        self, images: Images, outputs: Images, endpoints: dict[str, Array]
+    ) -> dict[str, Float[Array, " batch"]]:
+        """Each image's figures."""
+        squared = _pixel_mean(jnp.square(outputs - images))
+        loss = squared
+        if self.loss == "binary_cross_entropy":
+            loss = _pixel_mean(optax.sigmoid_binary_cross_entropy(endpoints["logits"], images))
+        if "log_variance" not in endpoints:
+            return {"loss": loss, "mean_squared_error": squared}
+        divergence = standard_normal_divergence(endpoints["embedding"], endpoints["log_variance"])
+        pixels = math.prod(images.shape[1:])
+        return {
+            "loss": loss + divergence * jnp.float32(self.beta / pixels),
+            "mean_squared_error": squared,
+            "divergence": divergence,
+        }
+
+
+def standard_normal_divergence(
+    mean: Float[Array, "batch code"], log_variance: Float[Array, "batch code"]
+) -> Float[Array, " batch"]:
+    """The Kullback-Leibler divergence of diagonal Gaussians from the standard normal.
+
+    Args:
+        mean: (B, D).
+        log_variance: (B, D) natural logarithms of the variances.
+
+    Returns:
+        (B,) nats, at least 0 (Kingma and Welling, 2014, appendix B).
+    """
+    terms = jnp.square(mean) + jnp.exp(log_variance) - log_variance - jnp.ones((), mean.dtype)
+    return jnp.sum(terms, -1) * 0.5
+
+
+def _pixel_mean(values: Images) -> Float[Array, " batch"]:
+    return jnp.mean(values, (1, 2, 3))
