@@ -7,7 +7,7 @@ from vision_jax.models.autoencoder import ConvAutoencoder, DenseAutoencoder, Var
 
 SHAPE = (8, 12, 3)
 MODELS = {
-    "conv": ConvAutoencoder(SHAPE, stages=(4, 3), code_channels=2),
+    "conv": ConvAutoencoder(SHAPE, hidden=(4, 3), code=2),
     "dense": DenseAutoencoder(SHAPE, hidden=(9, 7), code=5),
     "variational": VariationalAutoencoder(SHAPE, hidden=(9,), code=5),
 }

@@ -15,10 +15,10 @@ def test_a_longer_draw_begins_with_the_shorter_one():
     assert abs(float(long.std()) - 1) < 0.1
 
 
-@pytest.mark.parametrize("path", ["spherical", "linear"])
-def test_walks_begin_and_end_where_they_should(path):
+@pytest.mark.parametrize("way", ["spherical", "linear"])
+def test_walks_begin_and_end_where_they_should(way):
     start, stop = sample_latents(KEY, 4, 6), sample_latents(jax.random.key(1), 4, 6)
-    walk = interpolate(start, stop, 5, path=path)
+    walk = interpolate(start, stop, 5, way=way)
     assert walk.shape == (4, 5, 6)
     np.testing.assert_allclose(walk[:, 0], start, atol=1e-6)
     np.testing.assert_allclose(walk[:, -1], stop, atol=1e-5)

@@ -83,7 +83,7 @@ def test_the_seed_decides_everything(run):
     assert other.history != a.history
 
 
-def test_divergence_stops_with_the_last_checkpoint_kept(task, small_source, tmp_path):
+def test_divergence_stops_at_once_with_the_last_checkpoint_kept(task, small_source, tmp_path):
     wild = Classification(
         task.model,
         optax.sgd(
@@ -95,10 +95,45 @@ def test_divergence_stops_with_the_last_checkpoint_kept(task, small_source, tmp_
     train = Loader(small_source, 8, train=True)
     with Checkpoints(tmp_path, metric="accuracy", mode="max", create=True) as checkpoints:
         with pytest.raises(
-            TrainingDivergedError, match="step 12; the checkpoint of step 6 is kept"
+            TrainingDivergedError, match=r"step [78]; the checkpoint of step 6 is kept"
         ):
             fit(wild, train, epochs=3, checkpoints=checkpoints, progress=False)
         assert checkpoints.find("last") == PER_EPOCH
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_weights_that_are_not_finite_are_not_saved(task, small_source, tmp_path, stops):
+    """The last step of an epoch, or before a stop, has no later loss to betray it."""
+    schedule = optax.join_schedules(
+        [optax.constant_schedule(0.01), optax.constant_schedule(np.nan)], [2 * PER_EPOCH - 1]
+    )
+    wild = Classification(task.model, optax.sgd(schedule))
+    train, asked = Loader(small_source, 8, train=True), []
+
+    def should_stop():
+        asked.append(1)
+        return stops and len(asked) == 2 * PER_EPOCH
+
+    with Checkpoints(tmp_path, metric="accuracy", mode="max", create=True) as checkpoints:
+        with pytest.raises(
+            TrainingDivergedError, match="weight is not finite at step 12; the checkpoint of step 6"
+        ):
+            fit(
+                wild,
+                train,
+                epochs=3,
+                checkpoints=checkpoints,
+                should_stop=should_stop,
+                progress=False,
+            )
+        assert checkpoints.find("last") == PER_EPOCH
+
+
+def test_the_state_is_shown_after_each_epoch(run):
+    seen = []
+    result = run(after_epoch=lambda state, epoch: seen.append((int(state.step), epoch)))
+    assert seen == [(6, 1), (12, 2), (18, 3)]
+    assert result.finished
 
 
 def test_progress_shows_the_speed_the_time_left_and_each_epoch(run, capsys):

@@ -1,5 +1,6 @@
 """The command line, `vision-jax`."""
 
+import dataclasses
 import logging
 import os
 import signal
@@ -11,7 +12,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN, TrainConfig
+from vision_jax.config import (
+    AutoencoderConfig,
+    CNNConfig,
+    DataConfig,
+    GANConfig,
+    OptimizerConfig,
+    TrainAutoencoder,
+    TrainCNN,
+    TrainConfig,
+    TrainGAN,
+)
 from vision_jax.errors import InputError
 
 # Each command imports what it needs: --help answers without loading JAX.
@@ -32,8 +43,43 @@ def train_cnn(workdir: Path, config: Annotated[TrainCNN, tyro.conf.arg(name="")]
     _train(config, workdir)
 
 
-def evaluate(workdir: Workdir, split: str | None = None, checkpoint: str = "best") -> None:
-    """Measure a trained network: recognition and search, on its test split.
+def train_autoencoder(
+    workdir: Path, config: Annotated[TrainAutoencoder, tyro.conf.arg(name="")]
+) -> None:
+    """Train an autoencoder: convolutional, dense or variational.
+
+    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
+    Example: vision-jax train autoencoder --workdir runs/codes --model.kind dense
+
+    Args:
+        workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
+            each epoch, a picture of reconstructions.
+        config: What to train.
+    """
+    _train(config, workdir)
+
+
+def train_gan(workdir: Path, config: Annotated[TrainGAN, tyro.conf.arg(name="")]) -> None:
+    """Train a generator against a discriminator.
+
+    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
+    Example: vision-jax train gan --workdir runs/garments --data.name fashion_mnist
+
+    Args:
+        workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
+            each epoch, a picture of samples.
+        config: What to train.
+    """
+    _train(config, workdir)
+
+
+def evaluate(
+    workdir: Workdir,
+    split: str | None = None,
+    checkpoint: str = "best",
+    classifier: Path | None = None,
+) -> None:
+    """Measure a trained network on its test split: recognition, reconstruction and search.
 
     Prints the figures and writes evaluation.json and, for a classifier, confusion.png into the
     workdir. Example: vision-jax evaluate runs/digits
@@ -42,10 +88,32 @@ def evaluate(workdir: Workdir, split: str | None = None, checkpoint: str = "best
         workdir: Folder of the run.
         split: What to measure on, in tfds's slicing syntax. Default: the run's test split.
         checkpoint: `best` by the validation metric, `last`, or a step.
+        classifier: Folder of a classifier's run, by whose features the images of a GAN or a
+            variational autoencoder are compared with real ones.
     """
     from vision_jax.evaluation import evaluate_run
 
-    evaluate_run(workdir, split, _which(checkpoint))
+    evaluate_run(workdir, split, _which(checkpoint), classifier)
+
+
+def generate(workdir: Workdir, seed: int = 0, checkpoint: str = "best") -> None:
+    """Draw what a GAN or an autoencoder makes: samples, walks between them, reconstructions.
+
+    Writes a PNG of each and all images as generated.npz into the workdir.
+    Example: vision-jax generate runs/garments --seed 7
+
+    Args:
+        workdir: Folder of the run.
+        seed: Of the latents from which new images are made, in [0, 2**32).
+        checkpoint: `best` by the validation metric, `last`, or a step.
+    """
+    from vision_jax.run import load_run
+    from vision_jax.sheets import write_run_sheets
+
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}; it must be in [0, 2**32)")
+    for path in write_run_sheets(load_run(workdir, _which(checkpoint)), seed=seed):
+        print(f"images -> {path}")
 
 
 def index(
@@ -115,7 +183,7 @@ def search(
 
 
 def report(workdir: Workdir) -> None:
-    """Write report.html: learning curves, figures, confusion matrix, and searches to look at.
+    """Write report.html: curves, figures, images that were made, and searches to look at.
 
     Example: vision-jax report runs/digits
 
@@ -153,27 +221,45 @@ def prepare(
 
 
 def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = None) -> None:
-    """Train on handwritten digits, evaluate, index, search and report, in about a minute.
+    """Train each kind of network on handwritten digits, evaluate, generate, index and report.
 
-    Nothing is downloaded: the digits come with scikit-learn.
+    Takes some two minutes. Nothing is downloaded: the digits come with scikit-learn.
 
     Args:
-        workdir: Folder for the run.
+        workdir: Folder for the runs, one each in `cnn`, `autoencoder` and `gan`.
         data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
             ~/tensorflow_datasets.
     """
-    config = TrainCNN(
-        data=DataConfig(data_dir=data_dir, batch_size=32, pad_crop=1),
+    data = DataConfig(data_dir=data_dir, batch_size=32)
+    cnn = TrainCNN(
+        data=dataclasses.replace(data, pad_crop=1),
         model=CNNConfig(stages=(64, 128), dropout=0.5),
         optimizer=OptimizerConfig(learning_rate=3e-3),
         epochs=20,
     )
-    _train(config, workdir)
-    evaluate(workdir)
-    target = workdir / "train.index"
-    index(workdir, config.data.name, target, split=config.data.train_split)
-    report(workdir)
-    print(f"search more with: vision-jax search {target} IMAGE.png")
+    autoencoder = TrainAutoencoder(
+        data=data,
+        model=AutoencoderConfig(hidden=(16,)),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        epochs=20,
+    )
+    gan = TrainGAN(
+        data=data,
+        model=GANConfig(generator=(64, 32, 16), discriminator=(32, 64), latent_size=32, ema=0.99),
+        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", momentum=0.5),
+        epochs=30,
+    )
+    for config in (cnn, autoencoder, gan):
+        folder = workdir / config.family
+        if not _train(config, folder):
+            return
+        evaluate(folder, classifier=workdir / "cnn" if config is gan else None)
+        target = folder / "train.index"
+        index(folder, config.data.name, target, split=config.data.train_split)
+        if config is not cnn:
+            generate(folder)
+        report(folder)
+    print(f"search more with: vision-jax search {workdir / 'cnn' / 'train.index'} IMAGE.png")
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -181,17 +267,23 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "index": index,
     "search": search,
+    "generate": generate,
     "report": report,
     "prepare": prepare,
 }
-FAMILIES: dict[str, Callable[..., Any]] = {"cnn": train_cnn}
+FAMILIES: dict[str, Callable[..., Any]] = {
+    "cnn": train_cnn,
+    "autoencoder": train_autoencoder,
+    "gan": train_gan,
+}
 
 
 def train() -> None:
-    """Train a network: cnn. See `vision-jax train --help`."""
+    """Train a network: cnn, autoencoder or gan. See `vision-jax train --help`."""
 
 
-def _train(config: TrainConfig, workdir: Path) -> None:
+def _train(config: TrainConfig, workdir: Path) -> bool:
+    """Trains, and says whether it came to the end."""
     from vision_jax.run import train as run_training
 
     with _stop_on_signals() as should_stop:
@@ -200,6 +292,7 @@ def _train(config: TrainConfig, workdir: Path) -> None:
         print(f"trained {config.epochs} epochs -> {workdir}")
     else:
         print(f"stopped and saved at step {int(result.state.step)}; the same command goes on")
+    return result.finished
 
 
 @contextmanager

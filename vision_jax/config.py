@@ -67,7 +67,7 @@ class OptimizerConfig:
     """How the weights are moved."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    """Update rule; `sgd` is with Nesterov momentum 0.9."""
+    """Update rule; `sgd` is with Nesterov momentum."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -76,12 +76,15 @@ class OptimizerConfig:
     """Epochs over which the learning rate rises linearly from 0."""
     weight_decay: float = 0.0
     """Decoupled weight decay, on kernels only; `adamw` and `sgd`."""
+    momentum: float = 0.9
+    """Decay of the gradients' running mean: Adam's first beta, the momentum of `sgd`."""
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "optimizer.learning_rate", rate, "above 0 and finite")
         _require(self.warmup_epochs >= 0, "optimizer.warmup_epochs", self.warmup_epochs, ">= 0")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "in [0, 1)")
         _require(
             self.weight_decay == 0 or self.name != "adam",
             "optimizer.weight_decay",
@@ -124,6 +127,69 @@ class CNNConfig:
 
 
 @dataclass(frozen=True)
+class AutoencoderConfig:
+    """The autoencoder."""
+
+    kind: Literal["conv", "dense", "variational"] = "conv"
+    """Convolutions and pooling; dense layers; or dense layers and a Gaussian code."""
+    hidden: tuple[int, ...] | None = None
+    """Channels of the encoder's stages (conv) or widths of its layers; the decoder has them in
+    reverse. Default: 16 8 (conv), 1000 500 250 (dense), 500 (variational)."""
+    code: int | None = None
+    """Channels (conv) or width of the code. Default: 8 (conv), 30 (dense), 20 (variational)."""
+    loss: Literal["binary_cross_entropy", "mean_squared_error"] = "binary_cross_entropy"
+    """Between pixels."""
+    beta: float = 1.0
+    """Weight of the variational code's divergence from the standard normal."""
+
+    def __post_init__(self) -> None:
+        hidden, code = self.hidden, self.code
+        _require(hidden is None or min(hidden, default=0) >= 1, "model.hidden", hidden, ">= 1")
+        _require(code is None or code >= 1, "model.code", code, "at least 1")
+        _require(self.beta >= 0, "model.beta", self.beta, "at least 0")
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """The deep convolutional GAN.
+
+    The defaults suit any size that is a multiple of 4; one more doubling takes one more generator
+    width, such as `--model.generator 512 256 128 64` for 64x64.
+    """
+
+    generator: tuple[int, ...] = (256, 128, 64)
+    """Channels after the generator's dense layer and after each of its convolutions but the last;
+    the first convolution keeps the size, the others double it."""
+    discriminator: tuple[int, ...] = (64, 128)
+    """Channels of the discriminator's convolutions, each of which halves the size."""
+    latent_size: int = 100
+    """Width of the generator's input."""
+    dropout: float = 0.3
+    """Share that the discriminator drops after each convolution, in training."""
+    loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
+    """What the two play for."""
+    r1: float = 0.0
+    """Weight of the penalty on the discriminator's gradient at real images."""
+    spectral_norm: bool = False
+    """Divide the discriminator's kernels by their largest singular values."""
+    ema: float = 0.999
+    """Decay of the moving average of the generator's weights, which makes the images; 0: none."""
+    augmentations: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    """Random transforms of all that the discriminator sees, for small data sets."""
+
+    def __post_init__(self) -> None:
+        for name in ("generator", "discriminator"):
+            widths = getattr(self, name)
+            _require(
+                min(widths, default=0) >= 1, f"model.{name}", widths, "one width or more, >= 1"
+            )
+        _require(self.latent_size >= 1, "model.latent_size", self.latent_size, "at least 1")
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "in [0, 1)")
+        _require(self.r1 >= 0, "model.r1", self.r1, "at least 0")
+        _require(0 <= self.ema < 1, "model.ema", self.ema, "in [0, 1)")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run. Its subclasses choose the family by their `model`."""
 
@@ -155,7 +221,35 @@ class TrainCNN(TrainConfig):
     family: typing.ClassVar[str] = "cnn"
 
 
-FAMILIES: dict[str, type[TrainConfig]] = {c.family: c for c in (TrainCNN,)}
+@dataclass(frozen=True)
+class TrainAutoencoder(TrainConfig):
+    """Train an autoencoder."""
+
+    data: DataConfig = field(default_factory=lambda: DataConfig(batch_size=256))
+    epochs: int = 50
+    """Passes over the training split."""
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    family: typing.ClassVar[str] = "autoencoder"
+
+
+@dataclass(frozen=True)
+class TrainGAN(TrainConfig):
+    """Train a GAN."""
+
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=1e-4, schedule="constant", momentum=0.5
+        )
+    )
+    epochs: int = 50
+    """Passes over the training split."""
+    model: GANConfig = field(default_factory=GANConfig)
+    family: typing.ClassVar[str] = "gan"
+
+
+FAMILIES: dict[str, type[TrainConfig]] = {
+    c.family: c for c in (TrainCNN, TrainAutoencoder, TrainGAN)
+}
 """The command line's table of what can be trained."""
 
 

@@ -1,4 +1,4 @@
-"""Measuring a trained run: recognition and search, printed and written beside it."""
+"""Measuring a trained run: recognition, reconstruction, generation and search."""
 
 import json
 from pathlib import Path
@@ -6,27 +6,38 @@ from typing import Any
 
 import numpy as np
 
+from vision_jax.data.loader import read_all
 from vision_jax.gallery import measure_retrieval
+from vision_jax.quality import measure_generation
 from vision_jax.run import Run, load_run
+from vision_jax.tasks.reconstruction import Reconstruction
 from vision_jax.training.checkpoint import Which
 from vision_jax.training.metrics import per_class_accuracy
 
+_MAX_PCA_PIXELS = 4096
 
-def measure(run: Run, split: str | None = None) -> dict[str, Any]:
+
+def measure(run: Run, split: str | None = None, *, classifier: Run | None = None) -> dict[str, Any]:
     """Measures a run on a split of its data.
 
     Args:
         run: the trained network.
         split: tfds's slicing syntax; the run's test split by default.
+        classifier: a trained classifier, to judge generated images by; see `measure_generation`.
 
     Returns:
-        The task's figures; with labels also `retrieval`, and for a classifier
-        `per_class_accuracy` by class name.
+        The task's figures; with labels also `retrieval`, for a classifier `per_class_accuracy` by
+        class name, and for an autoencoder `pca_mean_squared_error`, that of as many principal
+        components of the training split as its code has numbers.
 
     Raises:
-        InputError: no such split.
+        InputError: no such split, or the run makes no images for a classifier to judge.
     """
     figures = run.evaluate(split)
+    if isinstance(run.task, Reconstruction):
+        figures |= _measure_pca(run, split)
+    if classifier is not None:
+        figures |= measure_generation(run, classifier)
     if "confusion" in figures:
         names = run.about.label_names or ()
         shares = per_class_accuracy(figures["confusion"])
@@ -38,13 +49,16 @@ def measure(run: Run, split: str | None = None) -> dict[str, Any]:
     return figures
 
 
-def evaluate_run(workdir: Path, split: str | None, which: Which) -> dict[str, Any]:
+def evaluate_run(
+    workdir: Path, split: str | None, which: Which, classifier: Path | None = None
+) -> dict[str, Any]:
     """Measures a run, prints the figures, and writes them into its folder.
 
     Args:
         workdir: the run's folder.
         split: tfds's slicing syntax; the run's test split by default.
         which: the checkpoint.
+        classifier: folder of a classifier's run, to judge generated images by.
 
     Returns:
         What `measure` returned.
@@ -53,12 +67,13 @@ def evaluate_run(workdir: Path, split: str | None, which: Which) -> dict[str, An
         InputError: the folder holds no run, or there is no such split.
     """
     run = load_run(workdir, which)
-    figures = measure(run, split)
+    judge = None if classifier is None else load_run(classifier)
+    figures = measure(run, split, classifier=judge)
     data = run.config.data
     print(f"{run.config.family} of step {run.step} on {data.name}, {split or data.test_split}")
     for name, value in figures.items():
-        if isinstance(value, float):
-            print(f"  {name:<22}{value:.4f}")
+        if isinstance(value, float | int):
+            print(f"  {name:<36}{value:{'.4f' if isinstance(value, float) else 'd'}}")
     for name, value in figures.get("per_class_accuracy", {}).items():
         print(f"    {name:<20}{value:.4f}")
     for name, row in figures.get("retrieval", {}).items():
@@ -75,3 +90,23 @@ def evaluate_run(workdir: Path, split: str | None, which: Which) -> dict[str, An
         )
         print(f"picture -> {picture}")
     return figures
+
+
+def _measure_pca(run: Run, split: str | None) -> dict[str, float | int]:
+    """The error of principal components (Pearson, 1901), the best linear code of a size."""
+    from sklearn.decomposition import PCA
+
+    width = run.embed(np.zeros((1, *run.about.image_shape), np.uint8)).shape[1]
+    pixels = int(np.prod(run.about.image_shape))
+    if pixels > _MAX_PCA_PIXELS or width > min(pixels, run.about.train_examples):
+        return {}
+    known, asked = (
+        read_all(run.source(part))["image"].reshape(-1, pixels).astype(np.float32) / 255
+        for part in (run.config.data.train_split, split)
+    )
+    pca = PCA(width, svd_solver="covariance_eigh").fit(known)
+    made = pca.inverse_transform(pca.transform(asked))
+    return {
+        "pca_mean_squared_error": float(np.square(made - asked, dtype=np.float64).mean()),
+        "pca_components": width,
+    }

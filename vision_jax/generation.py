@@ -1,14 +1,18 @@
 """Latent vectors to generate images from, and images side by side."""
 
 import math
+from pathlib import Path
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
+from PIL import Image
 
-Path = Literal["spherical", "linear"]
+Pixels = UInt8[np.ndarray, "images height width channels"]
+Sheet = UInt8[np.ndarray, "total_height total_width channels"]
+Way = Literal["spherical", "linear"]
 
 
 def sample_latents(key: Key[Array, ""], count: int, size: int) -> Float[Array, "count size"]:
@@ -31,7 +35,7 @@ def interpolate(
     stop: Float[Array, "pairs width"],
     steps: int,
     *,
-    path: Path = "spherical",
+    way: Way = "spherical",
 ) -> Float[Array, "pairs steps size"]:
     """Walks from one latent to another in even steps.
 
@@ -39,7 +43,7 @@ def interpolate(
         start: (P, D) where each walk begins.
         stop: (P, D) where it ends.
         steps: points on each walk, both ends included; at least 2.
-        path: `spherical` keeps to the lengths that a normal prior gives (White, "Sampling
+        way: `spherical` keeps to the lengths that a normal prior gives (White, "Sampling
             generative networks", 2016); `linear` suits codes that have no prior.
 
     Returns:
@@ -54,7 +58,7 @@ def interpolate(
         raise ValueError(f"steps is {steps}; it must be at least 2")
     t = jnp.linspace(0.0, 1.0, steps, dtype=start.dtype)[None, :, None]
     a, b = start[:, None], stop[:, None]
-    if path == "linear":
+    if way == "linear":
         return (1 - t) * a + t * b
     norms = jnp.linalg.norm(a, axis=-1, keepdims=True) * jnp.linalg.norm(b, axis=-1, keepdims=True)
     cosine = jnp.sum(a * b, -1, keepdims=True) / jnp.where(norms > 0, norms, 1)
@@ -74,11 +78,11 @@ def to_pixels(images: Float[Array | np.ndarray, "*shape"]) -> UInt8[np.ndarray, 
 
 
 def tile(
-    images: UInt8[np.ndarray, "images height width channels"],
+    images: Pixels,
     *,
     columns: int | None = None,
     gap: int = 1,
-) -> UInt8[np.ndarray, "total_height total_width channels"]:
+) -> Sheet:
     """Lays images out in rows, on white.
 
     Args:
@@ -102,3 +106,21 @@ def tile(
     sheet = cells.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
     sheet = sheet.reshape(rows * (height + gap), columns * (width + gap), channels)
     return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+
+
+def pair_sheet(above: Pixels, below: Pixels) -> Sheet:
+    """Lays out a row of images, and under each one the image that belongs to it."""
+    return tile(np.concatenate([above, below]), columns=len(above))
+
+
+def enlarged(sheet: Sheet) -> Image.Image:
+    """A sheet as a picture whose longer side has at least about 500 pixels, sharp-edged."""
+    factor = max(1, round(500 / max(sheet.shape[:2])))
+    image = Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet)
+    size = (image.width * factor, image.height * factor)
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def save_sheet(path: Path, sheet: Sheet) -> None:
+    """Writes a sheet as PNG, enlarged if it is small."""
+    enlarged(sheet).save(path)

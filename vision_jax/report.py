@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from matplotlib.figure import Figure
+from PIL import Image
 
+from vision_jax.epoch_sheets import FOLDER as EPOCHS
 from vision_jax.evaluation import measure
 from vision_jax.gallery import build_index
+from vision_jax.generation import enlarged
 from vision_jax.run import Run, load_run
 from vision_jax.search import CosineIndex
+from vision_jax.sheets import run_sheets
 from vision_jax.training.metrics import Row, read_metrics
 
 RIGHT, WRONG, NEUTRAL = "#1a7f37", "#cf222e", "#57606a"
 _QUERIES, _NEIGHBOURS = 10, 8
+_EPOCHS_SHOWN = 6
 _MAX_CELLS = 25  # classes up to which a confusion matrix's numbers can be read
 
 Pictures = UInt8[np.ndarray, "_ height width channels"]
@@ -213,6 +218,8 @@ def write_report(workdir: str | Path) -> Path:
         ("Learning curves", picture(learning_curves(rows))),
         (f"Figures on {data.name}, {data.test_split}", _figures_table(figures)),
     ]
+    if run.config.family in ("autoencoder", "gan"):
+        sections += _made_images(run)
     if "confusion" in figures:
         matrix = confusion_matrix(figures["confusion"], run.about.label_names or ())
         shares = [(n, f"{a:.4f}") for n, a in figures["per_class_accuracy"].items()]
@@ -232,8 +239,14 @@ def picture(figure: Figure) -> str:
     """A figure as an HTML image that needs no file beside the page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="" src="data:image/png;base64,{data}">'
+    return _image(buffer)
+
+
+def sheet_picture(sheet: Image.Image, caption: str) -> str:
+    """A sheet of images as an HTML image with a line below."""
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return f"<figure>{_image(buffer)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -271,12 +284,48 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
 img { max-width: 100%; } pre { background: #f6f8fa; padding: 1em; overflow: auto; }
 table { border-collapse: collapse; } td, th { padding: .2em .9em .2em 0; text-align: left; }
+figure { margin: 0 0 1em; } figcaption { color: #57606a; }
+.row { display: flex; flex-wrap: wrap; gap: 1em; } .row figure { flex: 1 1 300px; }
 tr { border-bottom: 1px solid #d0d7de; } td { font-variant-numeric: tabular-nums; }
 """
 
 
+def _image(png: io.BytesIO) -> str:
+    data = base64.b64encode(png.getvalue()).decode()
+    return f'<img alt="" src="data:image/png;base64,{data}">'
+
+
+def _made_images(run: Run) -> list[tuple[str, str]]:
+    """What the network makes now, and what it made after some of the epochs before."""
+    sheets, _ = run_sheets(run)
+    now = "".join(sheet_picture(enlarged(sheet), _CAPTIONS[name]) for name, sheet in sheets.items())
+    sections = [("What it makes", now)]
+    for name in ("samples", "reconstructions"):
+        paths = sorted((run.workdir / EPOCHS).glob(f"*-{name}.png"))
+        chosen = np.unique(np.linspace(0, len(paths) - 1, min(_EPOCHS_SHOWN, len(paths))).round())
+        row = ""
+        for path in (paths[int(place)] for place in chosen):
+            with Image.open(path) as sheet:
+                row += sheet_picture(sheet, f"epoch {int(path.name.split('-')[0])}")
+        if row:
+            sections.append((f"{name.capitalize()} by epoch", f'<div class="row">{row}</div>'))
+    return sections
+
+
+_CAPTIONS = {
+    "samples": "Samples: images made of random latents.",
+    "nearest": "Samples above, the training image that each is most like below.",
+    "reconstructions": "Test images above, their reconstructions below.",
+    "interpolations": "From left to right: images on the way from one code to another.",
+}
+
+
 def _figures_table(figures: dict[str, Any]) -> str:
-    rows = [(k.replace("_", " "), f"{v:.4f}") for k, v in figures.items() if isinstance(v, float)]
+    rows = [
+        (name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in figures.items()
+        if isinstance(value, float | int)
+    ]
     return table(("figure", "value"), rows)
 
 

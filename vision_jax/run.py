@@ -1,34 +1,36 @@
 """A run: a config trained in a folder, and what its trained network can be asked."""
 
 import dataclasses
-import fcntl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cattrs
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from tqdm import tqdm
 
 from vision_jax import config as configs
-from vision_jax.config import DataConfig, TrainCNN, TrainConfig
+from vision_jax.config import DataConfig, TrainConfig
 from vision_jax.data import augment
 from vision_jax.data.decode import read_image
 from vision_jax.data.loader import Loader, padded, read_all, to_float
 from vision_jax.data.sources import Source, check_shape, open_source
+from vision_jax.epoch_sheets import FOLDER as EPOCHS
+from vision_jax.epoch_sheets import SHOWN, epoch_sheets
 from vision_jax.errors import InputError
-from vision_jax.models.cnn import CNN
+from vision_jax.families import About, build_task
+from vision_jax.generation import sample_latents
+from vision_jax.tasks.adversarial import Adversarial
 from vision_jax.tasks.base import Task, TrainState
 from vision_jax.tasks.classification import Classification
-from vision_jax.tasks.optimizer import build_optimizer
-from vision_jax.training.checkpoint import Checkpoints, Which
+from vision_jax.tasks.reconstruction import Reconstruction
+from vision_jax.training.checkpoint import Which
 from vision_jax.training.loop import Evaluator, FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
 from vision_jax.training.parallel import Augment, DataParallel
+from vision_jax.workdir import check_about, check_config, lock, open_checkpoints, read_about
 
 Images = (
     UInt8[np.ndarray, "images height width channels"]
@@ -60,7 +62,7 @@ def train(
         TrainingDivergedError: the loss is no longer finite.
     """
     workdir = Path(workdir)
-    _check_config(config, workdir)
+    check_config(config, workdir)
     train_source = open_split(config.data, config.data.train_split)
     validation_source = open_split(config.data, config.data.validation_split)
     parallel = DataParallel.over()
@@ -70,10 +72,17 @@ def train(
     task = build_task(config, about)
     parallel.check(loader.batch_size)
     _check_shapes(task, config, train_source)
-    with _lock(workdir), _checkpoints(workdir, config, create=True) as checkpoints:
+    shown = validation_source.read(range(min(SHOWN, len(validation_source))))
+    show = epoch_sheets(
+        task,
+        workdir / EPOCHS,
+        np.stack([example["image"] for example in shown]),
+        write=parallel.is_first,
+    )
+    with lock(workdir), open_checkpoints(workdir, config, create=True) as checkpoints:
         found = checkpoints.find("last")
         if found is not None:
-            _check_about(_read_about(checkpoints, found), about, workdir)
+            check_about(read_about(checkpoints, found), about, workdir)
         (workdir / "config.json").write_text(config.to_json())
         with MetricsLog(workdir, step=found or 0) as log:
             return fit(
@@ -87,6 +96,7 @@ def train(
                 checkpoints=checkpoints,
                 about=dataclasses.asdict(about),
                 log=log if parallel.is_first else None,
+                after_epoch=show,
                 should_stop=should_stop,
                 progress=progress,
             )
@@ -111,38 +121,15 @@ def load_run(workdir: str | Path, which: Which = "best") -> "Run":
         raise InputError(f"{workdir} holds no run: {path} does not exist; train one there first")
     config = configs.from_json(path.read_text(), origin=str(path))
     parallel = DataParallel.over()
-    with _checkpoints(workdir, config) as checkpoints:
+    with open_checkpoints(workdir, config) as checkpoints:
         step = checkpoints.find(which)
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet; train it for an epoch first")
-        about = _read_about(checkpoints, step)
+        about = read_about(checkpoints, step)
         task = build_task(config, about)
         state = jax.eval_shape(lambda: initial_state(task, config.seed, about.image_shape))
         state = checkpoints.restore(step, state=parallel.replicated(state))["state"]
     return Run(workdir, config, about, step, task, state, parallel)
-
-
-@dataclasses.dataclass(frozen=True)
-class About:
-    """What must be known of the data before the network can be built.
-
-    Attributes:
-        image_shape: (height, width, channels).
-        label_names: the classes, or None.
-        train_examples: images trained on.
-        steps_per_epoch: batches in a pass over them.
-    """
-
-    image_shape: tuple[int, int, int]
-    label_names: tuple[str, ...] | None
-    train_examples: int
-    steps_per_epoch: int
-
-    @classmethod
-    def of(cls, loader: Loader) -> "About":
-        """Reads it off the training batches."""
-        source = loader.source
-        return cls(source.image_shape, source.label_names, len(source), loader.steps_per_epoch)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,7 +169,7 @@ class Run:
         task = self.task
         if not isinstance(task, Classification):
             raise InputError(f"{self.workdir} holds a run of {self.config.family}, no classifier")
-        return self._map(
+        return self._map_images(
             lambda state, pixels: jax.nn.softmax(task.logits(state, pixels)), images, "predicting"
         )
 
@@ -198,7 +185,70 @@ class Run:
         Raises:
             InputError: the images have another shape than the run's own.
         """
-        return self._map(self.task.embed, images, "embedding")
+        return self._map_images(self.task.embed, images, "embedding")
+
+    def reconstruct(self, images: Images) -> Float[np.ndarray, "images height width channels"]:
+        """Encodes images and decodes them again.
+
+        Args:
+            images: (N, H, W, C) uint8 in [0, 255] or float in [0, 1], or a source.
+
+        Returns:
+            (N, H, W, C) float32 in [0, 1].
+
+        Raises:
+            InputError: the run is no autoencoder, or the images have another shape than its own.
+        """
+        if not isinstance(self.task, Reconstruction):
+            raise InputError(f"{self.workdir} holds a run of {self.config.family}, no autoencoder")
+        return self._map_images(self.task.reconstruct, images, "reconstructing")
+
+    @property
+    def latent_size(self) -> int | None:
+        """Width of the latents that `generate` draws; None if the run makes no new images."""
+        task = self.task
+        return task.latent_size if isinstance(task, Adversarial | Reconstruction) else None
+
+    def generate(
+        self, count: int, *, seed: int = 0
+    ) -> Float[np.ndarray, "images height width channels"]:
+        """Makes new images, from latents drawn from the standard normal.
+
+        Args:
+            count: how many.
+            seed: of the latents; with the same one a longer draw begins with the shorter one.
+
+        Returns:
+            (count, H, W, C) float32 in [0, 1].
+
+        Raises:
+            InputError: the run is neither a GAN nor a variational autoencoder.
+        """
+        if self.latent_size is None:
+            raise InputError(
+                f"{self.workdir} holds a run of {self.config.family} that makes no new images; "
+                "a gan or a variational autoencoder is needed"
+            )
+        key = jax.random.key(np.uint32(seed))
+        return self.decode(np.asarray(sample_latents(key, count, self.latent_size)))
+
+    def decode(
+        self, latents: Float[np.ndarray, "images latent"]
+    ) -> Float[np.ndarray, "images height width channels"]:
+        """Turns latents, or an autoencoder's codes, into images.
+
+        Args:
+            latents: (N, D) float32.
+
+        Returns:
+            (N, H, W, C) float32 in [0, 1].
+
+        Raises:
+            InputError: the run is neither a GAN nor an autoencoder.
+        """
+        if not isinstance(self.task, Adversarial | Reconstruction):
+            raise InputError(f"{self.workdir} holds a run of {self.config.family}, no decoder")
+        return self._map(self.task.decode, latents, "decoding")
 
     def evaluate(self, split: str | None = None) -> dict[str, Any]:
         """Evaluates on a split of the run's data.
@@ -273,21 +323,26 @@ class Run:
                 f"{self.about.image_shape}"
             )
 
-    def _map(
-        self, function: Callable[[TrainState, Array], Array], images: Images, verb: str
+    def _map_images(
+        self, function: Callable[[Any, Array], Array], images: Images, verb: str
     ) -> np.ndarray:
-        shape = images.image_shape if isinstance(images, Source) else images.shape[1:]
-        self._check_shape(shape)
+        self._check_shape(images.image_shape if isinstance(images, Source) else images.shape[1:])
 
-        def to_rows(state: TrainState, pixels: Array) -> Array:
+        def of_pixels(state: Any, pixels: Array) -> Array:
             return function(state, to_float(pixels) if pixels.dtype == np.uint8 else pixels)
 
-        mapped = self.parallel.map_images(to_rows)
+        return self._map(of_pixels, images, verb)
+
+    def _map(
+        self, function: Callable[[Any, Array], Array], rows: np.ndarray | Source, verb: str
+    ) -> np.ndarray:
+        """Applies a function of the state and many rows, all devices at work."""
+        mapped = self.parallel.map_images(function)
         size = -(-_IMAGES_AT_ONCE // self.parallel.count) * self.parallel.count
         parts = []
-        with tqdm(total=len(images), desc=verb, unit="img", delay=2, leave=False) as bar:
-            for pixels, count in _chunks(images, size, self.parallel.process):
-                parts.append(mapped(self.state, pixels)[:count])
+        with tqdm(total=len(rows), desc=verb, unit="img", delay=2, leave=False) as bar:
+            for part, count in _chunks(rows, size, self.parallel.process):
+                parts.append(mapped(self.state, part)[:count])
                 bar.update(count)
         return np.concatenate(parts)
 
@@ -304,55 +359,13 @@ def open_split(data: DataConfig, split: str) -> Source:
     )
 
 
-def build_task(config: TrainConfig, about: About) -> Task:
-    """The task that a config describes.
-
-    Args:
-        config: the run's config.
-        about: the data's shape and classes.
-
-    Returns:
-        The task, with its network and update rule.
-
-    Raises:
-        InputError: the data has no labels, or a value does not suit its images.
-    """
-    optimizer = config.optimizer
-    rule = build_optimizer(
-        optimizer.name,
-        learning_rate=optimizer.learning_rate,
-        schedule=optimizer.schedule,
-        warmup_steps=round(optimizer.warmup_epochs * about.steps_per_epoch),
-        total_steps=config.epochs * about.steps_per_epoch,
-        weight_decay=optimizer.weight_decay,
-    )
-    match config:
-        case TrainCNN(model=model):
-            if about.label_names is None:
-                raise InputError(f"{config.data.name} has no labels; a classifier needs them")
-            network = CNN(
-                num_classes=len(about.label_names),
-                stages=model.stages,
-                hidden=model.hidden,
-                padding=model.padding,
-                dropout=model.dropout,
-                dtype=config.precision,
-            )
-            return Classification(
-                network, rule, model.label_smoothing, tuple(model.mean), tuple(model.std)
-            )
-    raise InputError(f"{type(config).__name__} is no config of a known family")
-
-
-_TASKS: dict[str, type[Task]] = {"cnn": Classification}
 _IMAGES_AT_ONCE = 256
-_CONVERTER = cattrs.Converter()
 
 
 def _chunks(
-    images: Images, size: int, process: tuple[int, int]
+    images: np.ndarray | Source, size: int, process: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Padded parts of `size` images, and how many of each are real."""
+    """Padded parts of `size` rows, and how many of each are real."""
     if isinstance(images, Source):
         loader = Loader(images, size, train=False, process=process)
         if not loader.held_on_device:
@@ -363,11 +376,6 @@ def _chunks(
     for start in range(0, len(images), size):
         part = images[start : start + size]
         yield padded(part, size), len(part)
-
-
-def _checkpoints(workdir: Path, config: TrainConfig, *, create: bool = False) -> Checkpoints:
-    metric, mode = _TASKS[config.family].best_metric
-    return Checkpoints(workdir / "checkpoints", metric=metric, mode=mode, create=create)
 
 
 def _loader(config: TrainConfig, source: Source, parallel: DataParallel, *, train: bool) -> Loader:
@@ -395,43 +403,3 @@ def _check_shapes(task: Task, config: TrainConfig, source: Source) -> None:
         jax.eval_shape(lambda: initial_state(task, config.seed, source.image_shape))
     except ValueError as error:
         raise InputError(f"{source.name}: {error}") from error
-
-
-def _check_config(config: TrainConfig, workdir: Path) -> None:
-    """Refuses a folder that holds another config's run, or anything else."""
-    path = workdir / "config.json"
-    if path.is_file():
-        old = configs.from_json(path.read_text(), origin=str(path))
-        if changes := configs.differences(old, config):
-            raise InputError(
-                f"{workdir} holds a run of another config ({'; '.join(changes)}); "
-                "another --workdir or the same settings are needed"
-            )
-    elif workdir.is_file() or (workdir.is_dir() and any(workdir.iterdir())):
-        raise InputError(f"{workdir} holds something else than a run; a new folder is needed")
-
-
-def _read_about(checkpoints: Checkpoints, step: int) -> About:
-    return _CONVERTER.structure(checkpoints.about(step), About)
-
-
-def _check_about(saved: About, found: About, workdir: Path) -> None:
-    for field in dataclasses.fields(About):
-        old, new = getattr(saved, field.name), getattr(found, field.name)
-        if old != new:
-            raise InputError(
-                f"{workdir} was trained on data with {field.name} {old!r}, which is now {new!r}; "
-                "the same data or another --workdir is needed"
-            )
-
-
-@contextmanager
-def _lock(workdir: Path) -> Iterator[None]:
-    """Keeps a second process from writing the same folder."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{workdir} is being trained by another process") from None
-        yield

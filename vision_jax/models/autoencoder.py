@@ -2,7 +2,9 @@
 
 All three are called with images (B, H, W, C) and return the output (B, H, W, C) in [0, 1] and the
 endpoints `logits`, of which the output is the sigmoid, and `embedding` (B, D), the code. Their
-methods `encode` and `decode` are the two halves, their submodules `encoder` and `decoder`.
+methods `encode` and `decode` are the two halves, their submodules `encoder` and `decoder`. What
+convolutions and products are computed in is `dtype`, such as bfloat16; parameters, logits and codes
+are float32 whatever it is.
 """
 
 import math
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
@@ -22,10 +25,16 @@ Maps = Float[Array, "batch _ _ _"]
 _glorot = jax.nn.initializers.glorot_uniform()
 
 
-class _Autoencoder(nn.Module):
-    """What the kinds share: shape checks and the way through both halves."""
+class Autoencoder(nn.Module):
+    """What the kinds share: the way through both halves.
+
+    Attributes:
+        image_shape: (height, width, channels).
+        dtype: see the file.
+    """
 
     image_shape: tuple[int, int, int] = (28, 28, 1)
+    dtype: Dtype | None = None
 
     def __call__(
         self, images: Images, train: bool = False
@@ -65,35 +74,36 @@ class _Autoencoder(nn.Module):
             )
 
 
-class ConvAutoencoder(_Autoencoder):
+class ConvAutoencoder(Autoencoder):
     """3x3 convolutions with max-pooling down to a code, and with nearest upsampling back.
 
     The defaults take 28x28x1 to a 7x7x8 code (392 values, at least 0) with 3,801 parameters.
 
     Attributes:
         image_shape: (height, width, channels); both sides multiples of 2 to the number of stages.
-        stages: channels of the encoder's convolutions, each followed by 2x2 max-pooling; the
+        dtype: see the file.
+        hidden: channels of the encoder's convolutions, each followed by 2x2 max-pooling; the
             decoder has them in reverse, each followed by upsampling.
-        code_channels: channels of the code.
+        code: channels of the code.
 
     Raises:
         ValueError: the image's sides do not halve evenly, or images have another shape.
     """
 
-    stages: Sequence[int] = (16, 8)
-    code_channels: int = 8
+    hidden: Sequence[int] = (16, 8)
+    code: int = 8
 
     def setup(self) -> None:
         """Builds the halves."""
-        factor = 2 ** len(self.stages)
+        factor = 2 ** len(self.hidden)
         height, width, channels = self.image_shape
         if height % factor or width % factor:
             raise ValueError(
-                f"images are {height}x{width}; {len(self.stages)} stages need height and width "
+                f"images are {height}x{width}; {len(self.hidden)} stages need height and width "
                 f"that are multiples of {factor}"
             )
-        self.encoder = _ConvEncoder(self.stages, self.code_channels)
-        self.decoder = _ConvDecoder(tuple(reversed(self.stages)), channels)
+        self.encoder = _ConvEncoder(self.hidden, self.code, self.dtype)
+        self.decoder = _ConvDecoder(tuple(reversed(self.hidden)), channels, self.dtype)
 
     def encode(self, images: Images) -> Codes:
         """The code of images; see the base."""
@@ -102,11 +112,11 @@ class ConvAutoencoder(_Autoencoder):
 
     def decode(self, codes: Codes) -> Images:
         """The logits of codes; see the base."""
-        height, width = (side // 2 ** len(self.stages) for side in self.image_shape[:2])
-        return self.decoder(codes.reshape(-1, height, width, self.code_channels))
+        height, width = (side // 2 ** len(self.hidden) for side in self.image_shape[:2])
+        return self.decoder(codes.reshape(-1, height, width, self.code))
 
 
-class DenseAutoencoder(_Autoencoder):
+class DenseAutoencoder(Autoencoder):
     """Dense ReLU layers down to a linear code and back.
 
     The defaults are the 784-1000-500-250-30 of Hinton and Salakhutdinov, "Reducing the
@@ -115,6 +125,7 @@ class DenseAutoencoder(_Autoencoder):
 
     Attributes:
         image_shape: (height, width, channels).
+        dtype: see the file.
         hidden: widths of the encoder's layers; the decoder has them in reverse.
         code: width of the code.
 
@@ -127,8 +138,8 @@ class DenseAutoencoder(_Autoencoder):
 
     def setup(self) -> None:
         """Builds the halves."""
-        self.encoder = _Dense((*self.hidden, self.code))
-        self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)))
+        self.encoder = _Dense((*self.hidden, self.code), self.dtype)
+        self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)), self.dtype)
 
     def encode(self, images: Images) -> Codes:
         """The code of images; see the base."""
@@ -140,7 +151,7 @@ class DenseAutoencoder(_Autoencoder):
         return self.decoder(codes).reshape(-1, *self.image_shape)
 
 
-class VariationalAutoencoder(_Autoencoder):
+class VariationalAutoencoder(Autoencoder):
     """A Gaussian code whose prior is the standard normal: codes drawn from it decode to new images.
 
     Its endpoints also hold `log_variance` (B, D); `embedding` is the mean. Training decodes a
@@ -149,6 +160,7 @@ class VariationalAutoencoder(_Autoencoder):
 
     Attributes:
         image_shape: (height, width, channels).
+        dtype: see the file.
         hidden: widths of the encoder's layers; the decoder has them in reverse.
         code: width of the code.
 
@@ -161,8 +173,13 @@ class VariationalAutoencoder(_Autoencoder):
 
     def setup(self) -> None:
         """Builds the halves."""
-        self.encoder = _Dense((*self.hidden, 2 * self.code))
-        self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)))
+        self.encoder = _Dense((*self.hidden, 2 * self.code), self.dtype)
+        self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)), self.dtype)
+
+    @property
+    def latent_size(self) -> int:
+        """Width of the code, whose prior is the standard normal."""
+        return self.code
 
     def __call__(
         self, images: Images, train: bool = False
@@ -192,37 +209,48 @@ class VariationalAutoencoder(_Autoencoder):
 
 
 class _ConvEncoder(nn.Module):
-    stages: Sequence[int]
-    code_channels: int
+    hidden: Sequence[int]
+    code: int
+    dtype: Dtype | None
 
     @nn.compact
     def __call__(self, x: Maps) -> Maps:
-        for number, features in enumerate(self.stages, start=1):
-            x = nn.relu(layers.Conv(features, kernel_init=_glorot, name=f"conv{number}")(x))
+        for number, features in enumerate(self.hidden, start=1):
+            x = nn.relu(_conv(features, f"conv{number}", self.dtype)(x))
             x = layers.max_pool(x)
-        return nn.relu(layers.Conv(self.code_channels, kernel_init=_glorot, name="code")(x))
+        return nn.relu(_conv(self.code, "code", self.dtype)(x)).astype(jnp.float32)
 
 
 class _ConvDecoder(nn.Module):
-    stages: Sequence[int]
+    hidden: Sequence[int]
     channels: int
+    dtype: Dtype | None
 
     @nn.compact
     def __call__(self, x: Maps) -> Maps:
-        for number, features in enumerate(self.stages, start=1):
-            x = nn.relu(layers.Conv(features, kernel_init=_glorot, name=f"conv{number}")(x))
+        for number, features in enumerate(self.hidden, start=1):
+            x = nn.relu(_conv(features, f"conv{number}", self.dtype)(x))
             x = layers.upsample_nearest(x)
-        return layers.Conv(self.channels, kernel_init=_glorot, name="logits")(x)
+        return _conv(self.channels, "logits", self.dtype)(x).astype(jnp.float32)
 
 
 class _Dense(nn.Module):
     """Dense layers with ReLU between them."""
 
     widths: Sequence[int]
+    dtype: Dtype | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch out"]:
         *hidden, last = self.widths
         for number, width in enumerate(hidden, start=1):
-            x = nn.relu(nn.Dense(width, kernel_init=_glorot, name=f"dense{number}")(x))
-        return nn.Dense(last, kernel_init=_glorot, name="out")(x)
+            x = nn.relu(_dense(width, f"dense{number}", self.dtype)(x))
+        return _dense(last, "out", self.dtype)(x).astype(jnp.float32)
+
+
+def _conv(features: int, name: str, dtype: Dtype | None) -> layers.Conv:
+    return layers.Conv(features, dtype=dtype, kernel_init=_glorot, name=name)
+
+
+def _dense(width: int, name: str, dtype: Dtype | None) -> nn.Dense:
+    return nn.Dense(width, dtype=dtype, kernel_init=_glorot, name=name)

@@ -7,7 +7,9 @@ import functools
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
@@ -36,6 +38,8 @@ class Generator(nn.Module):
             features less one.
         features: channels after the dense layer and each convolution but the last.
         latent_size: width of the latent vectors.
+        dtype: what the convolutions and products are computed in, such as bfloat16; parameters,
+            statistics and images are float32 whatever it is.
 
     Raises:
         ValueError: the image's sides do not halve evenly.
@@ -44,6 +48,7 @@ class Generator(nn.Module):
     image_shape: tuple[int, int, int] = (16, 16, 3)
     features: Sequence[int] = (256, 128, 64)
     latent_size: int = 100
+    dtype: Dtype | None = None
 
     @nn.compact
     def __call__(
@@ -54,19 +59,23 @@ class Generator(nn.Module):
         first, *rest = self.features
         endpoints: dict[str, Maps] = {}
 
-        x = nn.Dense(height * width * first, use_bias=False, kernel_init=_glorot, name="dense")(
-            latents
-        )
-        x = _normalize("norm1", train)(x)
+        x = nn.Dense(
+            height * width * first,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=_glorot,
+            name="dense",
+        )(latents)
+        x = self._norm("norm1", train)(x)
         x = nn.leaky_relu(x, _SLOPE).reshape(-1, height, width, first)
         endpoints["stage1"] = x
         for number, features in enumerate(rest, start=2):
             stride = 1 if number == 2 else 2
-            x = _transposed(features, stride, f"conv{number}")(x)
-            x = nn.leaky_relu(_normalize(f"norm{number}", train)(x), _SLOPE)
+            x = self._transposed(features, stride, f"conv{number}")(x)
+            x = nn.leaky_relu(self._norm(f"norm{number}", train)(x), _SLOPE)
             endpoints[f"stage{number}"] = x
-        last = _transposed(self.image_shape[-1], 2 if rest else 1, "image")
-        return nn.tanh(last(x)), endpoints
+        last = self._transposed(self.image_shape[-1], 2 if rest else 1, "image")
+        return nn.tanh(last(x).astype(jnp.float32)), endpoints
 
     def _base(self) -> tuple[int, int]:
         factor = 2 ** (len(self.features) - 1)
@@ -77,6 +86,28 @@ class Generator(nn.Module):
                 f"width that are multiples of {factor}"
             )
         return height // factor, width // factor
+
+    def _transposed(self, features: int, stride: int, name: str) -> layers.ConvTranspose:
+        return layers.ConvTranspose(
+            features,
+            (5, 5),
+            (stride, stride),
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=_glorot,
+            name=name,
+        )
+
+    def _norm(self, name: str, train: bool) -> nn.BatchNorm:
+        # Keras's momentum and epsilon.
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.99,
+            epsilon=1e-3,
+            dtype=self.dtype,
+            axis_name="batch",
+            name=name,
+        )
 
 
 class Discriminator(nn.Module):
@@ -93,11 +124,13 @@ class Discriminator(nn.Module):
         dropout: share that training drops after each activation.
         spectral_norm: whether each kernel is divided by its largest singular value (Miyato et
             al., 2018), which one power iteration a step estimates.
+        dtype: as the generator's; logits and embedding are float32 whatever it is.
     """
 
     features: Sequence[int] = (64, 128)
     dropout: float = 0.3
     spectral_norm: bool = False
+    dtype: Dtype | None = None
 
     @nn.compact
     def __call__(
@@ -106,31 +139,26 @@ class Discriminator(nn.Module):
         """Judges images; see the class."""
         endpoints: dict[str, Array] = {}
         x = images
-        for number, features in enumerate(self.features, start=1):
-            conv = layers.Conv(features, (5, 5), (2, 2), kernel_init=_glorot, name=f"conv{number}")
+        for number, width in enumerate(self.features, start=1):
+            conv = layers.Conv(
+                width,
+                (5, 5),
+                (2, 2),
+                dtype=self.dtype,
+                kernel_init=_glorot,
+                name=f"conv{number}",
+            )
             x = nn.leaky_relu(self._apply(conv, train)(x), _SLOPE)
             endpoints[f"stage{number}"] = x
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = x.reshape(len(x), -1)
         # Without the dropout, which only training has.
-        endpoints["embedding"] = endpoints[f"stage{len(self.features)}"].reshape(len(x), -1)
-        logit = nn.Dense(1, kernel_init=_glorot, name="logit")
-        return self._apply(logit, train)(x)[:, 0], endpoints
+        features = endpoints[f"stage{len(self.features)}"].astype(jnp.float32)
+        endpoints["embedding"] = features.reshape(len(x), -1)
+        logit = nn.Dense(1, dtype=self.dtype, kernel_init=_glorot, name="logit")
+        return self._apply(logit, train)(x)[:, 0].astype(jnp.float32), endpoints
 
     def _apply(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:
         if not self.spectral_norm:
             return layer
         return functools.partial(nn.SpectralNorm(layer), update_stats=train)
-
-
-def _transposed(features: int, stride: int, name: str) -> layers.ConvTranspose:
-    return layers.ConvTranspose(
-        features, (5, 5), (stride, stride), use_bias=False, kernel_init=_glorot, name=name
-    )
-
-
-def _normalize(name: str, train: bool) -> nn.BatchNorm:
-    # Keras's momentum and epsilon.
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.99, epsilon=1e-3, axis_name="batch", name=name
-    )

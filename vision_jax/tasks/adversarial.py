@@ -106,7 +106,7 @@ class Adversarial:
         state = cast(AdversarialState, AdversarialState.create(key, variables, self.optimizer))
         return state.replace(average=_part(state, "generator") if self.ema else {})
 
-    def train_step(self, state: AdversarialState, batch: Batch) -> tuple[AdversarialState, Metrics]:
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[AdversarialState, Metrics]:
         """Moves the weights of both networks.
 
         Args:
@@ -151,7 +151,7 @@ class Adversarial:
         metrics = self._metrics(real_logits, fake_logits, mask)
         return state, metrics | ({"r1": masked_sum(penalty, mask)} if self.r1 else {})
 
-    def eval_step(self, state: AdversarialState, batch: Batch) -> Metrics:
+    def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Lets the discriminator judge a batch and as many generated images.
 
         The generated images are the same for every batch of an evaluation.
@@ -182,7 +182,7 @@ class Adversarial:
         variables = state.average if self.ema else _part(state, "generator")
         return (self._generate(variables, latents) + 1) * 0.5
 
-    def embed(self, state: AdversarialState, images: Images) -> Float[Array, "batch features"]:
+    def embed(self, state: TrainState, images: Images) -> Float[Array, "batch features"]:
         """The discriminator's features, which search compares.
 
         Args:
@@ -195,7 +195,7 @@ class Adversarial:
         variables = _part(state, "discriminator")
         return self.discriminator.apply(variables, to_signed(images), train=False)[1]["embedding"]
 
-    def _latents(self, state: AdversarialState, count: int) -> Latents:
+    def _latents(self, state: TrainState, count: int) -> Latents:
         """This device's latents of the step, whatever the number of devices."""
         keys = _example_keys(state, _LATENT, count)
         return jax.vmap(lambda key: jax.random.normal(key, (self.latent_size,)))(keys)
@@ -204,7 +204,7 @@ class Adversarial:
         return self.generator.apply(variables, latents, train=False)[0]
 
     def _train_generator(
-        self, state: AdversarialState, latents: Latents, params: Any
+        self, state: TrainState, latents: Latents, params: Any
     ) -> tuple[Images, Any]:
         """The generated images, and the new batch statistics."""
         (images, _), updates = self.generator.apply(
@@ -216,7 +216,7 @@ class Adversarial:
         return images, updates.get("batch_stats", {})
 
     def _judges(
-        self, state: AdversarialState, count: int
+        self, state: TrainState, count: int
     ) -> tuple[Callable[[Any, Images], tuple[Logits, Any]], Callable[[Any, Images], Logits]]:
         """The discriminator in training, for real and for generated images."""
         dropout = jax.random.fold_in(state.step_key(), _DROPOUT)
@@ -319,12 +319,12 @@ def to_signed(images: Images) -> Images:
     return images * 2 - 1
 
 
-def _part(state: AdversarialState, name: Literal["generator", "discriminator"]) -> dict[str, Any]:
+def _part(state: TrainState, name: Literal["generator", "discriminator"]) -> dict[str, Any]:
     """One network's variables."""
     return {"params": state.params[name], "batch_stats": state.stats[name]}
 
 
-def _example_keys(state: AdversarialState, use: int, count: int) -> Key[Array, " count"]:
+def _example_keys(state: TrainState, use: int, count: int) -> Key[Array, " count"]:
     first = jax.lax.axis_index(AXIS) * count
     return per_example_keys(jax.random.fold_in(state.step_key(), use), first, count)
 

@@ -97,10 +97,11 @@ class Task(Protocol):
     `jax.vmap(step, axis_name="batch")`.
 
     Attributes:
-        best_metric: the validation metric that chooses the best checkpoint, and `max` or `min`.
+        best_metric: the validation metric that chooses the best checkpoint, and `max` or `min`;
+            None if none can, and the last is the best.
     """
 
-    best_metric: ClassVar[tuple[str, Literal["max", "min"]]]
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None]
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """The state before the first step."""

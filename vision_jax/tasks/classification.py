@@ -38,7 +38,7 @@ class Classification:
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
 
-    best_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("accuracy", "max")
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("accuracy", "max")
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """The state before the first step.

@@ -14,17 +14,19 @@ def build_optimizer(
     warmup_steps: int = 0,
     total_steps: int,
     weight_decay: float = 0.0,
+    momentum: float = 0.9,
 ) -> optax.GradientTransformation:
     """Builds the update rule with its learning-rate schedule.
 
     Args:
         name: `adam` (Kingma and Ba, 2015), `adamw` (Loshchilov and Hutter, 2019) or `sgd` with
-            Nesterov momentum 0.9.
+            Nesterov momentum.
         learning_rate: the peak.
         schedule: after the warm-up, constant or a half cosine to 0.
         warmup_steps: steps of linear rise from 0.
         total_steps: steps of the run.
         weight_decay: decoupled decay of the kernels (parameters of two axes or more).
+        momentum: decay of the gradients' running mean, Adam's first beta.
 
     Returns:
         The optax transformation.
@@ -33,11 +35,11 @@ def build_optimizer(
     decay = optax.add_decayed_weights(weight_decay, mask=_kernels)
     match name:
         case "adam":
-            return optax.adam(rate)
+            return optax.adam(rate, b1=momentum)
         case "adamw":
-            return optax.adamw(rate, weight_decay=weight_decay, mask=_kernels)
+            return optax.adamw(rate, b1=momentum, weight_decay=weight_decay, mask=_kernels)
         case "sgd":
-            return optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
+            return optax.chain(decay, optax.sgd(rate, momentum=momentum, nesterov=True))
 
 
 def build_schedule(

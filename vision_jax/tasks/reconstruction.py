@@ -34,7 +34,8 @@ class Reconstruction:
     Attributes:
         model: a linen module that returns (images in [0, 1], endpoints) with the endpoints
             `logits` and `embedding` and, if it is variational, `log_variance`; its method
-            `decode` turns codes into logits.
+            `decode` turns codes into logits, its `latent_size`, if it is variational, is the
+            code's width.
         optimizer: the update rule.
         loss: between pixels.
         beta: weight of the divergence.
@@ -45,7 +46,12 @@ class Reconstruction:
     loss: Loss = "binary_cross_entropy"
     beta: float = 1.0
 
-    best_metric: ClassVar[tuple[str, Literal["max", "min"]]] = ("loss", "min")
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("loss", "min")
+
+    @property
+    def latent_size(self) -> int | None:
+        """Width of a variational model's code, of which `decode` makes new images; else None."""
+        return getattr(self.model, "latent_size", None)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """The state before the first step.

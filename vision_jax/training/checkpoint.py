@@ -18,7 +18,7 @@ class Checkpoints:
 
     Args:
         folder: where the steps are kept, one folder each; created if `create`.
-        metric: the name of the metric that ranks them.
+        metric: the name of the metric that ranks them; without one the last counts as the best.
         mode: whether more or less of it is better.
         create: whether to make the folder; else it must be there.
 
@@ -27,7 +27,12 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, *, metric: str, mode: Literal["max", "min"], create: bool = False
+        self,
+        folder: Path,
+        *,
+        metric: str | None,
+        mode: Literal["max", "min"] = "max",
+        create: bool = False,
     ) -> None:
         if not create and not folder.is_dir():
             raise InputError(f"{folder} does not exist; a folder of checkpoints is needed")
@@ -66,7 +71,7 @@ class Checkpoints:
                 totals=ocp.args.StandardSave(totals),
                 about=ocp.args.JsonSave(about),
             ),
-            metrics={self._metric: figures[self._metric]} if self._metric in figures else None,
+            metrics={n: v for n, v in figures.items() if n == self._metric} or None,
             force=True,
         )
 
@@ -133,5 +138,6 @@ class Checkpoints:
 
     def _score(self, metrics: dict[str, float]) -> float:
         # A figure that is not finite must lose: orbax would rank NaN above everything.
-        value = self._sign * metrics[self._metric]
+        (figure,) = metrics.values()
+        value = self._sign * figure
         return value if math.isfinite(value) else -math.inf

@@ -5,12 +5,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 from tqdm import tqdm
 
 from vision_jax.data.loader import Loader, blank_batch
@@ -20,6 +23,7 @@ from vision_jax.training.metrics import Row, compute
 from vision_jax.training.parallel import Augment, DataParallel
 
 Log = Callable[[Row, dict[str, float]], None]
+AfterEpoch = Callable[[TrainState, int], None]
 _STEPS_AHEAD = 16
 
 
@@ -54,6 +58,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     about: dict[str, Any] | None = None,
     log: Log | None = None,
+    after_epoch: AfterEpoch | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     progress: bool = True,
 ) -> FitResult:
@@ -70,6 +75,7 @@ def fit(
         checkpoints: where to save after each epoch, and what to resume from.
         about: JSON-able facts saved with each checkpoint for its reader.
         log: called after each epoch with its row, and with figures that differ from run to run.
+        after_epoch: called after each epoch with the state and the number of epochs done.
         should_stop: asked after each step; once true, the state is saved and `fit` returns.
         progress: whether to show a bar and a line per epoch.
 
@@ -77,7 +83,8 @@ def fit(
         The state and the history.
 
     Raises:
-        TrainingDivergedError: an epoch's training loss is not finite.
+        TrainingDivergedError: a step's loss or a weight is not finite; the last checkpoint is the
+            one before.
         InputError: the batch size does not suit the devices, or the checkpoint not the task.
     """
     parallel = parallel or DataParallel.over()
@@ -95,7 +102,8 @@ def fit(
     resident = parallel.replicate(train.resident())
     items = train.items(step, epochs * per_epoch)
     history, stopped = list[Row](), False
-    with Progress(train, step, epochs, shown=progress and parallel.is_first) as bar:
+    check = partial(_check_loss, checkpoints)
+    with Progress(train, step, epochs, check, shown=progress and parallel.is_first) as bar:
         while step < epochs * per_epoch and not stopped:
             for item in islice(items, per_epoch - step % per_epoch):
                 state, totals, metrics = train_step(state, totals, resident, parallel.shard(item))
@@ -103,17 +111,20 @@ def fit(
                 bar.advance(metrics)
                 if stopped := should_stop():
                     break
+            bar.wait()
+            _check_weights(checkpoints, step, state)
             figures: dict[str, float] = {}
             if step % per_epoch == 0:
-                trained = _scalars(compute(totals))
-                _check_finite(trained, step, checkpoints)
                 speeds = bar.speeds()
+                trained = _scalars(compute(totals))
                 figures = _scalars(evaluate(state)) if evaluate else {}
                 row = _row(step, step // per_epoch, trained, figures)
                 history.append(row)
                 bar.write(row)
                 if log:
                     log(row, speeds)
+                if after_epoch:
+                    after_epoch(state, step // per_epoch)
                 totals = parallel.zeros(task.train_step, state, blank)
             if checkpoints:
                 checkpoints.save(step, state, totals, about or {}, figures)
@@ -175,11 +186,21 @@ class Progress:
         train: the batches that are counted.
         step: the step to start from.
         epochs: epochs in all.
+        check: called with the number of steps done and the metrics of the last, once they are here.
         shown: whether to print at all.
     """
 
-    def __init__(self, train: Loader, step: int, epochs: int, *, shown: bool) -> None:
+    def __init__(
+        self,
+        train: Loader,
+        step: int,
+        epochs: int,
+        check: Callable[[int, Metrics], None],
+        *,
+        shown: bool,
+    ) -> None:
         self._batch, self._epochs, self._shown = train.batch_size, epochs, shown
+        self._step, self._check = step, check
         self._under_way: deque[Metrics] = deque()
         self._counted, self._since = 0, time.perf_counter()
         self._bar = tqdm(
@@ -204,14 +225,18 @@ class Progress:
         ):
             self._count()
 
+    def wait(self) -> None:
+        """Waits for the steps under way."""
+        while self._under_way:
+            self._count()
+
     def speeds(self) -> dict[str, float]:
         """Waits for the steps under way.
 
         Returns:
             `images_per_second` since the last call.
         """
-        while self._under_way:
-            self._count()
+        self.wait()
         now = time.perf_counter()
         speed = self._counted / (now - self._since)
         self._counted, self._since = 0, now
@@ -236,7 +261,9 @@ class Progress:
         self._bar.close()
 
     def _count(self) -> None:
-        jax.block_until_ready(self._under_way.popleft())
+        metrics = jax.block_until_ready(self._under_way.popleft())
+        self._step += 1
+        self._check(self._step, metrics)
         self._counted += self._batch
         self._bar.update(self._batch)
 
@@ -258,12 +285,26 @@ def _row(step: int, epoch: int, trained: dict[str, float], validated: dict[str, 
     }
 
 
-def _check_finite(figures: dict[str, float], step: int, checkpoints: Checkpoints | None) -> None:
-    if math.isfinite(figures["loss"]):
-        return
+def _check_loss(checkpoints: Checkpoints | None, step: int, metrics: Metrics) -> None:
+    loss = compute({"loss": metrics["loss"]})["loss"]
+    if not math.isfinite(loss):
+        raise _diverged(checkpoints, step, f"the training loss is {loss}")
+
+
+def _check_weights(checkpoints: Checkpoints | None, step: int, state: TrainState) -> None:
+    """Refuses to save weights of which the next step's loss would not be finite."""
+    if not _all_finite(state.params):
+        raise _diverged(checkpoints, step, "a weight is not finite")
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def _diverged(checkpoints: Checkpoints | None, step: int, what: str) -> TrainingDivergedError:
     saved = checkpoints.find("last") if checkpoints else None
     kept = "no checkpoint was saved" if saved is None else f"the checkpoint of step {saved} is kept"
-    raise TrainingDivergedError(
-        f"the training loss is {figures['loss']} at step {step}; {kept}. "
-        "A lower --optimizer.learning-rate may help"
+    return TrainingDivergedError(
+        f"{what} at step {step}; {kept}. A lower --optimizer.learning-rate may help"
     )

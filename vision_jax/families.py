@@ -1,0 +1,127 @@
+"""The families of networks that can be trained: from a config and its data's facts to a task."""
+
+import dataclasses
+from typing import Any
+
+from vision_jax.config import TrainAutoencoder, TrainCNN, TrainConfig, TrainGAN
+from vision_jax.data.loader import Loader
+from vision_jax.errors import InputError
+from vision_jax.models import (
+    CNN,
+    Autoencoder,
+    ConvAutoencoder,
+    DenseAutoencoder,
+    Discriminator,
+    Generator,
+    VariationalAutoencoder,
+)
+from vision_jax.tasks.adversarial import Adversarial
+from vision_jax.tasks.base import Task
+from vision_jax.tasks.classification import Classification
+from vision_jax.tasks.optimizer import build_optimizer
+from vision_jax.tasks.reconstruction import Reconstruction
+
+TASKS: dict[str, type[Task]] = {
+    "cnn": Classification,
+    "autoencoder": Reconstruction,
+    "gan": Adversarial,
+}
+"""The task of each family."""
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What must be known of the data before the network can be built.
+
+    Attributes:
+        image_shape: (height, width, channels).
+        label_names: the classes, or None.
+        train_examples: images trained on.
+        steps_per_epoch: batches in a pass over them.
+    """
+
+    image_shape: tuple[int, int, int]
+    label_names: tuple[str, ...] | None
+    train_examples: int
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, loader: Loader) -> "About":
+        """Reads it off the training batches."""
+        source = loader.source
+        return cls(source.image_shape, source.label_names, len(source), loader.steps_per_epoch)
+
+
+def build_task(config: TrainConfig, about: About) -> Task:
+    """The task that a config describes.
+
+    Args:
+        config: the run's config.
+        about: the data's shape and classes.
+
+    Returns:
+        The task, with its network and update rule.
+
+    Raises:
+        InputError: the data has no labels, or a value does not suit its images.
+    """
+    optimizer = config.optimizer
+    rule = build_optimizer(
+        optimizer.name,
+        learning_rate=optimizer.learning_rate,
+        schedule=optimizer.schedule,
+        warmup_steps=round(optimizer.warmup_epochs * about.steps_per_epoch),
+        total_steps=config.epochs * about.steps_per_epoch,
+        weight_decay=optimizer.weight_decay,
+        momentum=optimizer.momentum,
+    )
+    match config:
+        case TrainCNN(model=model):
+            return Classification(
+                _classifier(config, about),
+                rule,
+                model.label_smoothing,
+                tuple(model.mean),
+                tuple(model.std),
+            )
+        case TrainAutoencoder(model=model):
+            return Reconstruction(_autoencoder(config, about), rule, model.loss, model.beta)
+        case TrainGAN(model=model):
+            return Adversarial(
+                Generator(about.image_shape, model.generator, model.latent_size, config.precision),
+                Discriminator(
+                    model.discriminator, model.dropout, model.spectral_norm, config.precision
+                ),
+                rule,
+                model.loss,
+                model.r1,
+                model.ema,
+                model.augmentations,
+            )
+    raise InputError(f"{type(config).__name__} is no config of a known family")
+
+
+def _classifier(config: TrainCNN, about: About) -> CNN:
+    if about.label_names is None:
+        raise InputError(f"{config.data.name} has no labels; a classifier needs them")
+    return CNN(
+        num_classes=len(about.label_names),
+        stages=config.model.stages,
+        hidden=config.model.hidden,
+        padding=config.model.padding,
+        dropout=config.model.dropout,
+        dtype=config.precision,
+    )
+
+
+def _autoencoder(config: TrainAutoencoder, about: About) -> Autoencoder:
+    # What the config leaves open is the network's own default.
+    model = config.model
+    given = {"hidden": model.hidden, "code": model.code}
+    own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    kind = {
+        "conv": ConvAutoencoder,
+        "dense": DenseAutoencoder,
+        "variational": VariationalAutoencoder,
+    }[model.kind]
+    return kind(image_shape=about.image_shape, dtype=config.precision, **own)
