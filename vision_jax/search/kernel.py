@@ -130,11 +130,21 @@ def search_coarse(
         bound = best * asked.rows.scale[:, None] + length * errors + asked.error[:, None]
         bounds, groups = lax.top_k(bound, shortlist_size(k))
         scores, found = _score_groups(queries, rows, where, groups, k)
-        left_out = bounds[:, -1]
-        proven = (left_out < scores[:, -1] - slack) | (left_out == -jnp.inf)
+        # Not `bounds[:, -1]`: a slice is merged into the selection and makes it a whole sort.
+        left_out, last = jnp.min(bounds, axis=1), jnp.min(scores, axis=1)
+        proven = (left_out < last - slack) | (left_out == -jnp.inf)
         return scores, found, proven
 
     return _by_chunks(part, queries, where, CHUNK)
+
+
+def merge(
+    first: tuple[Array, Array], second: tuple[Array, Array], k: int
+) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
+    """Keep the k best of two lists of `(scores, ids)`; ties go to the first, then to the left."""
+    scores, ids = (jnp.concatenate(pair, axis=1) for pair in zip(first, second, strict=True))
+    values, places = lax.top_k(scores, k)
+    return values, jnp.take_along_axis(ids, places, axis=1)
 
 
 def _block(queries: int, items: int) -> int:
@@ -216,7 +226,12 @@ def _score_groups(
 
 
 def _score_all(queries: Array, rows: Rows, where: Array, k: int) -> tuple[Array, Array]:
-    scores = jnp.where(where, (_dot(rows.values, queries) * rows.scale[:, None]).T, -jnp.inf)
+    items = rows.values.shape[0]
+    # A matrix product may round the last rows of an odd count in another order than the others,
+    # which would break ties.
+    values = jnp.pad(rows.values, ((0, -items % GROUP), (0, 0)))
+    scores = _dot(values, queries)[:items] * rows.scale[:, None]
+    scores = jnp.where(where, scores.T, -jnp.inf)
     values, places = lax.top_k(scores, min(k, scores.shape[1]))
     found = jnp.where(values > -jnp.inf, places, -1)
     short = ((0, 0), (0, k - values.shape[1]))

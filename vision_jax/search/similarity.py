@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vision_jax.search.kernel import Rows, search
 
@@ -87,14 +87,26 @@ def cosine_top_k(
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _cosine_top_k(queries: Array, gallery: Array, k: int, normalized: bool) -> tuple[Array, Array]:
+    where = jnp.ones((1, gallery.shape[0]), bool)
+    return masked_top_k(queries, gallery, where, k, normalized=normalized)
+
+
+def masked_top_k(
+    queries: Float[Array, "queries dim"],
+    gallery: Float[Array, "items dim"],
+    where: Bool[Array, "masks items"],
+    k: int,
+    *,
+    normalized: bool = False,
+) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
+    """Do as `cosine_top_k` among the rows that `where` allows, (1, N) or (Q, N)."""
     items = gallery.shape[0]
     asked = normalize(queries.astype(jnp.float32))
     sound = jnp.all(jnp.isfinite(asked), axis=1, keepdims=True)
-    if normalized:
-        scale, where = jnp.ones((items,), jnp.float32), jnp.ones((1, items), bool)
-    else:
+    scale = jnp.ones((items,), jnp.float32)
+    if not normalized:
         square = jnp.sum(jnp.square(gallery.astype(jnp.float32)), axis=1)
-        where = jnp.isfinite(square)[None]
+        where = where & jnp.isfinite(square)
         scale = jnp.where(square > 0, lax.rsqrt(square), 0.0)
     scores, ids = search(jnp.where(sound, asked, 0.0), Rows(gallery, scale), where, items, k)
     return jnp.where(sound, scores, -jnp.inf), jnp.where(sound, ids, -1)
