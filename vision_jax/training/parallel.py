@@ -163,6 +163,19 @@ class DataParallel:
 
         return call
 
+    def over_parts(self, function: Callable[..., Any], parts: int) -> Callable[..., Any]:
+        """Runs a function on every device, each with its part of what `shard` placed.
+
+        Args:
+            function: `(shared, *parts) -> result`; it gathers over the axis, so that its result
+                is the same on every device.
+            parts: how many placed arrays it takes.
+
+        Returns:
+            The same function of a host array and of placed arrays (devices, ...).
+        """
+        return self._pmap(function, in_axes=(None, *(0,) * parts), donate=())
+
     def zeros(self, step: Callable[..., Any], state: TrainState, batch: Batch) -> Metrics:
         """Totals to start from: the metrics of a step, all zero, on every device.
 
