@@ -82,7 +82,7 @@ def average_precision(relevant: Ranking, num_relevant: Counts) -> PerQuery:
 
 
 def knn_accuracy(
-    neighbor_labels: Int[np.ndarray, "queries k"], labels: Int[np.ndarray, " queries"]
+    neighbor_labels: Int[np.ndarray, "queries k"], labels: Int[np.ndarray, " labels"]
 ) -> float:
     """Compute the accuracy of a majority vote among the k nearest labels.
 
@@ -104,12 +104,12 @@ def knn_accuracy(
 
 def evaluate_retrieval(
     queries: Float[Array | np.ndarray, "queries dim"],
-    query_labels: Int[Array | np.ndarray, " queries"],
+    query_labels: Int[Array | np.ndarray, " labels"],
     gallery: Float[Array | np.ndarray, "items dim"] | None = None,
-    gallery_labels: Int[Array | np.ndarray, " items"] | None = None,
+    gallery_labels: Int[Array | np.ndarray, " gallery_labels"] | None = None,
     *,
     ks: Sequence[int] = (1, 5, 10),
-    ignore: Int[Array | np.ndarray, " queries"] | None = None,
+    ignore: Int[Array | np.ndarray, " ignored"] | None = None,
     budget: int = 1 << 24,
 ) -> dict[str, float]:
     """Rank a gallery for every query and average the retrieval metrics.
@@ -124,7 +124,8 @@ def evaluate_retrieval(
             itself.
         gallery_labels: (N,) labels from 0, given with `gallery`.
         ks: The cut-offs of precision, recall, hit rate and kNN accuracy.
-        ignore: (Q,) the gallery row each query must not find; -1 for none.
+        ignore: (Q,) the gallery row each query must not find; -1 for none. Without `gallery` it
+            replaces each query's own row.
         budget: How many scores to hold at a time.
 
     Returns:
@@ -133,8 +134,8 @@ def evaluate_retrieval(
         and `queries`, how many were counted.
 
     Raises:
-        ValueError: if gallery and its labels are not given together, or no query has a
-            relevant item, or a k is less than 1.
+        ValueError: if gallery and its labels are not given together, or the lengths differ, or no
+            query has a relevant item, or a k is less than 1.
     """
     if (gallery is None) != (gallery_labels is None):
         raise ValueError("gallery and gallery_labels must be given together")
@@ -146,6 +147,7 @@ def evaluate_retrieval(
         ignore = np.arange(len(labels)) if ignore is None else ignore
     skip = np.full(len(labels), -1) if ignore is None else np.asarray(ignore)
     items = np.asarray(gallery_labels)
+    _check_lengths(len(queries), labels, len(gallery), items, skip)
     sums: dict[str, float] = {}
     counted = 0
     for rows, scores in _stream(jnp.asarray(queries), jnp.asarray(gallery), budget):
@@ -222,6 +224,16 @@ def _precisions(relevant: np.ndarray) -> np.ndarray:
 
 def _divide(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, values / np.maximum(counts, 1), 0.0)
+
+
+def _check_lengths(
+    queries: int, labels: np.ndarray, count: int, items: np.ndarray, skip: np.ndarray
+) -> None:
+    for given, vectors in ((labels, queries), (items, count), (skip, queries)):
+        if len(given) != vectors:
+            raise ValueError(f"got {len(given)} labels for {vectors} vectors")
+    if ((skip < -1) | (skip >= count)).any():
+        raise ValueError(f"rows to ignore must be in [-1, {count}), got {skip.max()}")
 
 
 def _check_k(k: int) -> None:
