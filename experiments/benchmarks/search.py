@@ -1,0 +1,340 @@
+"""Exact and approximate cosine search beside FAISS, PyTorch, USearch and NumPy.
+
+Command: python experiments/benchmarks/search.py exact
+         python experiments/benchmarks/search.py fashion
+
+Every round runs every contender once, so that a busy moment hits them all; tables give medians over
+rounds and, per contender, the ratio to this project's index. The limit is the float32 product of
+two 2048 x 2048 matrices in JAX, measured in the same rounds. "of limit" is the share of it that
+2·N·D operations per query make.
+
+What 10^9 x 128 would take on TPU v5e (197 TFLOP/s bfloat16, 394 TOP/s int8, 819 GB/s, 16 GB of
+memory a chip), by the published figures and not measured: int8 rows and scales are 132 GB, and the
+float32 rows for exact rescoring 512 GB, together 644 GB: 48 chips with 13.4 GB on each. The first
+pass reads 2.75 GB of int8 a chip, 3.4 ms, and multiplies 2·10^9·128/48 = 5.3 GOP a query, 14 us: so
+it is bound by memory up to some 250 queries a pass and by the product beyond: about 290 queries/s
+for single queries, 70,000 for many at full rate. Gathering 10 scores and places of 128 queries from
+48 chips moves 0.5 MB, microseconds. With bfloat16 for rescoring (256 GB) 26 chips hold it all.
+"""
+
+import argparse
+import gzip
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+    os.environ.pop(name, None)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else idle peers keep the cores busy
+
+import jax  # noqa: E402  the environment above must be set before these load
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from vision_jax.search import CosineIndex, cosine_top_k  # noqa: E402
+from vision_jax.search.approximate import InvertedFile  # noqa: E402
+
+Search = Callable[[np.ndarray, int], Any]
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+def main() -> None:
+    """Parse the command line and run what it names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what",
+        choices=("exact", "storage", "fashion"),
+        help="exact: random unit vectors, all contenders; storage: float32, bfloat16 and int8 "
+        "indexes, their size, speed and recall; fashion: Fashion-MNIST pixels by cosine, 60,000 "
+        "base and 10,000 queries as in ann-benchmarks, recall@10 against queries/s",
+    )
+    parser.add_argument("--items", type=int, default=1 << 20, help="gallery size (default 2^20)")
+    parser.add_argument("--dim", type=int, default=128, help="width of the vectors (default 128)")
+    parser.add_argument("--k", type=int, default=10, help="neighbours (default 10)")
+    parser.add_argument(
+        "--queries", type=int, nargs="+", default=[1, 16, 128], help="queries per search"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per table (default 5)")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        default=["faiss", "torch", "usearch", "numpy"],
+        help="contenders of `exact` (default: all that are installed)",
+    )
+    parser.add_argument("--data", type=Path, default=FASHION, help="folder of the four IDX files")
+    options = parser.parse_args()
+    print(f"jax {jax.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores\n")
+    {"exact": exact, "storage": storage, "fashion": fashion}[options.what](options)
+
+
+def exact(options: argparse.Namespace) -> None:
+    gallery = unit(options.items, options.dim, 0)
+    searches: dict[str, Search] = {}
+    rows = []
+    builders = {"CosineIndex": ours, "cosine_top_k": pure} | {
+        peer: PEERS[peer] for peer in options.peers
+    }
+    for name, build in builders.items():
+        before, start = resident(), time.perf_counter()
+        try:
+            searches[name] = build(gallery)
+        except ImportError:
+            continue
+        rows.append([name, f"{time.perf_counter() - start:.2f}", f"{resident() - before:.0f}"])
+    table(["contender", "build s", "peak memory grew by, MB"], rows)
+    for count in options.queries:
+        compare(searches, unit(count, options.dim, 1), gallery, options)
+
+
+def compare(
+    searches: dict[str, Search],
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    options: argparse.Namespace,
+) -> None:
+    found = {name: search(queries, options.k) for name, search in searches.items()}
+    product = limit()
+    times: dict[str, list[float]] = {name: [] for name in [*searches, "limit"]}
+    for _ in range(options.rounds):
+        for name, search in searches.items():
+            times[name].append(seconds(partial(search, queries, options.k)))
+        times["limit"].append(seconds(product))
+    flops = 2 * 2048**3 / np.median(times["limit"])
+    mine = np.median(times["CosineIndex"])
+    rows = []
+    for name in searches:
+        taken = np.median(times[name])
+        share = 2 * gallery.size * len(queries) / taken / flops
+        same = recall(found[name], found["CosineIndex"])
+        rate = len(queries) / taken
+        rows.append([name, f"{rate:.1f}", f"{taken / mine:.2f}", f"{share:.0%}", f"{same:.4f}"])
+    print(
+        f"{len(queries)} queries of {len(gallery):,} x {gallery.shape[1]}, k = {options.k}; "
+        f"limit {flops / 1e9:.0f} GFLOP/s, {options.rounds} rounds\n"
+    )
+    table(["contender", "queries/s", "CosineIndex is x times faster", "of limit", "agrees"], rows)
+
+
+def storage(options: argparse.Namespace) -> None:
+    gallery = unit(options.items, options.dim, 0)
+    indexes = {}
+    for name in ("float32", "bfloat16", "int8"):
+        indexes[name] = CosineIndex(options.dim, storage=name)
+        indexes[name].add(gallery)
+    for count in options.queries:
+        queries = unit(count, options.dim, 1)
+        found = {name: index.search(queries, options.k)[1] for name, index in indexes.items()}
+        times: dict[str, list[float]] = {name: [] for name in indexes}
+        for _ in range(options.rounds):
+            for name, index in indexes.items():
+                times[name].append(seconds(partial(index.search, queries, options.k)))
+        print(f"{count} queries\n")
+        table(
+            ["storage", "MB", "queries/s", f"recall@{options.k}"],
+            [
+                [
+                    name,
+                    f"{indexes[name].nbytes / 1e6:.0f}",
+                    f"{count / np.median(times[name]):.1f}",
+                    f"{recall(found[name], found['float32']):.4f}",
+                ]
+                for name in indexes
+            ],
+        )
+
+
+def fashion(options: argparse.Namespace) -> None:
+    base, queries = (
+        read_images(options.data / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")
+    )
+    start = time.perf_counter()
+    index = CosineIndex(base.shape[1])
+    index.add(base)
+    built = time.perf_counter() - start
+    truth = index.search(queries, options.k)[1]
+    taken = seconds(lambda: index.search(queries, options.k))
+    rows = [["CosineIndex, exact", f"{built:.1f}", "", "1.0000", f"{len(queries) / taken:.0f}"]]
+    start = time.perf_counter()
+    lists = InvertedFile(base)
+    built = time.perf_counter() - start
+    for probe in sorted({1, 2, 4, 8, 16, 32, lists.nprobe} & set(range(1, lists.nlist + 1))):
+        found = lists.search(queries, options.k, nprobe=probe)[1]
+        taken = seconds(partial(lists.search, queries, options.k, nprobe=probe))
+        mark = " (default)" if probe == lists.nprobe else ""
+        rows.append(
+            [
+                f"InvertedFile, {lists.nlist} lists",
+                f"{built:.1f}",
+                f"{probe}{mark}",
+                f"{recall(found, truth):.4f}",
+                f"{len(queries) / taken:.0f}",
+            ]
+        )
+    try:
+        rows += faiss_rows(base, queries, truth, lists.nlist, options.k)
+    except ImportError:
+        print("faiss is not installed: its rows are left out\n")
+    print(f"Fashion-MNIST, {len(base):,} x {base.shape[1]}, {len(queries):,} queries, cosine\n")
+    table(["contender", "build s", "probed", f"recall@{options.k}", "queries/s"], rows)
+
+
+def faiss_rows(
+    base: np.ndarray, queries: np.ndarray, truth: np.ndarray, nlist: int, k: int
+) -> list[list[str]]:
+    import faiss
+
+    rows = []
+    flat = faiss.IndexFlatIP(base.shape[1])
+    flat.add(base)
+    taken = seconds(lambda: flat.search(queries, k))
+    found = flat.search(queries, k)[1]
+    rows.append(
+        ["FAISS flat", "", "", f"{recall(found, truth):.4f}", f"{len(queries) / taken:.0f}"]
+    )
+    start = time.perf_counter()
+    quantizer = faiss.IndexFlatIP(base.shape[1])
+    inverted = faiss.IndexIVFFlat(quantizer, base.shape[1], nlist, faiss.METRIC_INNER_PRODUCT)
+    inverted.train(base)
+    inverted.add(base)
+    built_inverted = time.perf_counter() - start
+    start = time.perf_counter()
+    graph = faiss.IndexHNSWFlat(base.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    graph.add(base)
+    built_graph = time.perf_counter() - start
+    settings = [
+        (f"FAISS IVF, {nlist} lists", inverted, inverted, "nprobe", built_inverted),
+        ("FAISS HNSW, M = 32", graph, graph.hnsw, "efSearch", built_graph),
+    ]
+    for name, index, holder, parameter, built in settings:
+        for value in (1, 2, 4, 8, 16, 32) if parameter == "nprobe" else (16, 32, 64, 128):
+            setattr(holder, parameter, value)
+            found = index.search(queries, k)[1]
+            taken = seconds(partial(index.search, queries, k))
+            rows.append(
+                [
+                    name,
+                    f"{built:.1f}",
+                    str(value),
+                    f"{recall(found, truth):.4f}",
+                    f"{len(queries) / taken:.0f}",
+                ]
+            )
+    return rows
+
+
+def ours(gallery: np.ndarray) -> Search:
+    index = CosineIndex(gallery.shape[1])
+    index.add(gallery)
+    return lambda queries, k: index.search(queries, k)[1]
+
+
+def pure(gallery: np.ndarray) -> Search:
+    rows = jnp.asarray(gallery)
+    return lambda queries, k: np.asarray(
+        cosine_top_k(jnp.asarray(queries), rows, k, normalized=True)[1]
+    )
+
+
+def faiss_flat(gallery: np.ndarray) -> Search:
+    import faiss
+
+    index = faiss.IndexFlatIP(gallery.shape[1])
+    index.add(gallery)
+    return lambda queries, k: index.search(queries, k)[1]
+
+
+def torch_top_k(gallery: np.ndarray) -> Search:
+    import torch
+
+    rows = torch.from_numpy(gallery)
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        # Whole, the scores of many queries would not fit; 128 at a time is its best here.
+        parts = torch.from_numpy(queries).split(128)
+        return np.concatenate([torch.topk(part @ rows.T, k).indices.numpy() for part in parts])
+
+    return search
+
+
+def usearch_exact(gallery: np.ndarray) -> Search:
+    from usearch.index import MetricKind
+    from usearch.index import search as exact_search
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        found = exact_search(gallery, queries, k, MetricKind.IP, exact=True).keys
+        return np.asarray(found).astype(np.int64).reshape(len(queries), -1)
+
+    return search
+
+
+def numpy_partition(gallery: np.ndarray) -> Search:
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        parts = []
+        for start in range(0, len(queries), 128):
+            scores = queries[start : start + 128] @ gallery.T
+            best = np.argpartition(scores, -k, axis=1)[:, -k:]
+            order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
+            parts.append(np.take_along_axis(best, order, 1))
+        return np.concatenate(parts)
+
+    return search
+
+
+PEERS: dict[str, Callable[[np.ndarray], Search]] = {
+    "faiss": faiss_flat,
+    "torch": torch_top_k,
+    "usearch": usearch_exact,
+    "numpy": numpy_partition,
+}
+
+
+def limit() -> Callable[[], Any]:
+    square = jnp.asarray(unit(2048, 2048, 2))
+    product = jax.jit(lambda a: a @ a)
+    return lambda: product(square)
+
+
+def unit(count: int, dim: int, seed: int) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def read_images(path: Path) -> np.ndarray:
+    with gzip.open(path) as file:
+        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
+    rows = pixels.astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def recall(found: np.ndarray, truth: np.ndarray) -> float:
+    return float((found[:, :, None] == truth[:, None, :]).any(1).mean())
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def resident() -> float:
+    """Give the most memory this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def table(header: list[str], rows: list[list[str]]) -> None:
+    lines = [header, ["---"] * len(header), *rows]
+    print("\n".join("| " + " | ".join(line) + " |" for line in lines), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
