@@ -1,0 +1,169 @@
+"""Rates of each convolution and its gradients: this project's forms beside XLA's own.
+
+    python experiments/benchmarks/layers.py                 # every network, about 3 minutes
+    python experiments/benchmarks/layers.py --network gan   # one of them
+    python experiments/benchmarks/layers.py --repeats 30    # steadier figures
+
+The table has one row for each layer and operation. A rate is the nominal work (2 x batch x output
+pixels x kernel weights, products with padding included) over the median time, so a form that
+skips padding can exceed the rate of the matrix product, which is measured beside it. Forms take
+turns, hence a machine that slows down slows all of them: trust the ratios. On a GPU or TPU both
+forms are the same operation.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from vision_jax.models.lowering import convolution, native
+
+MATRIX = 2048
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A square convolution: image side, channels, features, kernel side, stride, padding."""
+
+    batch: int
+    side: int
+    channels: int
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    padding: str = "SAME"
+    transposed: bool = False  # of a GAN's generator: the input gradient is its forward pass
+
+    def __str__(self) -> str:
+        text = f"{self.batch}x{self.side}x{self.side}x{self.channels}->{self.features}"
+        mark = " transposed" if self.transposed else ""
+        return f"{text} k{self.kernel} s{self.stride} {self.padding}{mark}"
+
+
+NETWORKS: dict[str, list[Layer]] = {
+    "cnn28": [Layer(256, 28, 1, 32), Layer(256, 14, 32, 64), Layer(256, 7, 64, 128)],
+    "autoencoder28": [
+        Layer(256, 28, 1, 16),
+        Layer(256, 14, 16, 8),
+        Layer(256, 7, 8, 8),
+        Layer(256, 14, 8, 16),
+        Layer(256, 28, 16, 1),
+    ],
+    "gan16": [
+        Layer(256, 4, 256, 128, 5, transposed=True),
+        Layer(256, 8, 64, 128, 5, 2),  # also the generator's second, transposed
+        Layer(256, 16, 3, 64, 5, 2),  # also the generator's last, transposed
+    ],
+    "cnn224": [
+        Layer(32, 224, 3, 32, padding="VALID"),
+        Layer(32, 111, 32, 64, padding="VALID"),
+        Layer(32, 54, 64, 128, padding="VALID"),
+        Layer(32, 26, 128, 128, padding="VALID"),
+    ],
+    "vgg32": [Layer(64, 32, 64, 64), Layer(64, 16, 128, 128), Layer(64, 8, 256, 256)],
+    "resnet32": [
+        Layer(64, 32, 16, 16),
+        Layer(64, 32, 64, 128, 3, 2),
+        Layer(64, 16, 128, 256, 1, 2),
+    ],
+    "vgg224": [Layer(4, 224, 64, 64), Layer(4, 112, 128, 128), Layer(4, 28, 512, 512)],
+    "resnet224": [
+        Layer(8, 224, 3, 64, 7, 2),
+        Layer(8, 56, 64, 64, 1),
+        Layer(8, 56, 128, 128, 3, 2),
+    ],
+}
+
+
+def operations(layer: Layer) -> tuple[dict[str, tuple[Callable, Callable, tuple]], float]:
+    """For each operation its own form, XLA's form and the operands; and the nominal work."""
+    window, strides = (layer.kernel,) * 2, (layer.stride,) * 2
+    size = (layer.side,) * 2
+    padding = tuple(
+        (int(a), int(b)) for a, b in lax.padtype_to_pads(size, window, strides, layer.padding)
+    )
+    side = (layer.side + sum(padding[0]) - layer.kernel) // layer.stride + 1
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(keys[0], (layer.batch, *size, layer.channels))
+    kernel = jax.random.normal(keys[1], (*window, layer.channels, layer.features))
+    g = jax.random.normal(keys[2], (layer.batch, side, side, layer.features))
+    options = {"strides": strides, "padding": padding}
+    forms = {
+        "forward": ((x, kernel), {}),
+        "input_grad": ((g, kernel), {"size": size}),
+        "kernel_grad": ((x, g), {"size": window}),
+    }
+    chosen = {
+        name: (
+            jax.jit(partial(getattr(convolution, name), **options, **sizes)),
+            jax.jit(partial(getattr(native, name), **options, **sizes)),
+            operands,
+        )
+        for name, (operands, sizes) in forms.items()
+    }
+    return chosen, 2.0 * g.size * kernel.size / layer.features
+
+
+def times(calls: list[Callable[[], jax.Array]], repeats: int, seconds: float) -> list[float]:
+    """Median seconds of each call; they take turns until the repeats or the seconds are spent."""
+    for call in calls:
+        call().block_until_ready()
+    spent: list[list[float]] = [[] for _ in calls]
+    start = time.perf_counter()
+    for turn in range(repeats):
+        if turn >= 3 and time.perf_counter() - start > seconds:
+            break
+        for call, record in zip(calls, spent, strict=True):
+            begin = time.perf_counter()
+            call().block_until_ready()
+            record.append(time.perf_counter() - begin)
+    return [statistics.median(record) for record in spent]
+
+
+def report(layer: Layer, repeats: int, seconds: float) -> None:
+    chosen, work = operations(layer)
+    matrix = jnp.ones((MATRIX, MATRIX))
+    product = jax.jit(jnp.matmul)
+    for name, (own, xla, operands) in chosen.items():
+        mine, theirs, base = times(
+            [partial(own, *operands), partial(xla, *operands), partial(product, matrix, matrix)],
+            repeats,
+            seconds,
+        )
+        rate = 2.0 * MATRIX**3 / base
+        print(
+            f"| {layer} | {name} | {mine * 1e3:.1f} | {work / mine / 1e9:.0f} "
+            f"| {work / mine / rate:.2f} | {work / theirs / 1e9:.0f} | {theirs / mine:.2f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--network", action="append", choices=NETWORKS, help="only this one; may be repeated"
+    )
+    parser.add_argument("--repeats", type=int, default=15, help="turns of each form (15)")
+    parser.add_argument(
+        "--seconds", type=float, default=4.0, help="no new turn of an operation after (4)"
+    )
+    parser.add_argument("--batch", type=int, help="batch size in place of each layer's own")
+    args = parser.parse_args()
+    device = jax.devices()[0]
+    print(f"jax {jax.__version__}, {device.platform} ({device.device_kind})\n")
+    print("| layer | operation | ms | GFLOP/s | of matrix product | XLA GFLOP/s | faster |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for network in args.network or NETWORKS:
+        for layer in NETWORKS[network]:
+            report(replace(layer, batch=args.batch or layer.batch), args.repeats, args.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from vision_jax.models import layers
+from vision_jax.models.lowering import cpu, native, small
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def assert_close(actual, desired, tolerance=1e-4):
+    """Within the tolerance of the largest value: sums of many products cancel."""
+
+    def check(a, b):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max()))
+
+    jax.tree.map(check, actual, desired)
+
+
+def lax_conv(x, kernel, *, strides, padding):
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
+
+
+def lax_conv_transpose(x, kernel, *, strides, padding):
+    return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=LAYOUT)
+
+
+def flax_max_pool(x, *, window, strides, padding):
+    return nn.max_pool(x, window, strides, padding)
+
+
+# Image, channels, features, kernel, strides, padding: at least one for each rule of the lowering.
+CASES = [
+    ((9, 7), 1, 3, (3, 3), (1, 1), "SAME"),
+    ((9, 7), 1, 3, (5, 4), (2, 2), "SAME"),
+    ((9, 7), 3, 1, (3, 3), (1, 1), "SAME"),
+    ((9, 7), 3, 1, (2, 3), (1, 1), ((2, 1), (0, 3))),
+    ((9, 7), 3, 1, (3, 3), (2, 2), "VALID"),
+    ((9, 7), 5, 4, (3, 3), (1, 1), "SAME"),
+    ((9, 7), 5, 4, (3, 3), (1, 1), "VALID"),
+    ((9, 7), 5, 4, (3, 3), (1, 1), ((0, -1), (2, 1))),
+    ((9, 8), 5, 4, (3, 5), (2, 2), "SAME"),
+    ((9, 7), 5, 4, (2, 2), (3, 3), "VALID"),
+    ((9, 7), 5, 4, (1, 1), (2, 1), "SAME"),
+    ((4, 4), 5, 4, (5, 5), (1, 1), "SAME"),
+    ((3, 4), 5, 4, (5, 4), (2, 3), ((3, 2), (2, 2))),
+    ((2, 1), 5, 4, (3, 3), (1, 1), "SAME"),
+]
+
+
+@pytest.mark.parametrize("native_is_fast", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cpu_forms_equal_native_ones(case, native_is_fast, monkeypatch):
+    size, channels, features, window, strides, padding = case
+    # Blocks of two of the five images, so that one is left over.
+    monkeypatch.setattr(cpu, "_block_length", lambda length, limit: min(2, length))
+    monkeypatch.setattr(cpu, "_NATIVE_IS_FAST", native_is_fast)
+    monkeypatch.setattr(cpu, "_NARROW", 1)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(size, window, strides, padding)
+    padding = tuple((int(a), int(b)) for a, b in padding)
+    options = {"strides": strides, "padding": padding}
+    x, kernel = normal(0, 5, *size, channels), normal(1, *window, channels, features)
+    g = normal(2, *native.forward(x, kernel, **options).shape)
+
+    def every(form):
+        return (
+            form.forward(x, kernel, **options),
+            form.input_grad(g, kernel, **options, size=size),
+            form.kernel_grad(x, g, **options, size=window),
+        )
+
+    forms = [cpu] if min(map(min, padding)) < 0 else [cpu, small]
+    expected, *actual = jax.jit(lambda: [every(form) for form in (native, *forms)])()
+    for results in actual:
+        assert_close(results, expected)
+
+
+@pytest.mark.parametrize(
+    ("own", "reference", "options"),
+    [
+        (layers.conv, lax_conv, {"strides": (1, 1), "padding": "SAME"}),
+        (layers.conv, lax_conv, {"strides": (2, 1), "padding": "VALID"}),
+        (layers.conv_transpose, lax_conv_transpose, {"strides": (1, 1), "padding": "SAME"}),
+        (layers.conv_transpose, lax_conv_transpose, {"strides": (2, 3), "padding": "SAME"}),
+        (layers.conv_transpose, lax_conv_transpose, {"strides": (2, 2), "padding": "VALID"}),
+        (
+            layers.conv_transpose,
+            lax_conv_transpose,
+            {"strides": (2, 1), "padding": ((1, 3), (0, 4))},
+        ),
+    ],
+)
+def test_convolutions_and_their_derivatives_equal_lax(own, reference, options):
+    x, kernel = normal(0, 4, 6, 5, 3), normal(1, 5, 4, 3, 2)
+
+    def derivatives(function):
+        def layer(x, kernel):
+            return function(x, kernel, **options)
+
+        def loss(x, kernel):
+            return jnp.sin(layer(x, kernel)).sum()
+
+        def penalty(x, kernel):
+            return sum((g**2).sum() for g in jax.grad(loss, (0, 1))(x, kernel))
+
+        kernels = jnp.stack([kernel, 2.0 * kernel])
+        return {
+            "forward mode": jax.jvp(layer, (x, kernel), (x * x, kernel * kernel)),
+            "reverse mode": jax.grad(loss, (0, 1))(x, kernel),
+            "second order": jax.grad(penalty, (0, 1))(x, kernel),
+            "forward over reverse": jax.jvp(jax.grad(loss), (x, kernel), (x * x, kernel)),
+            "many image batches": jax.vmap(layer, (1, None))(x[:, None], kernel),
+            "many kernels": jax.vmap(layer, (None, 0))(x, kernels),
+            "a gradient for each image": jax.vmap(lambda x: jax.grad(loss, 1)(x[None], kernel))(x),
+            "a gradient for each kernel": jax.vmap(jax.grad(loss), (None, 0))(x, kernels),
+        }
+
+    assert_close(*jax.jit(lambda: (derivatives(own), derivatives(reference)))())
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "padding"),
+    [
+        ((2, 2), (2, 2), "VALID"),
+        ((2, 2), (2, 2), "SAME"),
+        ((3, 3), (2, 2), "SAME"),
+        ((3, 2), (1, 3), ((1, 1), (1, 0))),
+    ],
+)
+def test_max_pool_and_its_derivatives_equal_flax(window, strides, padding):
+    # Rounded, so that windows hold ties.
+    x = jnp.round(normal(0, 3, 7, 9, 2))
+
+    def derivatives(function):
+        def layer(x):
+            return function(x, window=window, strides=strides, padding=padding)
+
+        def loss(x):
+            return jnp.sin(layer(x) + x.sum()).sum()
+
+        return {
+            "value": layer(x),
+            "reverse mode": jax.grad(loss)(x),
+            "second order": jax.grad(lambda x: (jax.grad(loss)(x) ** 2).sum())(x),
+            "many": jax.vmap(layer, 1)(jnp.stack([x, -x], 1)),
+            "many gradients": jax.vmap(jax.grad(loss))(jnp.stack([x, -x])),
+        }
+
+    assert_close(*jax.jit(lambda: (derivatives(layers.max_pool), derivatives(flax_max_pool)))())
+
+
+def test_max_pool_in_forward_mode():
+    x, tangent = normal(0, 2, 6, 6, 3), normal(1, 2, 6, 6, 3)
+
+    def directional(pool):
+        return jax.jvp(pool, (x,), (tangent,))[1]
+
+    actual = directional(layers.max_pool)
+    assert_close(actual, directional(lambda x: nn.max_pool(x, (2, 2), (2, 2))))
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize(
+    ("own", "reference"), [(layers.Conv, nn.Conv), (layers.ConvTranspose, nn.ConvTranspose)]
+)
+def test_modules_have_flax_parameters_and_numbers(own, reference, use_bias):
+    x, key = normal(0, 2, 8, 7, 3), jax.random.key(0)
+    options = {"features": 4, "kernel_size": (5, 5), "strides": (2, 2), "padding": "SAME"}
+    theirs = reference(**options, use_bias=use_bias)
+    mine = own(**options, use_bias=use_bias)
+    variables = theirs.init(key, x)
+    jax.tree.map(np.testing.assert_array_equal, mine.init(key, x), variables)
+    assert_close(mine.apply(variables, x), theirs.apply(variables, x))
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
+    x, key = normal(0, 2, 8, 8, 3), jax.random.key(0)
+    mine = layers.Conv(4, dtype=jnp.bfloat16)
+    theirs = nn.Conv(4, (3, 3), dtype=jnp.bfloat16)
+    variables = mine.init(key, x)
+
+    def outputs(module):
+        y = module.apply(variables, x)
+        grads = jax.grad(lambda v: layers.max_pool(module.apply(v, x)).astype(jnp.float32).sum())
+        return y, grads(variables)
+
+    y, grads = outputs(mine)
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, grads))} == {np.dtype("float32")}
+    assert_close((y, grads), outputs(theirs), 1e-2)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_accelerators_get_native_operations_only(platform):
+    x, kernel = jnp.ones((4, 4, 4, 8)), jnp.ones((5, 5, 8, 8))
+
+    def loss(x, kernel):
+        y = layers.max_pool(layers.conv(x, kernel, strides=(1, 1)))
+        return layers.conv_transpose(y, kernel, strides=(2, 2)).sum()
+
+    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    program = jax.export.export(step, platforms=[platform])(x, kernel).mlir_module()
+    assert "stablehlo.convolution" in program
+    assert "stablehlo.select_and_scatter" in program
+    assert "stablehlo.dot_general" not in program
+    assert "stablehlo.concatenate" not in program
+    assert "stablehlo.while" not in program
+
+
+def test_devices_add_up_to_one():
+    devices = jax.local_device_count()
+    x, kernel = normal(0, 2 * devices, 6, 6, 3), normal(1, 3, 3, 3, 4)
+
+    def grad(x, kernel):
+        return jax.grad(lambda k: layers.max_pool(layers.conv(x, k)).sum())(kernel)
+
+    def shard(x, kernel):
+        return lax.psum(grad(x, kernel), "batch")
+
+    split = x.reshape(devices, 2, 6, 6, 3)
+    sharded = jax.pmap(shard, "batch", in_axes=(0, None), out_axes=None)(split, kernel)
+    assert_close(sharded, grad(x, kernel))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_avg_pool_is_the_mean_of_real_pixels(padding):
+    x = normal(0, 2, 5, 7, 3)
+    actual = layers.avg_pool(x, (2, 3), padding=padding)
+    starts = (range(0, 5, 2), range(0, 7, 3)) if padding == "SAME" else ((0, 2), (0, 3))
+    offset = -1 if padding == "SAME" else 0  # a seventh column needs two more, one on each side
+    expected = [
+        [
+            np.mean(x[:, i : i + 2, max(0, j + offset) : j + offset + 3], axis=(1, 2))
+            for j in starts[1]
+        ]
+        for i in starts[0]
+    ]
+    assert_close(actual, np.asarray(expected).transpose(2, 0, 1, 3))
+
+
+def test_upsample_repeats_pixels():
+    x = normal(0, 2, 3, 4, 2)
+    expected = np.repeat(np.repeat(np.asarray(x), 3, 1), 3, 2)
+    np.testing.assert_array_equal(layers.upsample_nearest(x, 3), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, k: layers.conv(x, k, padding="FULL"), "padding is 'FULL'"),
+        (lambda x, k: layers.conv(x[:, :2], k, padding="VALID"), r"window is \(3, 3\)"),
+        (lambda x, k: layers.conv(x, k, padding=((1, 1),)), "needs two pairs"),
+        (lambda x, k: layers.conv_transpose(x, k, strides=(2, 2), padding="FULL"), "'FULL'"),
+        (lambda x, k: layers.max_pool(x, (5, 5)), r"needs to fit the image of \(4, 4\)"),
+        (lambda x, k: layers.avg_pool(x, (5, 5)), r"needs to fit the image of \(4, 4\)"),
+        (lambda x, k: layers.upsample_nearest(x, 0), "factor is 0"),
+    ],
+)
+def test_errors_name_what_they_got_and_need(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))
