@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from vision_jax.search import cosine_top_k
-from vision_jax.search.approximate import InvertedFile, approximate_top_k, k_means
+from vision_jax.search.approximate import (
+    InvertedFile,
+    SelectedApproximately,
+    approximate_top_k,
+    k_means,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,10 @@ def test_the_selection_for_tpus_is_exact_elsewhere(data, truth):
     rows, queries = (jnp.asarray(part) for part in data)
     _, found = approximate_top_k(queries, rows, 10)
     assert (np.asarray(found) == np.asarray(truth[1])).mean() > 0.99
+    scores, found = SelectedApproximately(data[0][:3]).search(data[1], 5)
+    assert (found[:, 3:] == -1).all()
+    assert (scores[:, 3:] == -np.inf).all()
+    assert (np.sort(found[:, :3], axis=1) == np.arange(3)).all()
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,20 @@ def test_a_filter_that_leaves_too_few_pads():
     assert set(ids[:, :2].ravel().tolist()) == {3, 5}
 
 
+def test_approximate_search_finds_most_and_follows_changes():
+    centers = vectors(40, 3)
+    gallery = centers[np.arange(3000) % 40] + vectors(3000) * np.float32(0.4)
+    index = CosineIndex(DIM)
+    index.add(gallery, ids=np.arange(3000) + 7)
+    _, exact = index.search(gallery[:100], 10)
+    scores, found = index.search(gallery[:100], 10, approximate=True)
+    assert (exact[:, :, None] == found[:, None, :]).any(2).mean() >= 0.95
+    assert (np.diff(scores) <= 0).all()
+    index.remove(exact[:, 0])
+    _, found = index.search(gallery[:100], 1, approximate=True)
+    assert not set(found.ravel().tolist()) & set(exact[:, 0].tolist())
+
+
 def test_search_by_id_leaves_itself_out():
     gallery = vectors(50)
     gallery[7] = gallery[3]
@@ -276,6 +290,7 @@ def test_what_cannot_be_written_leaves_the_old_file(saved, tmp_path):
         (lambda index: index.search(vectors(1), 1, where=[99]), r"\[99\]"),
         (lambda index: index.search(vectors(1), 1, where=[[1], [2]]), "2 lists of ids for 1"),
         (lambda index: index.search_by_id([99], 1), r"\[99\]"),
+        (lambda index: index.search(vectors(1), 1, [1], approximate=True), "takes no filter"),
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(call, message):

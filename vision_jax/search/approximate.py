@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from vision_jax.search.kernel import DENSE_SCORES, by_chunks
 from vision_jax.search.similarity import cosine_top_k, normalize
 
 PAGE = 32
@@ -172,6 +173,39 @@ class InvertedFile:
             probe = min(2 * probe, self.nlist)
 
 
+class SelectedApproximately:
+    """Cosine search by `lax.approx_max_k` over all vectors, which is fast on TPU.
+
+    Args:
+        vectors: (N, D), any scale but zero.
+    """
+
+    def __init__(self, vectors: Float[Array | np.ndarray, "items dim"]) -> None:
+        self._vectors = jnp.asarray(vectors, jnp.float32)
+
+    def search(
+        self, queries: Float[Array | np.ndarray, "queries dim"], k: int
+    ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
+        """Find about the k most similar vectors of each query; missing places -inf and -1."""
+        count = min(k, self._vectors.shape[0])
+        asked = jnp.asarray(queries, jnp.float32)
+        scores, found = (np.asarray(x) for x in approximate_top_k(asked, self._vectors, count))
+        short = ((0, 0), (0, k - count))
+        return (
+            np.pad(scores, short, constant_values=-np.inf),
+            np.pad(found, short, constant_values=-1),
+        )
+
+
+Approximate = InvertedFile | SelectedApproximately
+
+
+def approximate_index(vectors: Float[Array | np.ndarray, "items dim"]) -> Approximate:
+    """Choose the approximate search that is fast on the device at hand."""
+    on_tpu = jax.default_backend() == "tpu"
+    return SelectedApproximately(vectors) if on_tpu else InvertedFile(vectors)
+
+
 class Pages(NamedTuple):
     """Vectors of lists: `rows` (P, PAGE, D), `ids` (P, PAGE) with -1 for none, `owner` (P,)."""
 
@@ -209,6 +243,7 @@ def k_means(
     return lax.fori_loop(0, ROUNDS, step, sample[:nlist])
 
 
+@partial(jax.jit, static_argnums=2)
 def approximate_top_k(
     queries: Float[Array, "queries dim"], gallery: Float[Array, "items dim"], k: int
 ) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
@@ -221,9 +256,14 @@ def approximate_top_k(
         gallery: (N, D), any scale but zero.
         k: At most N, static.
     """
-    asked, rows = normalize(queries), normalize(gallery)
-    values, found = lax.approx_max_k(asked @ rows.T, k, recall_target=0.95)
-    return values, found
+    rows = normalize(gallery)
+
+    def part(queries: Array, _: Array) -> tuple[Array, Array]:
+        values, found = lax.approx_max_k(normalize(queries) @ rows.T, k, recall_target=0.95)
+        return values, found
+
+    chunk = max(1, DENSE_SCORES // max(1, rows.shape[0]))
+    return by_chunks(part, queries, jnp.ones((1, 1), bool), chunk)
 
 
 @partial(jax.jit, static_argnums=(3, 4))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from vision_jax.search import storage
+from vision_jax.search.approximate import Approximate, approximate_index
 from vision_jax.search.store import Store
 
 Matrix = Float[Array | np.ndarray, "rows dim"]
@@ -42,6 +43,7 @@ class CosineIndex:
         self._next = 0
         self._ascending = True  # then slots are in the order of ids
         self._lookup: tuple[np.ndarray, np.ndarray] | None = None
+        self._lists: Approximate | None = None  # until the next change
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._live))
@@ -108,6 +110,7 @@ class CosineIndex:
             self._ids, self._live = self._ids[kept], np.ones(len(kept), bool)
             self._lookup = None
         self._store.set_live(self._live)
+        self._lists = None
 
     def metadata(self, ids: Int[np.ndarray, "..."] | Sequence[int] | int) -> list[Any]:
         """Look up metadata: one value per id, None where there is none (or the id is -1)."""
@@ -121,14 +124,19 @@ class CosineIndex:
         """
         return self._store.vectors(self._find(np.ravel(np.asarray(ids, np.int64))))
 
-    def search(self, queries: Matrix, k: int, where: Where | None = None) -> Found:
-        """Find each query's k most similar vectors, exactly.
+    def search(
+        self, queries: Matrix, k: int, where: Where | None = None, *, approximate: bool = False
+    ) -> Found:
+        """Find each query's k most similar vectors.
 
         Args:
             queries: (Q, D), any scale, neither zero nor NaN nor infinite.
             k: How many, at least 1; it may exceed the size of the index.
             where: Which vectors may be found: a boolean mask in the order of `ids`, (N,) or
                 (Q, N); or a list of ids; or a list of Q lists of ids.
+            approximate: Look only where most neighbours are: at recall@10 of 0.95 and more of the
+                gallery's own vectors. An inverted file (on TPU, `lax.approx_max_k`) is trained at
+                the first such search after a change.
 
         Returns:
             `(scores, ids)`, both (Q, k), float32 and int64: best first, ties by the lower id,
@@ -136,13 +144,16 @@ class CosineIndex:
 
         Raises:
             ValueError: for a wrong width, a query without direction, k below 1, an empty index, or
-                a filter of the wrong shape or with an id that is not present.
+                a filter of the wrong shape or with an id that is not present, or a filter for an
+                approximate search.
         """
         rows = self._check_vectors(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if not len(self):
             raise ValueError("the index is empty; add vectors before searching")
+        if approximate:
+            return self._search_approximate(rows, k, where)
         mask = None if where is None else self._mask(where, len(rows))
         # Where slots are not in the order of ids, a tie across the k-th place must be seen whole.
         wanted = k if self._ascending else k + 1
@@ -157,6 +168,14 @@ class CosineIndex:
             order = np.lexsort((found, -scores), axis=1)
             scores, found = (np.take_along_axis(part, order, 1) for part in (scores, found))
         return scores[:, :k], found[:, :k]
+
+    def _search_approximate(self, rows: np.ndarray, k: int, where: Where | None) -> Found:
+        if where is not None:
+            raise ValueError("an approximate search takes no filter; leave out where")
+        if self._lists is None:
+            self._lists = approximate_index(self._store.vectors(np.flatnonzero(self._live)))
+        scores, places = self._lists.search(rows, k)
+        return scores, np.where(places >= 0, self.ids[places], -1)
 
     def search_by_id(self, ids: Ids, k: int, where: Where | None = None) -> Found:
         """Find the neighbours of vectors already in the index, leaving out each one itself.
@@ -209,7 +228,7 @@ class CosineIndex:
             self._next = max(self._next, int(new.max()) + 1)
         self._ids = np.concatenate([self._ids, new])
         self._live = np.concatenate([self._live, np.ones(len(new), bool)])
-        self._lookup = None
+        self._lookup = self._lists = None
         self._store.set_live(self._live)
 
     def _check_vectors(self, vectors: Matrix) -> np.ndarray:

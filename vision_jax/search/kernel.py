@@ -87,14 +87,14 @@ def search(
     items = rows.values.shape[0]
     if is_dense(items, k):
         chunk = max(1, min(CHUNK, DENSE_SCORES // max(1, items)))
-        return _by_chunks(lambda q, w: _score_all(q, rows, w, k), queries, where, chunk)
+        return by_chunks(lambda q, w: _score_all(q, rows, w, k), queries, where, chunk)
 
     def part(queries: Array, where: Array) -> tuple[Array, Array]:
         best = _group_maxima(queries, rows, where, used)
         _, groups = lax.top_k(best, shortlist_size(k))
         return _score_groups(queries, rows, where, groups, k)
 
-    return _by_chunks(part, queries, where, CHUNK)
+    return by_chunks(part, queries, where, CHUNK)
 
 
 def search_coarse(
@@ -135,7 +135,7 @@ def search_coarse(
         proven = (left_out < last - slack) | (left_out == -jnp.inf)
         return scores, found, proven
 
-    return _by_chunks(part, queries, where, CHUNK)
+    return by_chunks(part, queries, where, CHUNK)
 
 
 def merge(
@@ -241,7 +241,7 @@ def _score_all(queries: Array, rows: Rows, where: Array, k: int) -> tuple[Array,
     )
 
 
-def _by_chunks(
+def by_chunks(
     function: Callable[[Array, Array], Results],
     queries: Array,
     where: Array,
