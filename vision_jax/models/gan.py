@@ -66,13 +66,13 @@ class Generator(nn.Module):
             kernel_init=_glorot,
             name="dense",
         )(latents)
-        x = self._norm("norm1", train)(x)
+        x = self._norm("norm1", train)(x.astype(jnp.float32))
         x = nn.leaky_relu(x, _SLOPE).reshape(-1, height, width, first)
         endpoints["stage1"] = x
         for number, features in enumerate(rest, start=2):
             stride = 1 if number == 2 else 2
             x = self._transposed(features, stride, f"conv{number}")(x)
-            x = nn.leaky_relu(self._norm(f"norm{number}", train)(x), _SLOPE)
+            x = nn.leaky_relu(self._norm(f"norm{number}", train)(x.astype(jnp.float32)), _SLOPE)
             endpoints[f"stage{number}"] = x
         last = self._transposed(self.image_shape[-1], 2 if rest else 1, "image")
         return nn.tanh(last(x).astype(jnp.float32)), endpoints
@@ -104,7 +104,6 @@ class Generator(nn.Module):
             use_running_average=not train,
             momentum=0.99,
             epsilon=1e-3,
-            dtype=self.dtype,
             axis_name="batch",
             name=name,
         )
