@@ -6,7 +6,7 @@ from flax import linen as nn
 from jax import lax
 
 from vision_jax.models import layers
-from vision_jax.models.lowering import cpu, native, small
+from vision_jax.models.lowering import blocks, cpu, native, products, small
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -56,14 +56,21 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("native_is_fast", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_cpu_forms_equal_native_ones(case, native_is_fast, monkeypatch):
+def test_cpu_forms_equal_native_ones(case, native_is_fast, large, monkeypatch):
     size, channels, features, window, strides, padding = case
     # Blocks of two of the five images, so that one is left over.
-    monkeypatch.setattr(cpu, "_block_length", lambda length, limit: min(2, length))
+    monkeypatch.setattr(blocks, "block_length", lambda length, limit: min(2, length))
     monkeypatch.setattr(cpu, "_NATIVE_IS_FAST", native_is_fast)
     monkeypatch.setattr(cpu, "_NARROW", 1)
+    if large:  # also larger than a block, which then is two rows of an image
+        monkeypatch.setattr(cpu, "_LARGE", 0)
+        row = 4 * channels * window[0] * window[1] * (size[1] - window[1] + 1)
+        monkeypatch.setattr(products, "BLOCK", 2 * row)
+        monkeypatch.setattr(products, "KERNEL_GRAD_BLOCK", 0)
+        monkeypatch.setattr(products, "KERNEL_GRAD_ROWS", 2 * row)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(size, window, strides, padding)
     padding = tuple((int(a), int(b)) for a, b in padding)

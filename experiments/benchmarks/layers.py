@@ -12,6 +12,7 @@ forms are the same operation.
 """
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace

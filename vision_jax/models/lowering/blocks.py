@@ -1,0 +1,102 @@
+"""Loops over parts of a batch small enough for their intermediate values to stay in cache."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def block_length(length: int, limit: int) -> int:
+    """At most `limit`; a divisor of `length` if one is near, so that nothing is left over."""
+    limit = max(1, min(length, limit))
+    divisors = (n for n in range(limit, limit // 2, -1) if length % n == 0)
+    return next(divisors, limit)
+
+
+def map_blocks(
+    block: Callable[[jax.Array], jax.Array], x: jax.Array, bytes_each: int, budget: int
+) -> jax.Array:
+    """Apply `block` to as many images at a time as the budget holds."""
+    length = block_length(x.shape[0], budget // bytes_each)
+    whole = x.shape[0] // length * length
+    if whole == length:
+        results = block(x[:whole])
+    else:
+        results = lax.map(block, x[:whole].reshape(-1, length, *x.shape[1:]))
+        results = results.reshape(whole, *results.shape[2:])
+    return results if whole == x.shape[0] else jnp.concatenate([results, block(x[whole:])])
+
+
+def sum_blocks(
+    block: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    g: jax.Array,
+    bytes_each: int,
+    budget: int,
+) -> jax.Array:
+    """The sum of `block` over as many images at a time as the budget holds."""
+    length = block_length(x.shape[0], budget // bytes_each)
+    whole = x.shape[0] // length * length
+    if whole == length:
+        total = block(x[:whole], g[:whole])
+    else:
+        xs, gs = (a[:whole].reshape(-1, length, *a.shape[1:]) for a in (x, g))
+        zero = jnp.zeros(jax.eval_shape(block, xs[0], gs[0]).shape, x.dtype)
+        total, _ = lax.scan(lambda sum_, xg: (sum_ + block(*xg), None), zero, (xs, gs))
+    return total if whole == x.shape[0] else total + block(x[whole:], g[whole:])
+
+
+def map_rows(
+    block: Callable[[jax.Array], jax.Array], x: jax.Array, *, height: int, overlap: int, limit: int
+) -> jax.Array:
+    """Apply `block` to at most `limit` of each image's `height` result rows at a time.
+
+    A block of n rows sees n + overlap rows of one image. The last blocks move up to fit the
+    image and compute some rows twice.
+    """
+    tiles = -(-height // max(1, limit))
+    rows = -(-height // tiles)
+    seen = (1, rows + overlap, *x.shape[2:])
+    result = jax.eval_shape(block, jax.ShapeDtypeStruct(seen, x.dtype))
+
+    def tile(index: jax.Array, results: jax.Array) -> jax.Array:
+        start = (index // tiles, jnp.minimum(index % tiles * rows, height - rows), 0, 0)
+        return lax.dynamic_update_slice(results, block(lax.dynamic_slice(x, start, seen)), start)
+
+    empty = jnp.zeros((x.shape[0], height, *result.shape[2:]), result.dtype)
+    return lax.fori_loop(0, x.shape[0] * tiles, tile, empty)
+
+
+def sum_rows(
+    block: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    g: jax.Array,
+    *,
+    overlap: int,
+    limit: int,
+) -> jax.Array:
+    """The sum of `block` over at most `limit` rows of one image's `g` at a time.
+
+    A block of n rows sees n + overlap rows of `x`.
+    """
+    height = g.shape[1]
+    tiles = -(-height // max(1, limit))
+    rows = -(-height // tiles)
+    seen, given = (1, rows + overlap, *x.shape[2:]), (1, rows, *g.shape[2:])
+    result = jax.eval_shape(
+        block, jax.ShapeDtypeStruct(seen, x.dtype), jax.ShapeDtypeStruct(given, g.dtype)
+    )
+
+    def tile(index: jax.Array, total: jax.Array) -> jax.Array:
+        first = index % tiles * rows
+        start = (index // tiles, jnp.minimum(first, height - rows), 0, 0)
+        part = lax.dynamic_slice(g, start, given)
+        if height % rows:
+            # A last block that moved up to fit the image holds rows that were counted before.
+            fresh = start[1] + jnp.arange(rows, dtype=first.dtype) >= first
+            part = jnp.where(fresh[None, :, None, None], part, jnp.zeros((), part.dtype))
+        return total + block(lax.dynamic_slice(x, start, seen), part)
+
+    zero = jnp.zeros(result.shape, result.dtype)
+    return lax.fori_loop(0, x.shape[0] * tiles, tile, zero)
