@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,24 @@ def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
         Checkpoints(tmp_path / "gone", metric="loss", mode="min")
     with Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True) as checkpoints:
         save(checkpoints, 1, loss=1.0)
-        wrong = {"params": {"kernel": jnp.zeros((5, 2))}, "key": jax.random.key(7)}
-        with pytest.raises(InputError, match="cannot be restored"):
-            checkpoints.restore(1, state=target(wrong))
+        for wrong, message in (
+            (jnp.zeros((5, 2)), r"float32\[4, 2\] at state.params.kernel; needed: float32\[5, 2\]"),
+            (jnp.zeros((4, 2), jnp.int32), r"needed: int32\[4, 2\]"),
+            (
+                {"deep": jnp.zeros(1)},
+                r"holds float32\[4, 2\] at state.params.kernel; needed: nothing",
+            ),
+        ):
+            shapes = {"params": {"kernel": wrong}, "key": jax.random.key(7)}
+            with pytest.raises(InputError, match=message):
+                checkpoints.restore(1, state=target(shapes))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    folder = tmp_path / "c"
+    with Checkpoints(folder, metric="loss", mode="min", create=True) as checkpoints:
+        save(checkpoints, 1, loss=1.0)
+        checkpoints.wait()
+        shutil.rmtree(folder / "1" / "state")
+        with pytest.raises(InputError, match="1 lacks its state"):
+            checkpoints.restore(1, state=target(state(0.0)))

@@ -43,6 +43,13 @@ def test_search_prints_neighbours_and_draws_them(index, query, tmp_path, capsys)
     assert np.asarray(Image.open(picture)).std() > 0
 
 
+def test_duplicates_are_listed(index, capsys):
+    assert main(["duplicates", str(index), "--threshold", "1"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert " groups, 0 of them across splits" in first
+    assert all(row.startswith(("group:", "  train")) for row in rest)
+
+
 def test_evaluate_prints_and_writes_figures(workdir, capsys):
     assert main(["evaluate", str(workdir)]) == 0
     printed = capsys.readouterr().out
@@ -89,6 +96,7 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
         ("search {index} {query} --k 0", "k is 0"),
         ("search {run}/config.json {query}", "config.json"),
         ("search {index}", "0 images to look up"),
+        ("duplicates {index} --threshold 0", "threshold is 0.0"),
         ("report {tmp}/gone", "holds no run"),
         ("prepare cifar10", "vision_jax[prepare]"),
     ],
@@ -122,6 +130,23 @@ def test_help_comes_without_loading_jax(words):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "cnn" in done.stdout
+
+
+@pytest.mark.parametrize("flag", [[], ["--no-compilation-cache"]])
+def test_compiled_programs_are_kept_unless_told_not_to(flag, tmp_path):
+    code = (
+        "import os, sys; from vision_jax.cli import main\n"
+        f"assert main({[*flag, 'evaluate', str(tmp_path / 'gone')]}) == 2\n"
+        "import jax; print(jax.config.jax_compilation_cache_dir)"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    expected = "None" if flag else str(tmp_path / "vision_jax" / "xla")
+    assert done.stdout.strip() == expected
 
 
 def test_a_signal_saves_and_the_same_command_goes_on(config, data_dir, tmp_path):

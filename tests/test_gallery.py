@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,7 +7,15 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from vision_jax.data.loader import read_all
 from vision_jax.errors import InputError
-from vision_jax.gallery import build_index, load_index, measure_retrieval, search_images
+from vision_jax.gallery import (
+    IndexChange,
+    build_index,
+    find_duplicates,
+    load_index,
+    measure_retrieval,
+    search_images,
+    write_index,
+)
 from vision_jax.run import load_run
 
 
@@ -43,6 +53,8 @@ def test_metadata_name_the_image_and_its_class(run, gallery, index):
     assert row == {
         "key": "digits/train[:30%]/7",
         "label": str(gallery.read([7])[0]["label"]),
+        "split": "train",
+        "digest": gallery.digests()[7],
     }
     assert index.about["workdir"] == str(run.workdir)
     assert index.about["step"] == run.step
@@ -64,6 +76,52 @@ def test_figures_are_scikit_learns(run, gallery):
         # A tie of similarities at the tenth place may be broken otherwise.
         assert figures[name]["knn_accuracy@10"] == pytest.approx(expected, abs=0.011)
         assert 0 < figures[name]["map@r"] < figures[name]["precision@10"] < 1
+
+
+@pytest.fixture
+def photos(run, tmp_path):
+    """A folder of 20 digits in two splits, and a function that opens it."""
+    images = read_all(run.source("test[:20]"))["image"]
+    for number, image in enumerate(images):
+        folder = tmp_path / "photos" / ("train" if number < 15 else "test")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{number}.png")
+    return tmp_path / "photos", lambda: run.open_images(str(tmp_path / "photos"), "all")
+
+
+def test_an_index_is_brought_up_to_date_embedding_only_what_changed(run, photos, tmp_path):
+    folder, opened = photos
+    path = tmp_path / "photos.index"
+    assert write_index(run, opened(), path) == IndexChange(20, 0, 0)
+    before = path.read_bytes()
+    assert write_index(run, opened(), path) == IndexChange(0, 0, 20)
+    assert path.read_bytes() == before
+    (folder / "train" / "0.png").unlink()
+    (folder / "train" / "1.png").write_bytes((folder / "train" / "2.png").read_bytes())
+    (folder / "train" / "new.png").write_bytes((folder / "train" / "3.png").read_bytes())
+    assert write_index(run, opened(), path) == IndexChange(2, 2, 18)
+    updated, fresh = load_index(path), build_index(run, opened())
+
+    def vectors(index):
+        rows = zip(index.metadata(index.ids), index.vectors(index.ids), strict=True)
+        return {row["key"]: vector for row, vector in rows}
+
+    found, expected = vectors(updated), vectors(fresh)
+    assert found.keys() == expected.keys()
+    for key, vector in expected.items():
+        np.testing.assert_allclose(found[key], vector, atol=1e-5)
+
+
+def test_duplicates_across_splits_come_first(run, photos):
+    folder, opened = photos
+    (folder / "train" / "copy.png").write_bytes((folder / "train" / "4.png").read_bytes())
+    (folder / "test" / "leak.png").write_bytes((folder / "train" / "5.png").read_bytes())
+    groups = find_duplicates(build_index(run, opened()), 0.999999)
+    assert [leak for leak, _ in groups] == [True, False]
+    names = [{Path(row["key"]).name for row in rows} for _, rows in groups]
+    assert names == [{"5.png", "leak.png"}, {"4.png", "copy.png"}]
+    with pytest.raises(InputError, match=r"threshold is 2\.0"):
+        find_duplicates(build_index(run, opened()), 2.0)
 
 
 def test_bad_input_is_named(run, index, tmp_path):

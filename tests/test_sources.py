@@ -86,6 +86,7 @@ def test_damaged_idx_files_are_named(tmp_path, harm):
         read_idx(path, (2, 3, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(missing_files(SYSTEM_DIR)), reason="dataset-fashion-mnist not installed")
 def test_fashion_mnist_is_its_files(tmp_path):
     source = open_source("fashion_mnist", "test", data_dir=tmp_path)

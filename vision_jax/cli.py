@@ -121,7 +121,9 @@ def index(
 ) -> None:
     """Embed images with a trained network and write a search index.
 
-    Example: vision-jax index runs/digits --images ~/photos --out photos.index
+    Where the file already holds an index of the same images by the same checkpoint, only what is
+    new or has changed is embedded. Example: vision-jax index runs/digits --images ~/photos --out
+    photos.index
 
     Args:
         workdir: Folder of the run whose network embeds.
@@ -130,15 +132,37 @@ def index(
         split: Which part of the images, in tfds's slicing syntax.
         checkpoint: `best` by the validation metric, `last`, or a step.
     """
-    from vision_jax.gallery import build_index
+    from vision_jax.gallery import write_index
     from vision_jax.run import load_run
 
     if not out.parent.is_dir():
         raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
     run = load_run(workdir, _which(checkpoint))
-    built = build_index(run, run.open_images(images, split))
-    built.save(out)
-    print(f"{len(built)} images, {built.dim} features each -> {out}")
+    change = write_index(run, run.open_images(images, split), out)
+    print(
+        f"{change.added + change.kept} images -> {out} "
+        f"({change.added} embedded, {change.kept} kept, {change.removed} removed)"
+    )
+
+
+def duplicates(index: tyro.conf.Positional[Path], threshold: float = 0.999) -> None:
+    """List indexed images that are nearly the same, those in both training and test split first.
+
+    Example: vision-jax duplicates photos.index --threshold 0.99
+
+    Args:
+        index: File that `vision-jax index` wrote.
+        threshold: Cosine similarity from which two images count as nearly the same, in (0, 1].
+    """
+    from vision_jax.gallery import find_duplicates, load_index
+
+    groups = find_duplicates(load_index(index), threshold)
+    leaks = sum(leak for leak, _ in groups)
+    print(f"{len(groups)} groups, {leaks} of them across splits")
+    for leak, rows in groups:
+        print("across splits:" if leak else "group:")
+        for row in rows:
+            print(f"  {row['split']:<12}{row.get('label', ''):<14}{row['key']}")
 
 
 def search(
@@ -239,7 +263,7 @@ def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = N
     )
     autoencoder = TrainAutoencoder(
         data=data,
-        model=AutoencoderConfig(hidden=(16,)),
+        model=AutoencoderConfig(hidden=(16,), code=2),
         optimizer=OptimizerConfig(learning_rate=3e-3),
         epochs=20,
     )
@@ -267,6 +291,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "index": index,
     "search": search,
+    "duplicates": duplicates,
     "generate": generate,
     "report": report,
     "prepare": prepare,
@@ -330,6 +355,13 @@ def _use_compilation_cache() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
+_NO_CACHE = "--no-compilation-cache"
+_DESCRIPTION = f"""Image search and recognition in JAX.
+
+Compiled programs are kept between runs in ~/.cache/vision_jax/xla, or where
+$JAX_COMPILATION_CACHE_DIR says; `vision-jax {_NO_CACHE} COMMAND ...` keeps none."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -340,7 +372,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 bad input.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _use_compilation_cache()
+    if words[:1] == [_NO_CACHE]:
+        words = words[1:]
+    else:
+        _use_compilation_cache()
     # tfds and orbax tell absl's log all they do; what goes wrong is raised.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
@@ -352,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tyro.extras.subcommand_cli_from_dict(
                 {"train": train, **COMMANDS},
                 prog="vision-jax",
-                description="Image search and recognition in JAX.",
+                description=_DESCRIPTION,
                 args=words,
             )
     except InputError as error:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vision_jax.epoch_sheets import FOLDER as EPOCHS
+from vision_jax.errors import InputError
 from vision_jax.evaluation import measure
 from vision_jax.gallery import build_index
 from vision_jax.generation import enlarged
@@ -185,14 +186,20 @@ def found_grid(
         InputError: the indexed images can no longer be read.
     """
     source = run.open_images(index.about["source"], index.about["split"])
-    labels = [[row.get("label", "") for row in index.metadata(line)] for line in ids]
+    places = {source.key(i): i for i in range(len(source))}
+    found = [index.metadata(line) for line in ids]
+    if gone := [row["key"] for line in found for row in line if row["key"] not in places]:
+        raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")
     return neighbour_grid(
         run.read_images(paths),
         [Path(path).name for path in paths],
-        [np.stack([e["image"] for e in source.read(line.tolist())]) for line in ids],
         [
-            [f"{label} {score:.2f}" for label, score in zip(row, line, strict=True)]
-            for row, line in zip(labels, scores, strict=True)
+            np.stack([e["image"] for e in source.read([places[row["key"]] for row in line])])
+            for line in found
+        ],
+        [
+            [f"{row.get('label', '')} {score:.2f}" for row, score in zip(rows, line, strict=True)]
+            for rows, line in zip(found, scores, strict=True)
         ],
         [[None] * len(line) for line in ids],
     )

@@ -33,11 +33,13 @@ class FolderSource(Source):
         files: the paths of the images.
         classes: the class of each file, or None without labels.
         size: side to resize and crop to, or None.
+        parts: the split of each file.
     """
 
     files: tuple[Path, ...]
     classes: tuple[int, ...] | None
     size: int | None
+    parts: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -53,6 +55,14 @@ class FolderSource(Source):
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """The labels of all examples; see `Source.labels`."""
         return None if self.classes is None else np.array(self.classes, np.int32)
+
+    def digests(self) -> list[str]:
+        """A SHA-256 of each file; see `Source.digests`."""
+        return [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files]
+
+    def splits(self) -> list[str]:
+        """The split of each file; see `Source.splits`."""
+        return list(self.parts)
 
     def _read(self, index: int) -> Example:
         path, channels = self.files[index], self.image_shape[-1]
@@ -86,7 +96,8 @@ def open_folder(root: Path, split: str, *, image_size: int | None, channels: int
     everything = [path for paths in tree.values() for path in paths]
     if not everything:
         raise InputError(f"{root} holds 0 images ({', '.join(SUFFIXES)}); 1 or more are needed")
-    files = _select(root, tree, split)
+    chosen = _select(root, tree, split)
+    files = tuple(path for _, path in chosen)
     # A label is the folder between the split, if any, and the file.
     depth = len(root.parts) + has_split_folders
     labelled = all(len(path.parts) > depth + 1 for path in everything)
@@ -95,9 +106,8 @@ def open_folder(root: Path, split: str, *, image_size: int | None, channels: int
     classes = tuple(numbers[path.parts[depth]] for path in files) if labelled else None
     shape = read_image(files[0], channels=channels, size=image_size).shape
     label_names = tuple(names) if labelled else None
-    return FolderSource(
-        str(root), split, shape, label_names, files=tuple(files), classes=classes, size=image_size
-    )
+    parts = tuple(name for name, _ in chosen)
+    return FolderSource(str(root), split, shape, label_names, files, classes, image_size, parts)
 
 
 def _find_splits(root: Path) -> tuple[dict[str, list[Path]], bool]:
@@ -123,7 +133,6 @@ def _find_images(folder: Path, root: Path) -> list[Path]:
         for name in names
         if name.lower().endswith(SUFFIXES) and not name.startswith(".")
     ]
-
     return sorted(found, key=partial(_rank, root))
 
 
@@ -131,7 +140,8 @@ def _rank(root: Path, path: Path) -> bytes:
     return hashlib.sha256(os.fsencode(path.relative_to(root).as_posix())).digest()
 
 
-def _select(root: Path, tree: dict[str, list[Path]], split: str) -> list[Path]:
+def _select(root: Path, tree: dict[str, list[Path]], split: str) -> list[tuple[str, Path]]:
+    """The files of a slice, each with the name of its split."""
     import tensorflow_datasets as tfds
 
     sizes = {
@@ -150,4 +160,8 @@ def _select(root: Path, tree: dict[str, list[Path]], split: str) -> list[Path]:
         raise InputError(
             f"{root} has nothing at {split!r}; its splits: {', '.join(sizes)}"
         ) from error
-    return [path for part in parts for path in tree[part.splitname][part.from_ : part.to]]
+    return [
+        (part.splitname, path)
+        for part in parts
+        for path in tree[part.splitname][part.from_ : part.to]
+    ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -56,6 +57,14 @@ class Source:
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """The labels of all examples, (N,) int32, without decoding an image; None without."""
         raise NotImplementedError
+
+    def digests(self) -> list[str]:
+        """What tells whether an image has changed: a SHA-256 of each example's stored bytes."""
+        raise NotImplementedError
+
+    def splits(self) -> list[str]:
+        """The named split that each example belongs to, such as `train`."""
+        return [self.split] * len(self)
 
     def key(self, index: int) -> str:
         """Names the example at an index for people: a path, or data set, split and index."""
@@ -132,6 +141,10 @@ class ArraySource(Source):
         """The labels of all examples; see `Source.labels`."""
         return None if self.classes is None else self.classes.astype(np.int32)
 
+    def digests(self) -> list[str]:
+        """A SHA-256 of each example's pixels; see `Source.digests`."""
+        return [sha256(np.ascontiguousarray(image)).hexdigest() for image in self.images]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TfdsSource(Source):
@@ -140,10 +153,12 @@ class TfdsSource(Source):
     Attributes:
         records: tfds's data source with undecoded images.
         size: side to resize and crop to, or None.
+        parts: the named splits that it is put together from, and how many of each.
     """
 
     records: Any
     size: int | None
+    parts: tuple[tuple[str, int], ...]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -160,6 +175,15 @@ class TfdsSource(Source):
         records = self.records.__getitems__(list(range(len(self))))
         return np.array([record["label"] for record in records], np.int32)
 
+    def digests(self) -> list[str]:
+        """A SHA-256 of each example's encoded image; see `Source.digests`."""
+        records = self.records.__getitems__(list(range(len(self))))
+        return [sha256(record["image"]).hexdigest() for record in records]
+
+    def splits(self) -> list[str]:
+        """The split of each example; see `Source.splits`."""
+        return [name for name, count in self.parts for _ in range(count)]
+
     def _decode(self, index: int, record: dict[str, Any]) -> Example:
         channels = self.image_shape[-1]
         image = read_image(record["image"], channels=channels, size=self.size, name=self.key(index))
@@ -167,6 +191,51 @@ class TfdsSource(Source):
         if self.label_names is None:
             return {"image": image}
         return {"image": image, "label": int(record["label"])}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subset(Source):
+    """Some examples of another source, in an order of their own.
+
+    Attributes:
+        whole: the other source.
+        chosen: positions in it.
+    """
+
+    whole: Source
+    chosen: tuple[int, ...]
+
+    @classmethod
+    def of(cls, whole: Source, chosen: Sequence[int]) -> "Subset":
+        """Chooses examples of a source by their positions in it."""
+        names = whole.label_names
+        return cls(whole.name, whole.split, whole.image_shape, names, whole, tuple(chosen))
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Reads examples; see `Source.read`."""
+        return self.whole.read([self.chosen[i] for i in indices])
+
+    def labels(self) -> Integer[np.ndarray, " examples"] | None:
+        """The labels of all examples; see `Source.labels`."""
+        labels = self.whole.labels()
+        return None if labels is None else labels[list(self.chosen)]
+
+    def digests(self) -> list[str]:
+        """A SHA-256 of each example; see `Source.digests`."""
+        digests = self.whole.digests()
+        return [digests[i] for i in self.chosen]
+
+    def splits(self) -> list[str]:
+        """The split of each example; see `Source.splits`."""
+        splits = self.whole.splits()
+        return [splits[i] for i in self.chosen]
+
+    def key(self, index: int) -> str:
+        """Names the example at an index; see `Source.key`."""
+        return self.whole.key(self.chosen[index])
 
 
 def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> None:
@@ -250,4 +319,9 @@ def _from_builder(
             f"access needs; vision-jax prepare {builder.name} --data-dir ANOTHER writes it so"
         ) from error
     shape = (height, width, channels or depth)
-    return TfdsSource(builder.name, split, shape, names, records, image_size)
+    sizes = builder.info.splits
+    parts = tuple(
+        (part.splitname, len(range(sizes[part.splitname].num_examples)[part.from_ : part.to]))
+        for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
+    )
+    return TfdsSource(builder.name, split, shape, names, records, image_size, parts)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -47,6 +48,12 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
+            # Without them a manager that has saved nothing itself cannot read what a step holds.
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "totals": ocp.StandardCheckpointHandler(),
+                "about": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 best_fn=self._score, best_mode="max", preservation_policy=keep
             ),
@@ -114,12 +121,28 @@ class Checkpoints:
         args = ocp.args.Composite(
             **{part: ocp.args.StandardRestore(target) for part, target in targets.items()}
         )
+        self._check_fits(step, targets)
         try:
             return dict(self._manager.restore(step, args=args).items())
         except Exception as error:  # orbax raises many kinds for damage
             raise InputError(
                 f"{self.folder / str(step)} cannot be restored: {type(error).__name__}: {error}"
             ) from error
+
+    def _check_fits(self, step: int, targets: dict[str, Any]) -> None:
+        """Names the leaf that differs: orbax casts another dtype silently."""
+        self.wait()
+        saved, folder = self._manager.item_metadata(step), self.folder / str(step)
+        for part, target in targets.items():
+            if saved.get(part) is None:
+                raise InputError(f"{folder} lacks its {part}")
+            there = {leaf.name: leaf for leaf in jax.tree.leaves(saved[part].tree)}
+            paths = jax.tree_util.tree_flatten_with_path(target)[0]
+            needed = {jax.tree_util.keystr(k, simple=True, separator="."): v for k, v in paths}
+            for name in sorted(there.keys() | needed.keys()):
+                found, wanted = _describe(there.get(name)), _describe(needed.get(name))
+                if found != wanted:
+                    raise InputError(f"{folder} holds {found} at {part}.{name}; needed: {wanted}")
 
     def wait(self) -> None:
         """Waits until what was saved is whole on disk; raises what went wrong."""
@@ -141,3 +164,12 @@ class Checkpoints:
         (figure,) = metrics.values()
         value = self._sign * figure
         return value if math.isfinite(value) else -math.inf
+
+
+def _describe(leaf: Any) -> str:
+    """Shape and dtype of an array, as it is saved: keys as the numbers behind them."""
+    if leaf is None:
+        return "nothing"
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
+    return f"{leaf.dtype}{list(leaf.shape)}"
