@@ -143,7 +143,7 @@ class ArraySource(Source):
 
     def digests(self) -> list[str]:
         """A SHA-256 of each example's pixels; see `Source.digests`."""
-        return [sha256(np.ascontiguousarray(image)).hexdigest() for image in self.images]
+        return [sha256(image.tobytes()).hexdigest() for image in self.images]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

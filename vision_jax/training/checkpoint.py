@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -170,6 +171,6 @@ def _describe(leaf: Any) -> str:
     """Shape and dtype of an array, as it is saved: keys as the numbers behind them."""
     if leaf is None:
         return "nothing"
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
     return f"{leaf.dtype}{list(leaf.shape)}"
