@@ -5,24 +5,36 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from vision_jax.config import (
+    AutoencoderConfig,
+    CNNConfig,
+    GANConfig,
+    TrainAutoencoder,
+    TrainCNN,
+    TrainGAN,
+)
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import ArraySource
-from vision_jax.models import CNN
-from vision_jax.tasks.classification import Classification
+from vision_jax.families import About, build_task
 from vision_jax.training.loop import initial_state
 from vision_jax.training.parallel import DataParallel
 
+CONFIGS = {
+    "cnn": TrainCNN(model=CNNConfig(stages=(8, 16), hidden=32, dropout=0.1)),
+    "autoencoder": TrainAutoencoder(model=AutoencoderConfig(hidden=(4,), code=2)),
+    "gan": TrainGAN(model=GANConfig(generator=(16, 8, 4), discriminator=(4, 8), latent_size=6)),
+}
 
-def exported(dtype, platform):
+
+def exported(family, precision, platform):
     """The module of a train step on two devices, and its arguments."""
-    model = CNN(num_classes=10, stages=(8, 16), hidden=32, padding="SAME", dropout=0.1, dtype=dtype)
-    task = Classification(model, optax.adam(1e-3))
-    images = np.zeros((16, 12, 12, 1), np.uint8)
+    images = np.zeros((16, 8, 8, 1), np.uint8)
     source = ArraySource.from_arrays(images, np.arange(16, dtype=np.int32) % 10)
     loader, parallel = Loader(source, 8, train=True), DataParallel.over(2)
+    config = type(CONFIGS[family])(model=CONFIGS[family].model, precision=precision)
+    task = build_task(config, About.of(loader))
     state = parallel.replicate(initial_state(task, 0, source.image_shape))
     totals = parallel.zeros(task.train_step, state, blank_batch(source.image_shape))
     arguments = (
@@ -33,28 +45,34 @@ def exported(dtype, platform):
     )
     step = jax.jit(parallel.train_step(task), donate_argnums=(0, 1))
     module = jax.export.export(step, platforms=[platform])(*arguments).mlir_module()
-    return module, arguments
+    return module, state, totals
+
+
+def operands(module, operation):
+    """The operand types of every operation of a kind that computes on floats."""
+    types = re.findall(rf"stablehlo\.{operation}.*?: \((.*?)\)", module)
+    return [pair for pair in types if "f32" in pair or "bf16" in pair]
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_an_accelerator_runs_native_convolutions_and_no_host_code(platform):
-    module, (state, totals, *_) = exported(None, platform)
-    # Two convolutions; the gradient of each kernel; the gradient of the second one's input.
-    assert module.count("stablehlo.convolution") == 5
+@pytest.mark.parametrize("family", CONFIGS)
+def test_an_accelerator_runs_native_convolutions_and_no_host_code(family, platform):
+    module, state, totals = exported(family, "float32", platform)
+    # Each kernel takes part forwards and in its own gradient, and all but the first in another's.
+    kernels = [leaf for leaf in jax.tree.leaves(state.params) if leaf.ndim == 4]
+    assert len(operands(module, "convolution")) >= 3 * len(kernels) - 1
     assert not re.findall(r"callback|infeed|outfeed|stablehlo\.send|stablehlo\.recv", module)
     donated = module.count("jax.buffer_donor") + module.count("tf.aliasing_output")
     # The base key passes through unchanged; all else is overwritten in place.
     assert donated >= len(jax.tree.leaves((state, totals))) - 1
 
 
-def test_bfloat16_reaches_convolutions_and_products_and_nothing_else():
-    module, (state, totals, *_) = exported(jnp.bfloat16, "tpu")
-    convolutions = re.findall(r"stablehlo\.convolution.*?: \((.*?)\)", module)
-    assert len(convolutions) == 5
-    assert all(types.count("bf16") == 2 for types in convolutions)
-    products = re.findall(r"stablehlo\.dot_general.*?: \((.*?)\)", module)
-    float_products = [types for types in products if "f32" in types or "bf16" in types]
-    assert float_products
-    assert all(types.count("bf16") == 2 for types in float_products)
-    for leaf in jax.tree.leaves((state.params, state.opt_state, totals)):
+@pytest.mark.parametrize("family", CONFIGS)
+def test_bfloat16_reaches_convolutions_and_products_and_nothing_else(family):
+    module, state, totals = exported(family, "bfloat16", "tpu")
+    for operation in ("convolution", "dot_general"):
+        found = operands(module, operation)
+        assert all(pair.count("bf16") == 2 for pair in found), (operation, found)
+    assert operands(module, "convolution")
+    for leaf in jax.tree.leaves(state.replace(key=state.step)) + jax.tree.leaves(totals):
         assert leaf.dtype in (jnp.float32, jnp.int32)
