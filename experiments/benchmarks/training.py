@@ -1,0 +1,442 @@
+"""Training steps of the article's networks: this project beside Keras and PyTorch.
+
+    pip install -e '.[bench]'
+    python experiments/benchmarks/training.py                    # all networks, about 10 minutes
+    python experiments/benchmarks/training.py --network gan16    # one of them
+    python experiments/benchmarks/training.py --batch 64 --library ours --library torch
+    python experiments/benchmarks/training.py --python ~/other/bin/python   # ours there as well
+
+Every contender runs in a process of its own, trains the same network on the same random batch
+with Adam, and waits for its turn; the turns go round, so a machine that slows down slows all.
+One turn is one step (a GAN's step trains both networks). The table gives, for each contender:
+
+    images/s    batch size over the median step
+    of best     images/s over the best peer's (a peer is anything but ours)
+    of product  counted work over the median step, as a share of the rate of a float32 matrix
+                product of 2048 x 2048, which takes a turn in each process too
+    start       seconds from the first call to its result, compilation included
+    peak        memory of the process in MB, at its highest
+    XLA         flops and bytes of a step by XLA's own count, where there is one; it counts the
+                body of a loop once, and on a CPU the convolutions are loops
+
+The counted work is 2 x products of the forward pass, padding included, times the passes that a
+step needs: a forward pass and two gradients, less the first layer's input gradient.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+BATCHES = {"cnn224": 32, "cnn28": 256, "autoencoder28": 256, "gan16": 256}
+SHAPES = {
+    "cnn224": (224, 224, 3),
+    "cnn28": (28, 28, 1),
+    "autoencoder28": (28, 28, 1),
+    "gan16": (16, 16, 3),
+}
+STAGES = {"cnn224": (32, 64, 128, 128), "cnn28": (32, 64, 128)}
+MATRIX = 2048
+
+
+class Contender(NamedTuple):
+    """A step that blocks until it is done, a matrix product that does, and XLA's counts."""
+
+    step: Callable[[], Any]
+    product: Callable[[], Any]
+    costs: dict[str, float]
+
+
+def counted_work(network: str) -> float:
+    """Floating-point operations that one image's training step needs."""
+    if network == "gan16":
+        generator = [100 * 4096, 16 * 25 * 256 * 128, 16 * 25 * 128 * 64, 64 * 25 * 64 * 3]
+        discriminator = [64 * 25 * 3 * 64, 16 * 25 * 64 * 128, 2048]
+        # G and D forward and both gradients (D's on the real batch without the first input
+        # gradient), and D forward and into weights and images on the generated batch.
+        passes = 3 * sum(generator) - generator[0]
+        passes += 3 * sum(discriminator) - discriminator[0]
+        passes += 2 * sum(discriminator) + 2 * sum(discriminator) - discriminator[0]
+        return 2.0 * passes
+    if network == "autoencoder28":
+        layers = [784 * 16, 196 * 16 * 8, 49 * 8 * 8, 49 * 8 * 8, 196 * 8 * 16, 784 * 16]
+        layers = [9 * products for products in layers]
+    else:
+        layers, side, channels = [], SHAPES[network][0], SHAPES[network][2]
+        for features in STAGES[network]:
+            side -= 2 if network == "cnn224" else 0
+            layers.append(9 * side * side * channels * features)
+            side, channels = side // 2, features
+        layers += [side * side * channels * 512, 512 * 10]
+    return 2.0 * (3 * sum(layers) - layers[0])
+
+
+def random_batch(network: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    images = generator.random((batch, *SHAPES[network]), np.float32)
+    return images, generator.integers(0, 10, batch).astype(np.int32)
+
+
+def ours(network: str, batch: int) -> Contender:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from vision_jax.models.autoencoder import ConvAutoencoder
+    from vision_jax.models.cnn import CNN
+    from vision_jax.models.gan import Discriminator, Generator
+    from vision_jax.tasks.adversarial import Adversarial
+    from vision_jax.tasks.classification import Classification
+    from vision_jax.tasks.reconstruction import Reconstruction
+    from vision_jax.training.parallel import DataParallel
+
+    images, labels = random_batch(network, batch)
+    task: Any
+    if network == "gan16":
+        task = Adversarial(Generator(), Discriminator(), optax.adam(1e-4, b1=0.5), ema=0.0)
+    elif network == "autoencoder28":
+        task = Reconstruction(ConvAutoencoder(), optax.adam(1e-3))
+    else:
+        padding = "VALID" if network == "cnn224" else "SAME"
+        model = CNN(10, stages=STAGES[network], padding=padding)
+        task = Classification(model, optax.adam(1e-3))
+    device_batch = {
+        "image": jnp.asarray(images),
+        "label": jnp.asarray(labels),
+        "mask": jnp.ones(batch, bool),
+    }
+    parallel = DataParallel.over(1)
+    state = parallel.replicate(task.init(jax.random.key(0), device_batch))
+    run = jax.pmap(task.train_step, "batch", in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    shards = jax.tree.map(lambda leaf: leaf[None], device_batch)
+    compiled: Any = None
+
+    def step() -> None:
+        nonlocal state, compiled
+        if compiled is None:
+            compiled = run.lower(state, shards).compile()
+            costs.update(compiled.cost_analysis() or {})
+        state, metrics = run(state, shards)
+        jax.block_until_ready((state, metrics))
+
+    costs: dict[str, float] = {}
+    matrix = jnp.ones((MATRIX, MATRIX))
+    product = jax.jit(jnp.matmul)
+    return Contender(step, lambda: product(matrix, matrix).block_until_ready(), costs)
+
+
+def keras_model(network: str) -> Any:
+    from keras import Sequential
+    from keras import layers as kl
+
+    same = {"padding": "same"}
+    if network == "autoencoder28":
+        relu = {**same, "activation": "relu"}
+        return Sequential(
+            [
+                kl.Input(SHAPES[network]),
+                *(kl.Conv2D(16, 3, **relu), kl.MaxPooling2D(2, **same)),
+                *(kl.Conv2D(8, 3, **relu), kl.MaxPooling2D(2, **same)),
+                *(kl.Conv2D(8, 3, **relu), kl.Conv2D(8, 3, **relu), kl.UpSampling2D(2)),
+                *(kl.Conv2D(16, 3, **relu), kl.UpSampling2D(2)),
+                kl.Conv2D(1, 3, **same, activation="sigmoid"),
+            ]
+        )
+    stack = [kl.Input(SHAPES[network])]
+    for features in STAGES[network]:
+        padding = "valid" if network == "cnn224" else "same"
+        stack += [kl.Conv2D(features, 3, padding=padding, activation="relu"), kl.MaxPooling2D(2)]
+    return Sequential([*stack, kl.Flatten(), kl.Dense(512, activation="relu"), kl.Dense(10)])
+
+
+def keras(network: str, batch: int) -> Contender:
+    import keras as k
+
+    images, labels = random_batch(network, batch)
+    matrix = k.ops.ones((MATRIX, MATRIX))
+
+    def product() -> None:
+        np.asarray(k.ops.matmul(matrix, matrix)[0, 0])
+
+    if network == "gan16":
+        return Contender(keras_gan_step(images), product, {})
+    model = keras_model(network)
+    if network == "autoencoder28":
+        model.compile("adam", "binary_crossentropy")
+        target: np.ndarray = images
+    else:
+        model.compile("adam", k.losses.SparseCategoricalCrossentropy(from_logits=True))
+        target = labels
+    images_on, target_on = k.ops.convert_to_tensor(images), k.ops.convert_to_tensor(target)
+    return Contender(lambda: model.train_on_batch(images_on, target_on), product, {})
+
+
+def keras_gan_step(images: np.ndarray) -> Callable[[], Any]:
+    import keras as k
+    import tensorflow as tf
+    from keras import Sequential
+    from keras import layers as kl
+
+    def transposed(features: int, stride: int) -> list[Any]:
+        convolution = kl.Conv2DTranspose(features, 5, stride, padding="same", use_bias=False)
+        return [convolution, kl.BatchNormalization(), kl.LeakyReLU(0.3)]
+
+    generator = Sequential(
+        [
+            *(kl.Input((100,)), kl.Dense(4096, use_bias=False)),
+            *(kl.BatchNormalization(), kl.LeakyReLU(0.3), kl.Reshape((4, 4, 256))),
+            *transposed(128, 1),
+            *transposed(64, 2),
+            kl.Conv2DTranspose(3, 5, 2, padding="same", use_bias=False, activation="tanh"),
+        ]
+    )
+    discriminator = Sequential(
+        [
+            kl.Input((16, 16, 3)),
+            *(kl.Conv2D(64, 5, 2, padding="same"), kl.LeakyReLU(0.3), kl.Dropout(0.3)),
+            *(kl.Conv2D(128, 5, 2, padding="same"), kl.LeakyReLU(0.3), kl.Dropout(0.3)),
+            *(kl.Flatten(), kl.Dense(1)),
+        ]
+    )
+    loss = k.losses.BinaryCrossentropy(from_logits=True)
+    optimizers = [k.optimizers.Adam(1e-4, beta_1=0.5) for _ in range(2)]
+    real = tf.constant(images * 2 - 1)
+
+    @tf.function
+    def step() -> Any:
+        with tf.GradientTape() as to_g, tf.GradientTape() as to_d:
+            fake = generator(tf.random.normal((len(images), 100)), training=True)
+            on_real, on_fake = (discriminator(x, training=True) for x in (real, fake))
+            g_loss = loss(tf.ones_like(on_fake), on_fake)
+            d_loss = loss(tf.ones_like(on_real), on_real) + loss(tf.zeros_like(on_fake), on_fake)
+        for tape, value, model, optimizer in (
+            (to_g, g_loss, generator, optimizers[0]),
+            (to_d, d_loss, discriminator, optimizers[1]),
+        ):
+            weights = model.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(value, weights), weights, strict=True))
+        return g_loss
+
+    for model, optimizer in ((generator, optimizers[0]), (discriminator, optimizers[1])):
+        optimizer.build(model.trainable_variables)
+    return lambda: step().numpy()
+
+
+def torch_networks(network: str) -> list[Any]:
+    from torch import nn
+
+    def conv(channels: int, features: int, padding: int = 1) -> list[Any]:
+        return [nn.Conv2d(channels, features, 3, padding=padding), nn.ReLU()]
+
+    if network == "autoencoder28":
+        pool, up = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+        stack = [*conv(1, 16), pool, *conv(16, 8), pool, *conv(8, 8)]
+        stack += [*conv(8, 8), up, *conv(8, 16), up, nn.Conv2d(16, 1, 3, padding=1)]
+        return [nn.Sequential(*stack)]
+    if network == "gan16":
+        leaky = nn.LeakyReLU(0.3)
+
+        def transposed(channels: int, features: int, stride: int) -> Any:
+            return nn.ConvTranspose2d(
+                channels, features, 5, stride, 2, output_padding=stride - 1, bias=False
+            )
+
+        generator = nn.Sequential(
+            *(nn.Linear(100, 4096, bias=False), nn.BatchNorm1d(4096), leaky),
+            nn.Unflatten(1, (256, 4, 4)),
+            *(transposed(256, 128, 1), nn.BatchNorm2d(128), leaky),
+            *(transposed(128, 64, 2), nn.BatchNorm2d(64), leaky),
+            *(transposed(64, 3, 2), nn.Tanh()),
+        )
+        discriminator = nn.Sequential(
+            *(nn.Conv2d(3, 64, 5, 2, 2), leaky, nn.Dropout(0.3)),
+            *(nn.Conv2d(64, 128, 5, 2, 2), leaky, nn.Dropout(0.3)),
+            *(nn.Flatten(), nn.Linear(2048, 1)),
+        )
+        return [generator, discriminator]
+    stack, side, channels = [], SHAPES[network][0], SHAPES[network][2]
+    for features in STAGES[network]:
+        padding = 0 if network == "cnn224" else 1
+        stack += [*conv(channels, features, padding), nn.MaxPool2d(2)]
+        side, channels = (side - 2 + 2 * padding) // 2, features
+    dense = [nn.Flatten(), nn.Linear(side * side * channels, 512), nn.ReLU(), nn.Linear(512, 10)]
+    return [nn.Sequential(*stack, *dense)]
+
+
+def pytorch(network: str, batch: int, form: str) -> Contender:
+    import torch
+    from torch.nn import functional
+
+    layout = torch.contiguous_format if form == "torch" else torch.channels_last
+    images, labels = random_batch(network, batch)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    target = torch.from_numpy(labels).long()
+    models = [model.to(memory_format=layout) for model in torch_networks(network)]
+    rate = {"lr": 1e-4, "betas": (0.5, 0.999)} if network == "gan16" else {"lr": 1e-3}
+    optimizers = [torch.optim.Adam(model.parameters(), **rate) for model in models]
+    called = [torch.compile(model) for model in models] if form == "torch-compile" else models
+    bce = functional.binary_cross_entropy_with_logits
+
+    def one() -> None:
+        output = called[0](x)
+        loss = bce(output, x) if network == "autoencoder28" else None
+        loss = functional.cross_entropy(output, target) if loss is None else loss
+        optimizers[0].zero_grad()
+        loss.backward()
+        optimizers[0].step()
+
+    def both() -> None:
+        fake = called[0](torch.randn(batch, 100))
+        on_real, on_fake = called[1](x * 2 - 1), called[1](fake)
+        ones, zeros = torch.ones_like(on_real), torch.zeros_like(on_real)
+        weights = [list(model.parameters()) for model in models]
+        of_g = torch.autograd.grad(bce(on_fake, ones), weights[0], retain_graph=True)
+        of_d = torch.autograd.grad(bce(on_real, ones) + bce(on_fake, zeros), weights[1])
+        for parameters, grads in zip(weights, (of_g, of_d), strict=True):
+            for parameter, grad in zip(parameters, grads, strict=True):
+                parameter.grad = grad
+        for optimizer in optimizers:
+            optimizer.step()
+
+    matrix = torch.ones(MATRIX, MATRIX)
+    step = both if network == "gan16" else one
+    return Contender(step, lambda: matrix @ matrix, {})
+
+
+LIBRARIES = {
+    "ours": ours,
+    "keras-tensorflow": keras,
+    "keras-jax": keras,
+    "torch": lambda network, batch: pytorch(network, batch, "torch"),
+    "torch-channels-last": lambda network, batch: pytorch(network, batch, "torch-channels-last"),
+    "torch-compile": lambda network, batch: pytorch(network, batch, "torch-compile"),
+}
+
+
+def work(library: str, network: str, batch: int) -> None:
+    """A contender's process: one step for each line on standard input."""
+    contender = LIBRARIES[library](network, batch)
+    begin = time.perf_counter()
+    contender.step()
+    start = time.perf_counter() - begin
+    contender.step()  # frameworks that trace a second time do it here
+    contender.product()
+    answer(start=start, costs=contender.costs)
+    for _ in sys.stdin:
+        spent = []
+        for call in (contender.step, contender.product):
+            begin = time.perf_counter()
+            call()
+            spent.append(time.perf_counter() - begin)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        answer(step=spent[0], product=spent[1], peak=peak)
+
+
+def answer(**values: Any) -> None:
+    print("RESULT " + json.dumps(values), flush=True)
+
+
+class Worker:
+    """A contender's process, seen from the run that times it."""
+
+    def __init__(self, python: str, library: str, network: str, batch: int) -> None:
+        backend = library.removeprefix("keras-")
+        command = [python, __file__, "--worker", library, "--network", network]
+        self.process = subprocess.Popen(
+            [*command, "--batch", str(batch)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        self.turns: list[dict[str, float]] = []
+        self.first = self._read()
+
+    def turn(self) -> None:
+        """Take one step and one matrix product."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        self.turns.append(self._read())
+
+    def median(self, key: str) -> float:
+        """The median over all turns."""
+        return statistics.median(turn[key] for turn in self.turns)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("RESULT "):
+                return json.loads(line.removeprefix("RESULT "))
+        raise RuntimeError(f"{self.process.args} ended with {self.process.wait()}")
+
+
+def compare(network: str, batch: int, contenders: list[tuple[str, str]], turns: int) -> None:
+    workers = {}
+    for python, library in contenders:
+        if network == "gan16" and library == "keras-jax":
+            continue  # its training loop would have to be written by hand, for JAX once more
+        label = library if python == sys.executable else f"{library} ({python})"
+        try:
+            workers[label] = Worker(python, library, network, batch)
+        except RuntimeError as error:
+            print(f"{label} left out: {error}", file=sys.stderr)
+    for _ in range(turns):
+        for worker in workers.values():
+            worker.turn()
+    rates = {label: batch / worker.median("step") for label, worker in workers.items()}
+    best = max((rate for label, rate in rates.items() if "ours" not in label), default=np.nan)
+    for label, worker in workers.items():
+        limit = 2.0 * MATRIX**3 / worker.median("product")
+        share = rates[label] * counted_work(network) / limit
+        costs = worker.first["costs"]
+        flops, moved = (costs.get(name, np.nan) / 1e9 for name in ("flops", "bytes accessed"))
+        xla = f"{flops:.1f} GF, {moved:.2f} GB" if costs else ""
+        print(
+            f"| {network} | {batch} | {label} | {rates[label]:.1f} | {rates[label] / best:.2f} "
+            f"| {share:.2f} | {worker.first['start']:.1f} s | {worker.turns[-1]['peak']:.0f} "
+            f"| {xla} | {batch * counted_work(network) / 1e9:.1f} GF |",
+            flush=True,
+        )
+        worker.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", action="append", choices=BATCHES, help="may be repeated")
+    parser.add_argument("--library", action="append", choices=LIBRARIES, help="may be repeated")
+    parser.add_argument("--batch", type=int, help="in place of each network's own")
+    parser.add_argument("--turns", type=int, default=9, help="steps of each contender (9)")
+    parser.add_argument(
+        "--python", action="append", default=[], help="interpreter that also runs ours"
+    )
+    parser.add_argument("--worker", choices=LIBRARIES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        work(args.worker, args.network[0], args.batch)
+        return
+    contenders = [(sys.executable, library) for library in args.library or LIBRARIES]
+    contenders += [(python, "ours") for python in args.python]
+    names = "network,batch,contender,images/s,of best,of product,start,peak,XLA,counted"
+    print("| " + names.replace(",", " | ") + " |\n" + "| --- " * 10 + "|")
+    for network in args.network or BATCHES:
+        compare(network, args.batch or BATCHES[network], contenders, args.turns)
+
+
+if __name__ == "__main__":
+    main()
