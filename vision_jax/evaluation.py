@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from vision_jax.data.loader import read_all
+from vision_jax.data.sources import ArraySource, Source
 from vision_jax.gallery import measure_retrieval
-from vision_jax.quality import measure_generation
+from vision_jax.quality import check_classifier, measure_generation
 from vision_jax.run import Run, load_run
 from vision_jax.tasks.reconstruction import Reconstruction
 from vision_jax.training.checkpoint import Which
@@ -33,18 +34,20 @@ def measure(run: Run, split: str | None = None, *, classifier: Run | None = None
     Raises:
         InputError: no such split, or the run makes no images for a classifier to judge.
     """
+    if classifier is not None:
+        check_classifier(run, classifier)
     figures = run.evaluate(split)
+    queries, gallery = run.source(split), run.source(run.config.data.train_split)
     if isinstance(run.task, Reconstruction):
-        figures |= _measure_pca(run, split)
+        queries, gallery = (_in_memory(source) for source in (queries, gallery))
+        figures |= _measure_pca(run, gallery, queries)
     if classifier is not None:
         figures |= measure_generation(run, classifier)
     if "confusion" in figures:
         names = run.about.label_names or ()
         shares = per_class_accuracy(figures["confusion"])
         figures["per_class_accuracy"] = dict(zip(names, shares.tolist(), strict=True))
-    queries = run.source(split)
     if queries.label_names is not None:
-        gallery = run.source(run.config.data.train_split)
         figures["retrieval"] = measure_retrieval(run, gallery, queries)
     return figures
 
@@ -92,7 +95,15 @@ def evaluate_run(
     return figures
 
 
-def _measure_pca(run: Run, split: str | None) -> dict[str, float | int]:
+def _in_memory(source: Source) -> Source:
+    """The same images, read from disk once."""
+    rows = read_all(source)
+    return ArraySource.from_arrays(
+        rows["image"], rows.get("label"), label_names=source.label_names, name=source.name
+    )
+
+
+def _measure_pca(run: Run, gallery: Source, queries: Source) -> dict[str, float | int]:
     """The error of principal components (Pearson, 1901), the best linear code of a size."""
     from sklearn.decomposition import PCA
 
@@ -101,8 +112,8 @@ def _measure_pca(run: Run, split: str | None) -> dict[str, float | int]:
     if pixels > _MAX_PCA_PIXELS or width > min(pixels, run.about.train_examples):
         return {}
     known, asked = (
-        read_all(run.source(part))["image"].reshape(-1, pixels).astype(np.float32) / 255
-        for part in (run.config.data.train_split, split)
+        read_all(source)["image"].reshape(-1, pixels).astype(np.float32) / 255
+        for source in (gallery, queries)
     )
     pca = PCA(width, svd_solver="covariance_eigh").fit(known)
     made = pca.inverse_transform(pca.transform(asked))

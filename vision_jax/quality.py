@@ -6,7 +6,7 @@ These are no figures of other papers: FID and KID are defined by one certain Inc
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from vision_jax.data.loader import Loader, read_all
 from vision_jax.data.sources import ArraySource
@@ -45,7 +45,7 @@ def measure_generation(
     Raises:
         InputError: the run makes no new images, or the classifier does not suit it.
     """
-    _check_classifier(run, classifier)
+    check_classifier(run, classifier)
     test = read_all(run.source(), limit=count)["image"]
     train = read_all(run.source(run.config.data.train_split), limit=count)["image"]
     count = min(len(test), len(train))
@@ -66,7 +66,7 @@ def measure_generation(
 
 def train_on_generated(
     run: Run, classifier: Run, *, count: int = 20_000, epochs: int = 3, seed: int = 0
-) -> Float[np.ndarray, ""]:
+) -> float:
     """Trains the classifier's network anew on generated images, and tests it on real ones.
 
     The classification accuracy score of Ravuri and Vinyals, 2019, but for the labels: the
@@ -80,12 +80,12 @@ def train_on_generated(
         seed: of the latents and of the training.
 
     Returns:
-        Accuracy on the classifier's test split, () in [0, 1].
+        Accuracy on the classifier's test split, in [0, 1].
 
     Raises:
         InputError: the run makes no new images, or the classifier does not suit it.
     """
-    _check_classifier(run, classifier)
+    check_classifier(run, classifier)
     images = to_pixels(run.generate(count, seed=seed))
     labels = classifier.predict(images).argmax(1).astype(np.int32)
     source = ArraySource.from_arrays(
@@ -96,14 +96,24 @@ def train_on_generated(
     task = build_task(config, About.of(loader))
     state = fit(task, loader, epochs=epochs, seed=seed, progress=False).state
     test = Loader(classifier.source(), config.data.batch_size, train=False)
-    return np.asarray(Evaluator(task, test, classifier.parallel)(state)["accuracy"])
+    return float(Evaluator(task, test, classifier.parallel)(state)["accuracy"])
 
 
 def _mean_nearest(run: Run, images: UInt8[np.ndarray, "images h w c"]) -> float:
     return float(nearest_training_images(run, images)[1].mean())
 
 
-def _check_classifier(run: Run, classifier: Run) -> None:
+def check_classifier(run: Run, classifier: Run) -> None:
+    """Refuses a run whose images the classifier cannot judge.
+
+    Raises:
+        InputError: the run makes no new images, or the classifier is none or takes another shape.
+    """
+    if run.latent_size is None:
+        raise InputError(
+            f"{run.workdir} holds a run of {run.config.family} that makes no new images; "
+            "only those of a gan or a variational autoencoder can be judged by a classifier"
+        )
     if not isinstance(classifier.task, Classification):
         raise InputError(
             f"{classifier.workdir} holds a run of {classifier.config.family}; "
