@@ -1,5 +1,6 @@
 """Random access to the images of a data set, a folder, or arrays in memory."""
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from hashlib import sha256
@@ -21,7 +22,7 @@ class Example(TypedDict, total=False):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(abc.ABC):
     """Images in a fixed order, read by index. Subclasses say where they come from.
 
     Attributes:
@@ -36,9 +37,11 @@ class Source:
     image_shape: tuple[int, int, int]
     label_names: tuple[str, ...] | None
 
+    @abc.abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """How many images there are."""
 
+    @abc.abstractmethod
     def read(self, indices: Sequence[int]) -> list[Example]:
         """Reads examples.
 
@@ -52,15 +55,14 @@ class Source:
         Raises:
             InputError: an image cannot be read, or has another shape than `image_shape`.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """The labels of all examples, (N,) int32, without decoding an image; None without."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def digests(self) -> list[str]:
         """What tells whether an image has changed: a SHA-256 of each example's stored bytes."""
-        raise NotImplementedError
 
     def splits(self) -> list[str]:
         """The named split that each example belongs to, such as `train`."""
