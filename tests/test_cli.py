@@ -82,6 +82,8 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
     [
         ("train cnn --workdir {tmp}/new --data.name nothing", "'nothing' is no data set"),
         ("train cnn --workdir {tmp}/new --epochs 0", "epochs is 0"),
+        ("train cnn --workdir {tmp}/new --data.batch-size 0", "data.batch_size is 0"),
+        ("train gan --workdir {tmp}/new --model.dropout 1", "model.dropout is 1.0"),
         ("train cnn --workdir {tmp}/new --data.data-dir {data} --model.padding VALID", "too small"),
         ("train cnn --workdir {run} --epochs 9", "of another config"),
         ("evaluate {tmp}/gone", "holds no run"),

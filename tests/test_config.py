@@ -52,7 +52,7 @@ def test_bad_json_is_named(edit, message):
 )
 def test_values_out_of_range_are_refused(make):
     with pytest.raises(InputError, match="it must be"):
-        make()
+        make().check()
 
 
 def test_differences_name_the_fields_and_both_values():
@@ -61,3 +61,8 @@ def test_differences_name_the_fields_and_both_values():
         "data.flip: False there, True asked for",
         "epochs: 10 there, 3 asked for",
     ]
+
+
+def test_a_run_checks_its_parts():
+    with pytest.raises(InputError, match=r"data\.batch_size is 0"):
+        TrainCNN(data=DataConfig(batch_size=0))

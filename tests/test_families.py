@@ -122,7 +122,7 @@ def test_the_optimizer_has_the_configs_momentum():
 )
 def test_values_out_of_range_are_named(build, message):
     with pytest.raises(InputError, match=message):
-        build()
+        build().check()
 
 
 def test_a_classifier_needs_labels():

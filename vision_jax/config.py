@@ -51,7 +51,8 @@ class DataConfig:
     workers: int = 0
     """Reader processes for sets that are not held on the device; 0 reads in threads."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuses values out of range; `TrainConfig` calls it."""
         _require(bool(self.name), "data.name", self.name, "a data set's name or a folder")
         _require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
         _require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
@@ -79,7 +80,8 @@ class OptimizerConfig:
     momentum: float = 0.9
     """Decay of the gradients' running mean: Adam's first beta, the momentum of `sgd`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuses values out of range; `TrainConfig` calls it."""
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "optimizer.learning_rate", rate, "above 0 and finite")
         _require(self.warmup_epochs >= 0, "optimizer.warmup_epochs", self.warmup_epochs, ">= 0")
@@ -116,7 +118,8 @@ class CNNConfig:
     std: tuple[float, ...] = (1.0,)
     """Divides the images after that."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuses values out of range; `TrainConfig` calls it."""
         _require(len(self.stages) >= 1, "model.stages", self.stages, "one width or more")
         _require(all(s >= 1 for s in self.stages), "model.stages", self.stages, "widths >= 1")
         _require(self.hidden >= 1, "model.hidden", self.hidden, "at least 1")
@@ -142,7 +145,8 @@ class AutoencoderConfig:
     beta: float = 1.0
     """Weight of the variational code's divergence from the standard normal."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuses values out of range; `TrainConfig` calls it."""
         hidden, code = self.hidden, self.code
         _require(hidden is None or min(hidden, default=0) >= 1, "model.hidden", hidden, ">= 1")
         _require(code is None or code >= 1, "model.code", code, "at least 1")
@@ -177,7 +181,8 @@ class GANConfig:
     augmentations: tuple[Literal["color", "translation", "cutout"], ...] = ()
     """Random transforms of all that the discriminator sees, for small data sets."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuses values out of range; `TrainConfig` calls it."""
         for name in ("generator", "discriminator"):
             widths = getattr(self, name)
             _require(
@@ -207,6 +212,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        # Here and not as the parts are made, where the command line's parser would swallow it.
+        for part in (getattr(self, field.name) for field in dataclasses.fields(self)):
+            if hasattr(part, "check"):
+                part.check()
 
     def to_json(self) -> str:
         """The config as JSON text, with its family."""
