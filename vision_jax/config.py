@@ -213,7 +213,7 @@ class TrainConfig:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         # Here and not as the parts are made, where the command line's parser would swallow it.
-        for part in (getattr(self, field.name) for field in dataclasses.fields(self)):
+        for part in (getattr(self, entry.name) for entry in dataclasses.fields(self)):
             if hasattr(part, "check"):
                 part.check()
 
