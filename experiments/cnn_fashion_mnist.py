@@ -5,6 +5,10 @@
 Three stages of convolution, ReLU and pooling (32, 64, 128 channels, SAME), dense 512, dense 10.
 Adam with a half-cosine schedule, flips, shifts of up to one pixel, dropout. 5% of the training set
 is held out to watch; the figures are the last checkpoint's, on the test set, over seeds 0-2.
+
+Hardware: 2 cores of an AMD EPYC (Zen 4), shared with other work; Python 3.11, jax 0.10.2.
+Time: about 17 minutes a seed on those busy cores.
+Test accuracy: 0.9343, deviation 0.0020. 10-NN accuracy of the embedding: 0.9329, deviation 0.0007.
 """
 
 import dataclasses
