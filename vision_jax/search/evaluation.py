@@ -7,6 +7,7 @@ nothing to find and scores 0, and `evaluate_retrieval` leaves it out of the mean
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -179,7 +180,7 @@ def _measure(
     count = relevant.sum(1)
     keep = count > 0
     relevant, order, count, labels = relevant[keep], order[keep], count[keep], labels[keep]
-    values = {}
+    values: dict[str, Any] = {}
     for k in ks:
         votes = items[order[:, :k]]
         votes[order[:, :k] < 0] = -1
