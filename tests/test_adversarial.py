@@ -159,6 +159,7 @@ def test_the_number_of_devices_makes_no_difference(rows, state):
     close(others, metrics, 1e-4)
 
 
+@pytest.mark.slow
 def test_a_pmapped_dcgan_equals_the_mapped_one():
     generator = Generator((4, 4, 1), (6, 4), latent_size=3)
     judge = Discriminator((4, 5), dropout=0.0, spectral_norm=True)

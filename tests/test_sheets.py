@@ -26,6 +26,8 @@ from vision_jax.sheets import nearest_training_images
 from vision_jax.training.loop import TrainingDivergedError
 from vision_jax.training.metrics import read_metrics
 
+pytestmark = pytest.mark.slow  # each run trains a network of its own
+
 
 @pytest.fixture(scope="module")
 def configs(data_dir):
