@@ -234,6 +234,7 @@ def test_images_of_another_shape_are_named():
         TASK.init(jax.random.key(0), rows)
 
 
+@pytest.mark.slow
 def test_it_learns_a_distribution():
     """Images of one grey level among two: the generator finds both."""
 

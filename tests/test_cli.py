@@ -151,6 +151,7 @@ def test_compiled_programs_are_kept_unless_told_not_to(flag, tmp_path):
     assert done.stdout.strip() == expected
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_goes_on(config, data_dir, tmp_path):
     words = [
         *(sys.executable, "-m", "vision_jax.cli", "train", "cnn", "--epochs", "200"),

@@ -122,6 +122,7 @@ def test_variational_steps_repeat_and_differ_from_one_another():
     assert mean(first[1], "divergence") == mean(later[1], "divergence")
 
 
+@pytest.mark.slow
 def test_pmapped_training_lowers_the_loss_and_decode_gives_images():
     task = dataclasses.replace(VARIATIONAL, optimizer=optax.adam(1e-2))
     parallel = DataParallel.over()

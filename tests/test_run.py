@@ -110,6 +110,7 @@ def test_a_second_writer_is_refused(workdir, config):
             train(config, workdir)
 
 
+@pytest.mark.slow
 def test_data_that_changed_is_refused(config, tmp_path):
     from PIL import Image
 
