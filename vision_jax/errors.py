@@ -1,5 +1,12 @@
-"""The one exception for what a user gave; the command line turns it into a line and exit code 2."""
+"""Exceptions of which the command line prints the message alone."""
 
 
 class InputError(ValueError):
-    """A value from the user that cannot be used; the message names it and what was needed."""
+    """A value from the user that cannot be used; the message names it and what was needed.
+
+    The command line ends with exit code 2.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on; the message says what is left of it. Exit code 1."""

@@ -17,6 +17,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from vision_jax.data.loader import Loader, blank_batch
+from vision_jax.errors import RunError
 from vision_jax.tasks.base import Metrics, Task, TrainState
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.metrics import Row, compute
@@ -27,7 +28,7 @@ AfterEpoch = Callable[[TrainState, int], None]
 _STEPS_AHEAD = 16
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(RunError):
     """The loss is no longer finite; the checkpoints before it are whole."""
 
 

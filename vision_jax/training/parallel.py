@@ -78,7 +78,15 @@ class DataParallel:
         Placed by hand, since a step that first met host arrays and then its own output would be
         traced twice.
         """
-        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+        sharding = NamedSharding(self._mesh, PartitionSpec())
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+
+        def place(leaf: Any) -> jax.Array:
+            parts = [jax.device_put(leaf, device) for device in self._own_devices]
+            return jax.make_array_from_single_device_arrays(parts[0].shape, sharding, parts)
+
+        return jax.tree.map(place, tree)
 
     def replicated(self, shapes: Any) -> Any:
         """Says of a pytree of shapes that it is whole on every device."""
@@ -190,6 +198,10 @@ class DataParallel:
         shapes = jax.eval_shape(mapped, state, spread)
         metrics = shapes[1] if isinstance(shapes, tuple) else shapes
         return self.replicate(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics))
+
+    @property
+    def _own_devices(self) -> list[jax.Device]:
+        return [d for d in self.devices if d.process_index == jax.process_index()]
 
     @property
     def _mesh(self) -> Mesh:

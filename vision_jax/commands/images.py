@@ -1,0 +1,123 @@
+"""What is done with images: preparing them, indexing them, and searching among them."""
+
+from pathlib import Path
+
+import tyro
+
+from vision_jax.commands.networks import Workdir, parse_checkpoint
+from vision_jax.errors import InputError
+
+
+def prepare(
+    dataset: tyro.conf.Positional[str],
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> None:
+    """Write a data set to disk as ArrayRecord, ready to be read at random.
+
+    `digits` and `fashion_mnist` need nothing; any other data set of tfds's catalogue needs
+    TensorFlow: pip install 'vision_jax[prepare]'. Example: vision-jax prepare fashion_mnist
+
+    Args:
+        dataset: Its name.
+        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+        manual_dir: Folder with files fetched by hand.
+    """
+    from vision_jax.data.prepare import prepare as write
+
+    builder = write(dataset, data_dir=data_dir, manual_dir=manual_dir)
+    counts = ", ".join(
+        f"{name} {split.num_examples}" for name, split in builder.info.splits.items()
+    )
+    print(f"{dataset}: {counts} -> {builder.data_dir}")
+
+
+def index(
+    workdir: Workdir, images: str, out: Path, split: str = "all", checkpoint: str = "best"
+) -> None:
+    """Embed images with a trained network and write a search index.
+
+    Where the file already holds an index of the same images by the same checkpoint, only what is
+    new or has changed is embedded. Example: vision-jax index runs/digits --images ~/photos --out
+    photos.index
+
+    Args:
+        workdir: Folder of the run whose network embeds.
+        images: A folder of images, or a data set's name.
+        out: File to write; replaced only once the new one is whole.
+        split: Which part of the images, in tfds's slicing syntax.
+        checkpoint: `best` by the validation metric, `last`, or a step.
+    """
+    from vision_jax.gallery import write_index
+    from vision_jax.run import load_run
+
+    if not out.parent.is_dir():
+        raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
+    run = load_run(workdir, parse_checkpoint(checkpoint))
+    change = write_index(run, run.open_images(images, split), out)
+    print(
+        f"{change.added + change.kept} images -> {out} "
+        f"({change.added} embedded, {change.kept} kept, {change.removed} removed)"
+    )
+
+
+def search(
+    index: tyro.conf.Positional[Path],
+    images: tyro.conf.Positional[tuple[Path, ...]],
+    k: int = 10,
+    workdir: Path | None = None,
+    picture: Path | None = None,
+) -> None:
+    """Find the indexed images that are most like the given ones.
+
+    Example: vision-jax search photos.index seven.png --k 5 --picture found.png
+
+    Args:
+        index: File that `vision-jax index` wrote.
+        images: Image files to look up.
+        k: How many neighbours of each.
+        workdir: Folder of the run that made the index, if it has moved since.
+        picture: PNG to draw the queries and their neighbours into.
+    """
+    from vision_jax.gallery import load_index, search_images
+    from vision_jax.run import load_run
+
+    if picture is not None and not picture.parent.is_dir():
+        raise InputError(f"--picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    if not images:
+        raise InputError("0 images to look up were given; 1 or more are needed")
+    loaded = load_index(index)
+    run = load_run(workdir or loaded.about["workdir"], loaded.about["step"])
+    scores, ids = search_images(loaded, run, images, k)
+    for path, score_row, id_row in zip(images, scores, ids, strict=True):
+        print(path)
+        for place, (score, row) in enumerate(
+            zip(score_row, loaded.metadata(id_row), strict=True), start=1
+        ):
+            print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
+    if picture is not None:
+        from vision_jax.report import found_grid
+
+        found_grid(loaded, run, images, scores, ids).savefig(picture, dpi=110)
+        print(f"picture -> {picture}")
+
+
+def duplicates(index: tyro.conf.Positional[Path], threshold: float = 0.999) -> None:
+    """List indexed images that are nearly the same, those in both training and test split first.
+
+    Example: vision-jax duplicates photos.index --threshold 0.99
+
+    Args:
+        index: File that `vision-jax index` wrote.
+        threshold: Cosine similarity from which two images count as nearly the same, in (0, 1].
+    """
+    from vision_jax.gallery import find_duplicates, load_index
+
+    groups = find_duplicates(load_index(index), threshold)
+    leaks = sum(leak for leak, _ in groups)
+    print(f"{len(groups)} groups, {leaks} of them across splits")
+    for leak, rows in groups:
+        print("across splits:" if leak else "group:")
+        for row in rows:
+            print(f"  {row['split']:<12}{row.get('label', ''):<14}{row['key']}")

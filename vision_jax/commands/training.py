@@ -1,0 +1,141 @@
+"""Training: one family at a time, or all of it on handwritten digits."""
+
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vision_jax.commands.images import index
+from vision_jax.commands.networks import evaluate, generate, report
+from vision_jax.config import (
+    AutoencoderConfig,
+    CNNConfig,
+    DataConfig,
+    GANConfig,
+    OptimizerConfig,
+    TrainAutoencoder,
+    TrainCNN,
+    TrainConfig,
+    TrainGAN,
+)
+
+
+def train_cnn(workdir: Path, config: Annotated[TrainCNN, tyro.conf.arg(name="")]) -> None:
+    """Train the convolutional classifier.
+
+    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
+    Example: vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
+
+    Args:
+        workdir: Folder for config.json, metrics.jsonl, TensorBoard events and checkpoints.
+        config: What to train.
+    """
+    _train(config, workdir)
+
+
+def train_autoencoder(
+    workdir: Path, config: Annotated[TrainAutoencoder, tyro.conf.arg(name="")]
+) -> None:
+    """Train an autoencoder: convolutional, dense or variational.
+
+    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
+    Example: vision-jax train autoencoder --workdir runs/codes --model.kind dense
+
+    Args:
+        workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
+            each epoch, a picture of reconstructions.
+        config: What to train.
+    """
+    _train(config, workdir)
+
+
+def train_gan(workdir: Path, config: Annotated[TrainGAN, tyro.conf.arg(name="")]) -> None:
+    """Train a generator against a discriminator.
+
+    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
+    Example: vision-jax train gan --workdir runs/garments --data.name fashion_mnist
+
+    Args:
+        workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
+            each epoch, a picture of samples.
+        config: What to train.
+    """
+    _train(config, workdir)
+
+
+def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = None) -> None:
+    """Train each kind of network on handwritten digits, evaluate, generate, index and report.
+
+    Takes some two minutes. Nothing is downloaded: the digits come with scikit-learn.
+
+    Args:
+        workdir: Folder for the runs, one each in `cnn`, `autoencoder` and `gan`.
+        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+    """
+    data = DataConfig(data_dir=data_dir, batch_size=32)
+    cnn = TrainCNN(
+        data=dataclasses.replace(data, pad_crop=1),
+        model=CNNConfig(stages=(64, 128), dropout=0.5),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        epochs=20,
+    )
+    autoencoder = TrainAutoencoder(
+        data=data,
+        model=AutoencoderConfig(hidden=(16,), code=2),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        epochs=20,
+    )
+    gan = TrainGAN(
+        data=data,
+        model=GANConfig(generator=(64, 32, 16), discriminator=(32, 64), latent_size=32, ema=0.99),
+        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", momentum=0.5),
+        epochs=30,
+    )
+    for config in (cnn, autoencoder, gan):
+        folder = workdir / config.family
+        if not _train(config, folder):
+            return
+        evaluate(folder, classifier=workdir / "cnn" if config is gan else None)
+        target = folder / "train.index"
+        index(folder, config.data.name, target, split=config.data.train_split)
+        if config is not cnn:
+            generate(folder)
+        report(folder)
+    print(f"search more with: vision-jax search {workdir / 'cnn' / 'train.index'} IMAGE.png")
+
+
+def _train(config: TrainConfig, workdir: Path) -> bool:
+    """Trains, and says whether it came to the end."""
+    from vision_jax.run import train as run_training
+
+    with _stop_on_signals() as should_stop:
+        result = run_training(config, workdir, should_stop=should_stop)
+    if result.finished:
+        print(f"trained {config.epochs} epochs -> {workdir}")
+    else:
+        print(f"stopped and saved at step {int(result.state.step)}; the same command goes on")
+    return result.finished
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a request; a second one ends the process."""
+    asked = []
+
+    def note(number: Any, _frame: Any) -> None:
+        asked.append(number)
+        signal.signal(number, old[number])
+
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in old:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
