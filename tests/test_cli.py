@@ -43,6 +43,18 @@ def test_search_prints_neighbours_and_draws_them(index, query, tmp_path, capsys)
     assert np.asarray(Image.open(picture)).std() > 0
 
 
+def test_indexed_images_are_looked_up_among_those_allowed(index, tmp_path, capsys):
+    picture = tmp_path / "found.png"
+    words = ["--keys", "digits/train/5", "--where", "label=3", "label=8", "--k", "2"]
+    assert main(["search", str(index), *words, "--picture", str(picture)]) == 0
+    first, *rows, last = capsys.readouterr().out.splitlines()
+    assert first == "digits/train/5"
+    assert {row.split()[2] for row in rows} <= {"3", "8"}
+    assert len(rows) == 2
+    assert last.endswith("found.png")
+    assert np.asarray(Image.open(picture)).std() > 0
+
+
 def test_duplicates_are_listed(index, capsys):
     assert main(["duplicates", str(index), "--threshold", "1"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
@@ -97,7 +109,9 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
         ("search {index} {query} --k 5000", "k is 5000; it must be in [1, 1437]"),
         ("search {index} {query} --k 0", "k is 0"),
         ("search {run}/config.json {query}", "config.json"),
-        ("search {index}", "0 images to look up"),
+        ("search {index}", "0 images and 0 keys to look up"),
+        ("search {index} --keys gone", "'gone' is not indexed"),
+        ("search {index} {query} --where label=11", "no indexed image meets label=11"),
         ("duplicates {index} --threshold 0", "threshold is 0.0"),
         ("report {tmp}/gone", "holds no run"),
         ("prepare cifar10", "vision_jax[prepare]"),

@@ -11,9 +11,13 @@ from vision_jax.gallery import (
     IndexChange,
     build_index,
     find_duplicates,
+    find_keys,
     load_index,
     measure_retrieval,
+    read_indexed,
     search_images,
+    search_indexed,
+    select_ids,
     write_index,
 )
 from vision_jax.run import load_run
@@ -134,3 +138,38 @@ def test_bad_input_is_named(run, index, tmp_path):
     (tmp_path / "x.index").write_bytes(b"no index")
     with pytest.raises(InputError, match=r"x\.index"):
         load_index(tmp_path / "x.index")
+
+
+def test_a_filter_allows_what_meets_its_conditions(run, index, gallery):
+    labels, keys = gallery.labels(), [gallery.key(i) for i in range(len(gallery))]
+    names = gallery.label_names
+    threes_and_eights = select_ids(index, ["label=3", "label=8", "split=train"])
+    expected = [i for i, label in enumerate(labels) if names[label] in ("3", "8")]
+    np.testing.assert_array_equal(threes_and_eights, expected)
+    np.testing.assert_array_equal(find_keys(index, [keys[7], keys[2]]), [7, 2])
+    for conditions, message in [
+        (["label"], "a condition is 'label'; it must be FIELD=VALUE"),
+        (["colour=red"], "images have no 'colour'; they have digest, key, label, split"),
+        (["label=11"], "no indexed image meets label=11"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            select_ids(index, conditions)
+    with pytest.raises(InputError, match="'gone' is not indexed"):
+        find_keys(index, ["gone"])
+
+
+def test_an_indexed_image_finds_others_among_those_allowed(run, index, gallery):
+    where = select_ids(index, ["label=3"])
+    asked = np.array([where[0], 0])
+    scores, ids = search_indexed(index, asked, 4, where=where)
+    rows = index.vectors(index.ids)
+    cosine = rows[asked] @ rows[where].T
+    cosine[0, 0] = -np.inf  # itself
+    np.testing.assert_array_equal(ids, where[np.argsort(-cosine, axis=1, kind="stable")[:, :4]])
+    np.testing.assert_allclose(scores, -np.sort(-cosine, axis=1)[:, :4], atol=1e-5)
+    with pytest.raises(
+        InputError, match=rf"k is {len(where)}; it must be in \[1, {len(where) - 1}\]"
+    ):
+        search_indexed(index, asked, len(where), where=where)
+    shown = read_indexed(index, run, [gallery.key(i) for i in (3, 1)])
+    np.testing.assert_array_equal(shown, [e["image"] for e in gallery.read([3, 1])])

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vision_jax.epoch_sheets import FOLDER as EPOCHS
-from vision_jax.errors import InputError
 from vision_jax.evaluation import measure
-from vision_jax.gallery import build_index
+from vision_jax.gallery import build_index, read_indexed
 from vision_jax.generation import enlarged
 from vision_jax.run import Run, load_run
 from vision_jax.search import CosineIndex
@@ -166,16 +165,18 @@ def search_grid(run: Run) -> Figure:
 def found_grid(
     index: CosineIndex,
     run: Run,
-    paths: Sequence[str | Path],
+    images: UInt8[np.ndarray, "queries height width channels"],
+    names: Sequence[str],
     scores: Float[np.ndarray, "queries k"],
     ids: Integer[np.ndarray, "queries k"],
 ) -> Figure:
-    """Draws image files with what a search found for them.
+    """Draws images with what a search found for them.
 
     Args:
         index: what was searched; its images are read again from where it was made.
         run: the network that made it.
-        paths: the images looked up.
+        images: (Q, H, W, C) the images looked up.
+        names: what to write beside each of them.
         scores: (Q, k) their neighbours' similarities.
         ids: (Q, k) their neighbours.
 
@@ -185,23 +186,17 @@ def found_grid(
     Raises:
         InputError: the indexed images can no longer be read.
     """
-    source = run.open_images(index.about["source"], index.about["split"])
-    places = {source.key(i): i for i in range(len(source))}
     found = [index.metadata(line) for line in ids]
-    if gone := [row["key"] for line in found for row in line if row["key"] not in places]:
-        raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")
+    pictures = iter(read_indexed(index, run, [row["key"] for rows in found for row in rows]))
     return neighbour_grid(
-        run.read_images(paths),
-        [Path(path).name for path in paths],
-        [
-            np.stack([e["image"] for e in source.read([places[row["key"]] for row in line])])
-            for line in found
-        ],
+        images,
+        names,
+        [np.stack([next(pictures) for _ in rows]) for rows in found],
         [
             [f"{row.get('label', '')} {score:.2f}" for row, score in zip(rows, line, strict=True)]
             for rows, line in zip(found, scores, strict=True)
         ],
-        [[None] * len(line) for line in ids],
+        [[None] * len(rows) for rows in found],
     )
 
 
