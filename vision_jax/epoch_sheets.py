@@ -18,9 +18,7 @@ SHOWN = 10  # images that an autoencoder reconstructs
 _SAMPLES = 64
 
 
-def epoch_sheets(
-    task: Task, folder: Path, images: Pixels, *, write: bool
-) -> Callable[[Any, int], None] | None:
+def epoch_sheets(task: Task, folder: Path, images: Pixels) -> Callable[[Any, int], None] | None:
     """What a training loop calls after each epoch, to show what the networks make by then.
 
     Always of the same latents and the same images, so that epochs compare.
@@ -29,7 +27,6 @@ def epoch_sheets(
         task: what is trained.
         folder: where `0001-samples.png` or `0001-reconstructions.png` go.
         images: what an autoencoder reconstructs.
-        write: whether this process is the one that writes.
 
     Returns:
         A function of the state and the number of epochs done; None for a task without images.
@@ -48,9 +45,8 @@ def epoch_sheets(
             sheets["reconstructions"] = pair_sheet(images, to_pixels(made))
         if latents is not None:
             sheets["samples"] = tile(to_pixels(decode(state, latents)))
-        if write:
-            folder.mkdir(exist_ok=True)
-            for name, sheet in sheets.items():
-                save_sheet(folder / f"{epoch:04d}-{name}.png", sheet)
+        folder.mkdir(exist_ok=True)
+        for name, sheet in sheets.items():
+            save_sheet(folder / f"{epoch:04d}-{name}.png", sheet)
 
     return show

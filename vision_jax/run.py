@@ -1,5 +1,6 @@
 """A run: a config trained in a folder, and what its trained network can be asked."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -30,6 +31,8 @@ from vision_jax.training.checkpoint import Which
 from vision_jax.training.loop import Evaluator, FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
 from vision_jax.training.parallel import Augment, DataParallel
+from vision_jax.training.processes import first_alone
+from vision_jax.training.profile import Profile
 from vision_jax.workdir import check_about, check_config, lock, open_checkpoints, read_about
 
 Images = (
@@ -44,25 +47,31 @@ def train(
     workdir: str | Path,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    profile: range | None = None,
     progress: bool = True,
 ) -> FitResult:
     """Trains a config in a folder, or goes on where an earlier call with it stopped.
+
+    Several processes that `jax.distributed` joined all call it; the first of them writes.
 
     Args:
         config: what to train.
         workdir: the run's folder; made if it is not there.
         should_stop: asked after each step; once true, the state is saved and training ends.
+        profile: the steps to trace into the folder for TensorBoard and Perfetto.
         progress: whether to show a bar and a line per epoch.
 
     Returns:
         The last state and the history of this call.
 
     Raises:
-        InputError: bad data, or the folder holds another config's run or is in use.
+        InputError: bad data, steps to profile that the run does not have, or the folder holds
+            another config's run or is in use.
         TrainingDivergedError: the loss is no longer finite.
     """
     workdir = Path(workdir)
-    check_config(config, workdir)
+    # Data sets are prepared and folders made by one process, and found by the others.
+    first_alone(partial(_prepare, config, workdir))
     train_source = open_split(config.data, config.data.train_split)
     validation_source = open_split(config.data, config.data.validation_split)
     parallel = DataParallel.over()
@@ -72,34 +81,53 @@ def train(
     task = build_task(config, about)
     parallel.check(loader.batch_size)
     _check_shapes(task, config, train_source)
-    shown = validation_source.read(range(min(SHOWN, len(validation_source))))
-    show = epoch_sheets(
-        task,
-        workdir / EPOCHS,
-        np.stack([example["image"] for example in shown]),
-        write=parallel.is_first,
-    )
-    with lock(workdir), open_checkpoints(workdir, config, create=True) as checkpoints:
+    traced = _profile(profile, workdir, config.epochs * loader.steps_per_epoch)
+    with contextlib.ExitStack() as stack:
+        first_alone(lambda: stack.enter_context(lock(workdir)))
+        checkpoints = stack.enter_context(open_checkpoints(workdir, config, create=True))
         found = checkpoints.find("last")
         if found is not None:
             check_about(read_about(checkpoints, found), about, workdir)
-        (workdir / "config.json").write_text(config.to_json())
-        with MetricsLog(workdir, step=found or 0) as log:
-            return fit(
-                task,
-                loader,
-                epochs=config.epochs,
-                seed=config.seed,
-                validation=validation,
-                augment=_augment(config.data),
-                parallel=parallel,
-                checkpoints=checkpoints,
-                about=dataclasses.asdict(about),
-                log=log if parallel.is_first else None,
-                after_epoch=show,
-                should_stop=should_stop,
-                progress=progress,
-            )
+        log = show = None
+        if parallel.is_first:
+            (workdir / "config.json").write_text(config.to_json())
+            log = stack.enter_context(MetricsLog(workdir, step=found or 0))
+            shown = validation_source.read(range(min(SHOWN, len(validation_source))))
+            images = np.stack([example["image"] for example in shown])
+            show = epoch_sheets(task, workdir / EPOCHS, images)
+        return fit(
+            task,
+            loader,
+            epochs=config.epochs,
+            seed=config.seed,
+            validation=validation,
+            augment=_augment(config.data),
+            parallel=parallel,
+            checkpoints=checkpoints,
+            about=dataclasses.asdict(about),
+            log=log,
+            after_epoch=show,
+            should_stop=should_stop,
+            profile=traced if parallel.is_first else None,
+            progress=progress,
+        )
+
+
+def _prepare(config: TrainConfig, workdir: Path) -> None:
+    """Refuses a workdir of another run, and has the data prepared."""
+    check_config(config, workdir)
+    open_split(config.data, config.data.train_split)
+
+
+def _profile(steps: range | None, workdir: Path, last: int) -> Profile | None:
+    if steps is None:
+        return None
+    if not 0 <= steps.start < steps.stop <= last:
+        raise InputError(
+            f"the steps to profile are {steps.start}:{steps.stop}; "
+            f"START:STOP with 0 <= START < STOP <= {last}, the run's last step, is needed"
+        )
+    return Profile(steps, workdir)
 
 
 def load_run(workdir: str | Path, which: Which = "best") -> "Run":
@@ -128,7 +156,8 @@ def load_run(workdir: str | Path, which: Which = "best") -> "Run":
         about = read_about(checkpoints, step)
         task = build_task(config, about)
         state = jax.eval_shape(lambda: initial_state(task, config.seed, about.image_shape))
-        state = checkpoints.restore(step, state=parallel.replicated(state))["state"]
+        restored = checkpoints.restore(step, state=parallel.replicated(state))
+    state = parallel.to_own(restored["state"])
     return Run(workdir, config, about, step, task, state, parallel)
 
 

@@ -22,9 +22,17 @@ from vision_jax.config import (
     TrainConfig,
     TrainGAN,
 )
+from vision_jax.training.processes import Distributed, joined
+
+_ALONE = Distributed()
 
 
-def train_cnn(workdir: Path, config: Annotated[TrainCNN, tyro.conf.arg(name="")]) -> None:
+def train_cnn(
+    workdir: Path,
+    config: Annotated[TrainCNN, tyro.conf.arg(name="")],
+    profile: str | None = None,
+    distributed: Distributed = _ALONE,
+) -> None:
     """Train the convolutional classifier.
 
     The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
@@ -33,12 +41,17 @@ def train_cnn(workdir: Path, config: Annotated[TrainCNN, tyro.conf.arg(name="")]
     Args:
         workdir: Folder for config.json, metrics.jsonl, TensorBoard events and checkpoints.
         config: What to train.
+        profile: Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP.
+        distributed: Who else trains the same run.
     """
-    _train(config, workdir)
+    _train(config, workdir, profile, distributed)
 
 
 def train_autoencoder(
-    workdir: Path, config: Annotated[TrainAutoencoder, tyro.conf.arg(name="")]
+    workdir: Path,
+    config: Annotated[TrainAutoencoder, tyro.conf.arg(name="")],
+    profile: str | None = None,
+    distributed: Distributed = _ALONE,
 ) -> None:
     """Train an autoencoder: convolutional, dense or variational.
 
@@ -49,11 +62,18 @@ def train_autoencoder(
         workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
             each epoch, a picture of reconstructions.
         config: What to train.
+        profile: Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP.
+        distributed: Who else trains the same run.
     """
-    _train(config, workdir)
+    _train(config, workdir, profile, distributed)
 
 
-def train_gan(workdir: Path, config: Annotated[TrainGAN, tyro.conf.arg(name="")]) -> None:
+def train_gan(
+    workdir: Path,
+    config: Annotated[TrainGAN, tyro.conf.arg(name="")],
+    profile: str | None = None,
+    distributed: Distributed = _ALONE,
+) -> None:
     """Train a generator against a discriminator.
 
     The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
@@ -63,8 +83,10 @@ def train_gan(workdir: Path, config: Annotated[TrainGAN, tyro.conf.arg(name="")]
         workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
             each epoch, a picture of samples.
         config: What to train.
+        profile: Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP.
+        distributed: Who else trains the same run.
     """
-    _train(config, workdir)
+    _train(config, workdir, profile, distributed)
 
 
 def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = None) -> None:
@@ -109,12 +131,20 @@ def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = N
     print(f"search more with: vision-jax search {workdir / 'cnn' / 'train.index'} IMAGE.png")
 
 
-def _train(config: TrainConfig, workdir: Path) -> bool:
+def _train(
+    config: TrainConfig,
+    workdir: Path,
+    profile: str | None = None,
+    distributed: Distributed = _ALONE,
+) -> bool:
     """Trains, and says whether it came to the end."""
     from vision_jax.run import train as run_training
+    from vision_jax.training.profile import parse_steps
 
-    with _stop_on_signals() as should_stop:
-        result = run_training(config, workdir, should_stop=should_stop)
+    steps = None if profile is None else parse_steps(profile)
+    # JAX takes SIGTERM for itself as it joins the processes.
+    with joined(distributed), _stop_on_signals() as should_stop:
+        result = run_training(config, workdir, should_stop=should_stop, profile=steps)
     if result.finished:
         print(f"trained {config.epochs} epochs -> {workdir}")
     else:
@@ -131,7 +161,9 @@ def _stop_on_signals() -> Iterator[Callable[[], bool]]:
         asked.append(number)
         signal.signal(number, old[number])
 
-    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A handler that was not set from Python reads as None, and cannot be set again.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
     for number in old:
         signal.signal(number, note)
     try:

@@ -1,4 +1,4 @@
-"""One step on many devices. Only this file names pmap, meshes, replication and processes."""
+"""One step on many devices. Only this file names pmap, meshes and replication."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,12 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import (
+    global_array_to_host_local_array,
+    host_local_array_to_global_array,
+)
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from vision_jax.data.loader import Batch, Loader
 from vision_jax.errors import InputError
 from vision_jax.tasks.base import AXIS, Metrics, Task, TrainState
+from vision_jax.training.processes import ASKED
 
 Augment = Callable[[Key[Array, ""], Array, Array], Array]
 """(step key, images, place of the first image in the whole batch) -> images."""
@@ -51,6 +56,11 @@ class DataParallel:
         return len(self.devices)
 
     @property
+    def local_count(self) -> int:
+        """How many of the devices are this process's own."""
+        return len(self._mesh.local_mesh.devices)
+
+    @property
     def process(self) -> tuple[int, int]:
         """(index, count) of this process."""
         return jax.process_index(), jax.process_count()
@@ -73,27 +83,31 @@ class DataParallel:
             )
 
     def replicate(self, tree: Any) -> Any:
-        """Places a pytree whole on every device.
+        """Places a pytree whole on every device of this process, where `pmap` takes it from.
 
         Placed by hand, since a step that first met host arrays and then its own output would be
         traced twice.
         """
-        sharding = NamedSharding(self._mesh, PartitionSpec())
-        if jax.process_count() == 1:
-            return jax.device_put(tree, sharding)
-
-        def place(leaf: Any) -> jax.Array:
-            parts = [jax.device_put(leaf, device) for device in self._own_devices]
-            return jax.make_array_from_single_device_arrays(parts[0].shape, sharding, parts)
-
-        return jax.tree.map(place, tree)
+        return jax.device_put(tree, NamedSharding(self._mesh.local_mesh, PartitionSpec()))
 
     def replicated(self, shapes: Any) -> Any:
-        """Says of a pytree of shapes that it is whole on every device."""
+        """Says of a pytree of shapes that it is whole on every device of all processes."""
         sharding = NamedSharding(self._mesh, PartitionSpec())
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
         )
+
+    def to_all(self, tree: Any) -> Any:
+        """Turns what `replicate` or a step gave into arrays of all processes, as they are saved."""
+        if jax.process_count() == 1:
+            return tree
+        return host_local_array_to_global_array(tree, self._mesh, PartitionSpec())
+
+    def to_own(self, tree: Any) -> Any:
+        """Turns arrays of all processes, as they are restored, into what a step takes."""
+        if jax.process_count() == 1:
+            return tree
+        return global_array_to_host_local_array(tree, self._mesh, PartitionSpec())
 
     def shard(self, item: Any) -> Any:
         """Places a batch, its leading axis split over the devices.
@@ -102,16 +116,15 @@ class DataParallel:
             item: arrays (B, ...) of this process, B a multiple of its devices.
 
         Returns:
-            Global arrays (devices, B / devices, ...).
+            Arrays (devices of this process, B / these, ...).
         """
-        sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
-        local = self.count // jax.process_count()
+        sharding = NamedSharding(self._mesh.local_mesh, PartitionSpec(AXIS))
+        count = self.local_count
 
-        def place(rows: np.ndarray) -> jax.Array:
-            parts = rows.reshape(local, len(rows) // local, *rows.shape[1:])
-            return jax.make_array_from_process_local_data(sharding, parts)
+        def split(rows: np.ndarray) -> np.ndarray:
+            return rows.reshape(count, len(rows) // count, *rows.shape[1:])
 
-        return jax.tree.map(place, item)
+        return jax.device_put(jax.tree.map(split, item), sharding)
 
     def train_step(self, task: Task, augment: Augment | None = None) -> TrainStep:
         """The step that a loop calls: batch, augmentation, the task's step, running totals.
@@ -122,19 +135,20 @@ class DataParallel:
 
         Returns:
             `step(state, totals, resident, item) -> (state, totals, metrics)`; state and totals are
-            donated.
+            donated. The metrics also hold what `processes.Vote` puts into items, added up.
         """
 
         def step(
             state: TrainState, totals: Metrics, resident: dict[str, Array], item: dict[str, Array]
         ) -> tuple[TrainState, Metrics, Metrics]:
+            votes = {ASKED: jax.lax.psum(item.pop(ASKED)[0], AXIS)} if ASKED in item else {}
             batch = Loader.batch(resident, item)
             if augment is not None:
                 first = jax.lax.axis_index(AXIS) * len(batch["mask"])
                 key = jax.random.fold_in(state.step_key(), _AUGMENT)
                 batch["image"] = augment(key, batch["image"], first)
             state, metrics = task.train_step(state, batch)
-            return state, add(totals, metrics), metrics
+            return state, add(totals, metrics), metrics | votes
 
         return self._pmap(step, in_axes=(None, None, None, 0), donate=(0, 1))
 
@@ -198,10 +212,6 @@ class DataParallel:
         shapes = jax.eval_shape(mapped, state, spread)
         metrics = shapes[1] if isinstance(shapes, tuple) else shapes
         return self.replicate(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics))
-
-    @property
-    def _own_devices(self) -> list[jax.Device]:
-        return [d for d in self.devices if d.process_index == jax.process_index()]
 
     @property
     def _mesh(self) -> Mesh:

@@ -1,0 +1,210 @@
+"""Several processes as one run: joining them, stopping together, and losing one."""
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from vision_jax.errors import InputError, RunError
+
+# The command line reads the arguments from here, and must answer --help without loading JAX.
+
+ASKED = "asked"
+"""What `Vote.ballot` puts into an item, and a step adds up over the processes."""
+
+_LOST = (
+    "vision-jax: this run of several processes ended, since one of them failed or could not be "
+    "reached; the same command in each of them goes on from the last checkpoint"
+)
+_MESSAGE_BYTES = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class Distributed:
+    """The other processes that train the same run, on one machine or many.
+
+    All of them run the same command on the same workdir, in a file system that they share.
+    """
+
+    auto: bool = False
+    """Ask the cluster who takes part: SLURM, Open MPI, Cloud TPU or Kubernetes."""
+    coordinator: str | None = None
+    """Without a cluster: HOST:PORT where the others reach process 0."""
+    processes: int | None = None
+    """Without a cluster: how many processes take part."""
+    process_id: int | None = None
+    """Without a cluster: which of them this one is, in [0, processes)."""
+    heartbeat: int = 20
+    """Seconds without a sign of life after which a process counts as lost and the run ends."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are other processes."""
+        return self.auto or any(value is not None for value in self._by_hand)
+
+    @property
+    def _by_hand(self) -> tuple[str | int | None, ...]:
+        return self.coordinator, self.processes, self.process_id
+
+    def check(self) -> None:
+        """Refuses what describes no group.
+
+        Raises:
+            InputError: a value is missing or out of range.
+        """
+        if self.heartbeat < 1:
+            raise InputError(f"--distributed.heartbeat is {self.heartbeat}; it must be at least 1")
+        if self.auto:
+            if any(value is not None for value in self._by_hand):
+                raise InputError("--distributed.auto was given with another process's address")
+            return
+        host, _, port = (self.coordinator or "").rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+            raise InputError(
+                f"--distributed.coordinator is {self.coordinator!r}; HOST:PORT is needed"
+            )
+        if self.processes is None or self.processes < 1:
+            raise InputError(f"--distributed.processes is {self.processes}; it must be at least 1")
+        if self.process_id is None or not 0 <= self.process_id < self.processes:
+            raise InputError(
+                f"--distributed.process-id is {self.process_id}; "
+                f"it must be in [0, {self.processes})"
+            )
+
+
+@contextlib.contextmanager
+def joined(group: Distributed) -> Iterator[None]:
+    """Joins the other processes, before anything else is asked of JAX.
+
+    An error ends this process at once, its message printed: JAX would wait at the exit for the
+    others, who wait for this one in a step.
+
+    Args:
+        group: who takes part; nothing happens for a process on its own.
+
+    Raises:
+        InputError: the group is described wrongly, or no cluster is found.
+    """
+    if not group.wanted:
+        yield
+        return
+    group.check()
+    import jax
+
+    farewell = _Farewell()
+    try:
+        jax.distributed.initialize(
+            coordinator_address=group.coordinator,
+            num_processes=group.processes,
+            process_id=group.process_id,
+            heartbeat_timeout_seconds=group.heartbeat,
+        )
+    except (RuntimeError, ValueError) as error:
+        farewell.cancel()
+        raise InputError(f"the processes of --distributed do not come together: {error}") from error
+    try:
+        yield
+    except BaseException as error:
+        _end(error, farewell)
+    farewell.cancel()
+
+
+def _end(error: BaseException, farewell: "_Farewell") -> None:
+    expected = isinstance(error, InputError | RunError)
+    if expected:
+        print(f"vision-jax: {error}", file=sys.stderr)
+        farewell.cancel()
+    else:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2 if isinstance(error, InputError) else 1)
+
+
+class _Farewell:
+    """A small process that says how to go on should this one end without `cancel`.
+
+    JAX aborts a process whose peers are lost, and an abort runs no Python of its own.
+    """
+
+    def __init__(self) -> None:
+        code = f"import sys; sys.stdin.read() or print({_LOST!r}, file=sys.stderr)"
+        # A session of its own, so that a Ctrl-C to the group does not end it first.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", code], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def cancel(self) -> None:
+        """Lets it end in silence."""
+        self._process.communicate(b"done")
+
+
+def first_alone(action: Callable[[], Any]) -> None:
+    """Does something in process 0 while the others wait for it.
+
+    Raises:
+        InputError: in every process, if it was raised in that one.
+    """
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        action()
+        return
+    message = b""
+    if jax.process_index() == 0:
+        try:
+            action()
+        except InputError as error:
+            message = str(error).encode()[:_MESSAGE_BYTES]
+    sent = np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
+    heard = np.asarray(multihost_utils.broadcast_one_to_all(sent), np.uint8)
+    if told := heard.tobytes().rstrip(b"\0").decode(errors="replace"):
+        raise InputError(told)
+
+
+class Vote:
+    """Lets all processes stop after the same step, though each may be asked at another time.
+
+    A request travels with the next step's item; the step adds the requests up; and what was seen
+    in a step's metrics holds `ahead` steps later, by when every process has seen it.
+
+    Args:
+        processes: how many there are; one on its own stops at once.
+        ahead: steps by which a process may be ahead of the metrics that it has seen.
+    """
+
+    def __init__(self, processes: int, ahead: int) -> None:
+        self._alone, self._ahead = processes == 1, ahead
+        self._asked = False
+        self._stop_at: int | None = None
+
+    def ask(self, asked: bool) -> None:
+        """Notes whether this process was asked to stop."""
+        self._asked = self._asked or asked
+
+    def ballot(self, devices: int) -> dict[str, np.ndarray]:
+        """What goes with an item: this process's request, for each of its devices."""
+        return {} if self._alone else {ASKED: np.full(devices, self._asked, np.int32)}
+
+    def count(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Notes what the processes asked in a step, from its metrics."""
+        if not self._alone and self._stop_at is None and int(metrics[ASKED]):
+            self._stop_at = step + self._ahead
+
+    def stops(self, step: int) -> bool:
+        """Whether to stop after a step inside an epoch."""
+        if self._alone:
+            return self._asked
+        return self._stop_at is not None and step >= self._stop_at
+
+    @property
+    def settled(self) -> bool:
+        """Whether to stop where every process has seen the metrics of all steps."""
+        return self._asked if self._alone else self._stop_at is not None
