@@ -97,6 +97,12 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
         ("train cnn --workdir {tmp}/new --data.batch-size 0", "data.batch_size is 0"),
         ("train gan --workdir {tmp}/new --model.dropout 1", "model.dropout is 1.0"),
         ("train cnn --workdir {tmp}/new --data.data-dir {data} --model.padding VALID", "too small"),
+        ("train cnn --workdir {tmp}/new --profile 5", "--profile is '5'; START:STOP is needed"),
+        (
+            "train cnn --workdir {tmp}/new --data.data-dir {data} --epochs 1 --profile 3:99",
+            "3:99; START:STOP with 0 <= START < STOP <= 10",
+        ),
+        ("train cnn --workdir {tmp}/new --distributed.processes 2", "HOST:PORT is needed"),
         ("train cnn --workdir {run} --epochs 9", "of another config"),
         ("evaluate {tmp}/gone", "holds no run"),
         ("evaluate {run} --split tset", "nothing at 'tset'"),

@@ -1,4 +1,7 @@
 import math
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -6,10 +9,12 @@ import optax
 import pytest
 
 from vision_jax.data.loader import Loader
+from vision_jax.errors import InputError
 from vision_jax.models import CNN
 from vision_jax.tasks.classification import Classification
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.loop import TrainingDivergedError, fit
+from vision_jax.training.profile import Profile, parse_steps
 
 PER_EPOCH = 6
 
@@ -71,7 +76,10 @@ def test_the_history_holds_each_epoch(run):
     result = run(log=lambda row, speeds: logged.append((row, speeds)))
     assert [row["step"] for row in result.history] == [6, 12, 18]
     assert [row for row, _ in logged] == result.history
-    assert all(speeds["images_per_second"] > 0 for _, speeds in logged)
+    for _, speeds in logged:
+        assert speeds["images_per_second"] > 0
+        assert 0 <= speeds["data_wait"] <= 1
+        assert 50 < speeds["host_memory"] < 1e6
     for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy"):
         assert all(math.isfinite(row[name]) for row in result.history)
 
@@ -96,8 +104,11 @@ def test_divergence_stops_at_once_with_the_last_checkpoint_kept(task, small_sour
     with Checkpoints(tmp_path, metric="accuracy", mode="max", create=True) as checkpoints:
         with pytest.raises(
             TrainingDivergedError, match=r"step [78]; the checkpoint of step 6 is kept"
-        ):
+        ) as caught:
             fit(wild, train, epochs=3, checkpoints=checkpoints, progress=False)
+        step = int(re.search(r"at step (\d+)", str(caught.value)).group(1))
+        named = ", ".join(small_source.key(index) for index in train.indices(step - 1).tolist())
+        assert str(caught.value).endswith(f"The step's images: {named}")
         assert checkpoints.find("last") == PER_EPOCH
 
 
@@ -142,3 +153,70 @@ def test_progress_shows_the_speed_the_time_left_and_each_epoch(run, capsys):
     assert "epoch 3/3  train/accuracy" in printed.out
     assert "img/s" in printed.err
     assert "training on small" in printed.err
+
+
+def test_a_large_batch_that_diverges_is_named_in_part(task, small_source):
+    wild = Classification(task.model, optax.sgd(math.inf))
+    with pytest.raises(TrainingDivergedError, match=r"small/[^,]*/\d+ and 4 more$") as caught:
+        fit(wild, small_source, batch_size=16, epochs=1, progress=False)
+    assert str(caught.value).count(", small/") == 11
+    assert "no checkpoint was saved" in str(caught.value)
+
+
+def test_a_source_is_trained_on_as_its_batches_are(task, small_source, run):
+    result = fit(
+        task, small_source, batch_size=8, epochs=3, validation=small_source, progress=False
+    )
+    whole = run()
+    assert result.history == whole.history
+    assert_same(result.state, whole.state)
+    for size in (None, 0):
+        with pytest.raises(InputError, match=f"batch_size is {size}; with a source"):
+            fit(task, small_source, batch_size=size, epochs=1)
+
+
+def test_some_steps_are_traced_and_nothing_changes(run, tmp_path):
+    with Profile(range(2, 5), tmp_path) as profile:
+        traced = run(profile=profile)
+    assert traced.history == run().history
+    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
+
+
+@pytest.mark.parametrize("text", ["", "5", "5:5", "7:5", "-1:5", "a:b", "1:2:3"])
+def test_steps_that_cannot_be_traced_are_named(text):
+    with pytest.raises(InputError, match=f"--profile is '{text}'; START:STOP is needed"):
+        parse_steps(text)
+    assert parse_steps("0:3") == range(3)
+
+
+SCRIPT = """
+import numpy as np, optax, vision_jax
+from vision_jax.data.loader import Loader
+from vision_jax.data.sources import ArraySource
+from vision_jax.models import CNN
+from vision_jax.tasks.classification import Classification
+
+if __name__ == "__main__":
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 8, 8, 1), np.uint8)
+    source = ArraySource.from_arrays(images, np.arange(64, dtype=np.int32) % 4)
+    task = Classification(CNN(num_classes=4, stages=(4,), hidden=8), optax.adam(1e-3))
+    train = Loader(source, 16, train=True, on_device_bytes=0, workers=1)
+    result = vision_jax.fit(task, train, epochs=2, log=print, progress=False)
+    assert len(result.history) == 2
+    print("fitted")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["script", "notebook"])
+def test_fit_works_where_no_command_line_ran(way, tmp_path):
+    """With reader processes, which a script and a notebook start differently."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    notebook = f"exec(compile({SCRIPT!r}, '<ipython-input-1>', 'exec'))"
+    words = [str(path)] if way == "script" else ["-c", notebook]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "fitted"
+    assert "'epoch': 2" in done.stdout

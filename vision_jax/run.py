@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from vision_jax import config as configs
 from vision_jax.config import DataConfig, TrainConfig
 from vision_jax.data import augment
 from vision_jax.data.decode import read_image
-from vision_jax.data.loader import Loader, padded, read_all, to_float
+from vision_jax.data.loader import to_float
 from vision_jax.data.sources import Source, check_shape, open_source
 from vision_jax.epoch_sheets import FOLDER as EPOCHS
 from vision_jax.epoch_sheets import SHOWN, epoch_sheets
 from vision_jax.errors import InputError
 from vision_jax.families import About, build_task
 from vision_jax.generation import sample_latents
+from vision_jax.splits import open_split, row_chunks, split_loader
 from vision_jax.tasks.adversarial import Adversarial
 from vision_jax.tasks.base import Task, TrainState
 from vision_jax.tasks.classification import Classification
@@ -75,8 +76,8 @@ def train(
     train_source = open_split(config.data, config.data.train_split)
     validation_source = open_split(config.data, config.data.validation_split)
     parallel = DataParallel.over()
-    loader = _loader(config, train_source, parallel, train=True)
-    validation = _loader(config, validation_source, parallel, train=False)
+    loader = split_loader(config, train_source, parallel, train=True)
+    validation = split_loader(config, validation_source, parallel, train=False)
     about = About.of(loader)
     task = build_task(config, about)
     parallel.check(loader.batch_size)
@@ -293,7 +294,7 @@ class Run:
         """
         source = self.source(split)
         self._check_shape(source.image_shape)
-        loader = _loader(self.config, source, self.parallel, train=False)
+        loader = split_loader(self.config, source, self.parallel, train=False)
         return Evaluator(self.task, loader, self.parallel)(self.state)
 
     def source(self, split: str | None = None) -> Source:
@@ -370,54 +371,13 @@ class Run:
         size = -(-_IMAGES_AT_ONCE // self.parallel.count) * self.parallel.count
         parts = []
         with tqdm(total=len(rows), desc=verb, unit="img", delay=2, leave=False) as bar:
-            for part, count in _chunks(rows, size, self.parallel.process):
+            for part, count in row_chunks(rows, size, self.parallel.process):
                 parts.append(mapped(self.state, part)[:count])
                 bar.update(count)
         return np.concatenate(parts)
 
 
-def open_split(data: DataConfig, split: str) -> Source:
-    """Opens a split of a config's data."""
-    return open_source(
-        data.name,
-        split,
-        data_dir=data.data_dir,
-        manual_dir=data.manual_dir,
-        image_size=data.image_size,
-        channels=data.channels,
-    )
-
-
 _IMAGES_AT_ONCE = 256
-
-
-def _chunks(
-    images: np.ndarray | Source, size: int, process: tuple[int, int]
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Padded parts of `size` rows, and how many of each are real."""
-    if isinstance(images, Source):
-        loader = Loader(images, size, train=False, process=process)
-        if not loader.held_on_device:
-            for item in loader.items(0, loader.steps_per_epoch):
-                yield item["image"], int(item["mask"].sum())
-            return
-        images = read_all(images)["image"]
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
-        yield padded(part, size), len(part)
-
-
-def _loader(config: TrainConfig, source: Source, parallel: DataParallel, *, train: bool) -> Loader:
-    data = config.data
-    return Loader(
-        source,
-        data.batch_size,
-        train=train,
-        seed=config.seed,
-        on_device_bytes=data.on_device_mib * 2**20,
-        workers=data.workers,
-        process=parallel.process,
-    )
 
 
 def _augment(data: DataConfig) -> Augment | None:
