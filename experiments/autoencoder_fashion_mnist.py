@@ -9,6 +9,16 @@ training set is held out to choose the checkpoint; the figures are on the test s
 components as the code has numbers, fitted to the same training images. Samples of the variational
 one are compared with test images by the features of the classifier of cnn_fashion_mnist.py (seed 0,
 trained first if it is not there).
+
+Hardware: 2 cores of an AMD EPYC (Zen 4), shared with other work; Python 3.11, jax 0.10.2.
+Time: 17 minutes for all nine runs on those busy cores, without the classifier.
+Mean squared error on test images, mean and deviation over seeds 0-2, PCA of as many numbers behind:
+    conv         0.01074 +- 0.00052   PCA-392 0.00138
+    dense        0.01194 +- 0.00013   PCA-30  0.01562
+    variational  0.01427 +- 0.00010   PCA-20  0.01870
+10-NN accuracy of the code: 0.8654, 0.8623, 0.8580; of raw pixels: 0.8519.
+Samples of the variational one, 10,000 against 10,000 test images by the classifier's features:
+Frechet distance 128.5 +- 2.0, kernel distance 0.275 +- 0.003; of training images 0.79 and 0.000.
 """
 
 import dataclasses
