@@ -9,6 +9,7 @@ from vision_jax.data.loader import read_all
 from vision_jax.errors import InputError
 from vision_jax.run import load_run, train
 from vision_jax.training.metrics import read_metrics
+from vision_jax.workdir import check_config, write_config
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,16 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path):
     with pytest.raises(InputError, match="holds something else"):
         train(config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_killed_before_its_config_starts_again(config, tmp_path):
+    for name in (".lock", "config.json.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoints").mkdir()
+    check_config(config, tmp_path)
+    write_config(config, tmp_path)
+    check_config(config, tmp_path)
+    assert not (tmp_path / "config.json.tmp").exists()
 
 
 def test_bad_data_leaves_no_workdir(config, tmp_path):

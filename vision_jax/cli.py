@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         _use_compilation_cache()
     # tfds and orbax tell absl's log all they do; what goes wrong is raised.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         if words[:1] == ["train"]:
             tyro.extras.subcommand_cli_from_dict(

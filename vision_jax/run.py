@@ -34,7 +34,14 @@ from vision_jax.training.metrics import MetricsLog
 from vision_jax.training.parallel import Augment, DataParallel
 from vision_jax.training.processes import first_alone
 from vision_jax.training.profile import Profile
-from vision_jax.workdir import check_about, check_config, lock, open_checkpoints, read_about
+from vision_jax.workdir import (
+    check_about,
+    check_config,
+    lock,
+    open_checkpoints,
+    read_about,
+    write_config,
+)
 
 Images = (
     UInt8[np.ndarray, "images height width channels"]
@@ -91,7 +98,7 @@ def train(
             check_about(read_about(checkpoints, found), about, workdir)
         log = show = None
         if parallel.is_first:
-            (workdir / "config.json").write_text(config.to_json())
+            write_config(config, workdir)
             log = stack.enter_context(MetricsLog(workdir, step=found or 0))
             shown = validation_source.read(range(min(SHOWN, len(validation_source))))
             images = np.stack([example["image"] for example in shown])

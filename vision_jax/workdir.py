@@ -14,6 +14,8 @@ from vision_jax.errors import InputError
 from vision_jax.families import TASKS, About
 from vision_jax.training.checkpoint import Checkpoints
 
+# What a run that was killed before it wrote its config leaves.
+_BEFORE_CONFIG = {".lock", "checkpoints", "config.json.tmp"}
 _CONVERTER = cattrs.Converter()
 
 
@@ -41,8 +43,18 @@ def check_config(config: TrainConfig, workdir: Path) -> None:
                 f"{workdir} holds a run of another config ({'; '.join(changes)}); "
                 "another --workdir or the same settings are needed"
             )
-    elif workdir.is_file() or (workdir.is_dir() and any(workdir.iterdir())):
+    elif workdir.is_file() or (
+        workdir.is_dir() and {path.name for path in workdir.iterdir()} - _BEFORE_CONFIG
+    ):
         raise InputError(f"{workdir} holds something else than a run; a new folder is needed")
+
+
+def write_config(config: TrainConfig, workdir: Path) -> None:
+    """Writes `config.json`, whole or not at all."""
+    path = workdir / "config.json"
+    temporary = path.with_name("config.json.tmp")
+    temporary.write_text(config.to_json())
+    temporary.replace(path)
 
 
 def read_about(checkpoints: Checkpoints, step: int) -> About:
