@@ -80,7 +80,9 @@ def run(step, state, rows, devices=1):
 
 def latents_of(state, count=8):
     """The latents of a step, from outside of it."""
-    axis = jax.vmap(lambda _: TASK._latents(state, count), axis_name="batch")
+    axis = jax.vmap(
+        lambda _: TASK._latents(state, jax.lax.axis_index("batch"), count), axis_name="batch"
+    )
     return axis(jnp.zeros(1))[0]
 
 

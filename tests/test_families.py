@@ -95,9 +95,10 @@ def test_the_optimizer_has_the_configs_momentum():
         config = TrainAutoencoder(optimizer=optimizer)
         rule = build_task(config, ABOUT).optimizer
         params = {"w": jnp.ones(3)}
-        state = rule.init(params)
-        for sign in (1.0, -1.0):
-            updates, state = rule.update({"w": jnp.full(3, sign)}, state, params)
+        with jax.numpy_dtype_promotion("standard"):
+            state = rule.init(params)
+            for sign in (1.0, -1.0):
+                updates, state = rule.update({"w": jnp.full(3, sign)}, state, params)
         return np.asarray(updates["w"])
 
     # Nesterov's: the gradient -1 and 0.9 of the running mean -1 + 0.9 · 1, times the rate.

@@ -5,6 +5,7 @@ values, never a config.
 """
 
 import dataclasses
+import itertools
 import json
 import typing
 from dataclasses import dataclass, field
@@ -67,18 +68,28 @@ class DataConfig:
 class OptimizerConfig:
     """How the weights are moved."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    """Update rule; `sgd` is with Nesterov momentum."""
+    name: Literal["adam", "adamw", "sgd", "lion", "muon"] = "adam"
+    """Update rule; `sgd` is with Nesterov momentum, `muon` leaves biases and scales to Adam."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """Learning rate after the warm-up: kept, or brought to 0 along a half cosine."""
+    schedule: Literal["constant", "cosine", "steps"] = "cosine"
+    """Learning rate after the warm-up: kept, brought to 0 along a half cosine, or dropped."""
     warmup_epochs: float = 0.0
     """Epochs over which the learning rate rises linearly from 0."""
+    drop_epochs: tuple[float, ...] = ()
+    """Epochs after which the learning rate of `steps` is multiplied by the drop factor."""
+    drop_factor: float = 0.1
+    """What the learning rate of `steps` is multiplied by."""
     weight_decay: float = 0.0
-    """Decoupled weight decay, on kernels only; `adamw` and `sgd`."""
+    """Weight decay, on kernels only; every rule but `adam`."""
     momentum: float = 0.9
     """Decay of the gradients' running mean: Adam's first beta, the momentum of `sgd`."""
+    clip: float = 0.0
+    """Greatest norm of the whole batch's gradient (a GAN's: of both networks); 0: no limit."""
+    accumulate: int = 1
+    """Parts into which a device's batch is split, one computed after the other, to save memory."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights, which is evaluated; 0: none. See model.ema."""
 
     def check(self) -> None:
         """Refuses values out of range; `TrainConfig` calls it."""
@@ -91,8 +102,24 @@ class OptimizerConfig:
             self.weight_decay == 0 or self.name != "adam",
             "optimizer.weight_decay",
             self.weight_decay,
-            "0 with adam; use adamw",
+            "0 with adam; use another rule",
         )
+        self._check_drops()
+        _require(0 <= self.clip < float("inf"), "optimizer.clip", self.clip, ">= 0 and finite")
+        _require(self.accumulate >= 1, "optimizer.accumulate", self.accumulate, "at least 1")
+        _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "in [0, 1)")
+
+    def _check_drops(self) -> None:
+        drops, name = self.drop_epochs, "optimizer.drop_epochs"
+        _require(bool(drops) == (self.schedule == "steps"), name, drops, "given with `steps` alone")
+        rising = [self.warmup_epochs, *drops]
+        _require(
+            all(a < b for a, b in itertools.pairwise(rising)),
+            name,
+            drops,
+            f"rising and above warmup_epochs, {self.warmup_epochs}",
+        )
+        _require(0 < self.drop_factor < 1, "optimizer.drop_factor", self.drop_factor, "in (0, 1)")
 
 
 @dataclass(frozen=True)
@@ -254,6 +281,11 @@ class TrainGAN(TrainConfig):
     """Passes over the training split."""
     model: GANConfig = field(default_factory=GANConfig)
     family: typing.ClassVar[str] = "gan"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ema = self.optimizer.ema
+        _require(ema == 0, "optimizer.ema", ema, "0 with a GAN, which has its own model.ema")
 
 
 FAMILIES: dict[str, type[TrainConfig]] = {

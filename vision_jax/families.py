@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import optax
+
 from vision_jax.config import TrainAutoencoder, TrainCNN, TrainConfig, TrainGAN
 from vision_jax.data.loader import Loader
 from vision_jax.errors import InputError
@@ -18,7 +20,7 @@ from vision_jax.models import (
 from vision_jax.tasks.adversarial import Adversarial
 from vision_jax.tasks.base import Task
 from vision_jax.tasks.classification import Classification
-from vision_jax.tasks.optimizer import build_optimizer
+from vision_jax.tasks.optimizer import build_optimizer, build_schedule
 from vision_jax.tasks.reconstruction import Reconstruction
 
 TASKS: dict[str, type[Task]] = {
@@ -65,16 +67,7 @@ def build_task(config: TrainConfig, about: About) -> Task:
     Raises:
         InputError: the data has no labels, or a value does not suit its images.
     """
-    optimizer = config.optimizer
-    rule = build_optimizer(
-        optimizer.name,
-        learning_rate=optimizer.learning_rate,
-        schedule=optimizer.schedule,
-        warmup_steps=round(optimizer.warmup_epochs * about.steps_per_epoch),
-        total_steps=config.epochs * about.steps_per_epoch,
-        weight_decay=optimizer.weight_decay,
-        momentum=optimizer.momentum,
-    )
+    rule, moves = _rule(config, about), config.optimizer
     match config:
         case TrainCNN(model=model):
             return Classification(
@@ -83,9 +76,18 @@ def build_task(config: TrainConfig, about: About) -> Task:
                 model.label_smoothing,
                 tuple(model.mean),
                 tuple(model.std),
+                accumulate=moves.accumulate,
+                ema=moves.ema,
             )
         case TrainAutoencoder(model=model):
-            return Reconstruction(_autoencoder(config, about), rule, model.loss, model.beta)
+            return Reconstruction(
+                _autoencoder(config, about),
+                rule,
+                model.loss,
+                model.beta,
+                accumulate=moves.accumulate,
+                ema=moves.ema,
+            )
         case TrainGAN(model=model):
             return Adversarial(
                 Generator(about.image_shape, model.generator, model.latent_size, config.precision),
@@ -97,8 +99,28 @@ def build_task(config: TrainConfig, about: About) -> Task:
                 model.r1,
                 model.ema,
                 model.augmentations,
+                accumulate=moves.accumulate,
             )
     raise InputError(f"{type(config).__name__} is no config of a known family")
+
+
+def _rule(config: TrainConfig, about: About) -> optax.GradientTransformation:
+    optimizer, per_epoch = config.optimizer, about.steps_per_epoch
+    schedule = build_schedule(
+        optimizer.learning_rate,
+        optimizer.schedule,
+        warmup_steps=round(optimizer.warmup_epochs * per_epoch),
+        total_steps=config.epochs * per_epoch,
+        drop_steps=[round(epochs * per_epoch) for epochs in optimizer.drop_epochs],
+        drop_factor=optimizer.drop_factor,
+    )
+    return build_optimizer(
+        optimizer.name,
+        schedule=schedule,
+        weight_decay=optimizer.weight_decay,
+        momentum=optimizer.momentum,
+        clip=optimizer.clip,
+    )
 
 
 def _classifier(config: TrainCNN, about: About) -> CNN:

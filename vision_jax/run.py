@@ -87,7 +87,7 @@ def train(
     validation = split_loader(config, validation_source, parallel, train=False)
     about = About.of(loader)
     task = build_task(config, about)
-    parallel.check(loader.batch_size)
+    parallel.check(loader.batch_size, config.optimizer.accumulate)
     _check_shapes(task, config, train_source)
     traced = _profile(profile, workdir, config.epochs * loader.steps_per_epoch)
     with contextlib.ExitStack() as stack:

@@ -140,19 +140,20 @@ class Loader:
         return rows | {"image": to_float(rows["image"]), "mask": item["mask"]}
 
 
-def blank_batch(image_shape: tuple[int, int, int]) -> Batch:
-    """A batch of one blank image, for its shapes.
+def blank_batch(image_shape: tuple[int, int, int], count: int = 1) -> Batch:
+    """A batch of blank images, for its shapes.
 
     Args:
         image_shape: (height, width, channels).
+        count: how many.
 
     Returns:
-        `image` (1, H, W, C) float32, `label` (1,) int32 and `mask` (1,) bool.
+        `image` (B, H, W, C) float32, `label` (B,) int32 and `mask` (B,) bool.
     """
     return {
-        "image": jnp.zeros((1, *image_shape), jnp.float32),
-        "label": jnp.zeros(1, jnp.int32),
-        "mask": jnp.ones(1, bool),
+        "image": jnp.zeros((count, *image_shape), jnp.float32),
+        "label": jnp.zeros(count, jnp.int32),
+        "mask": jnp.ones(count, bool),
     }
 
 

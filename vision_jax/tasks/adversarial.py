@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from vision_jax.data.augment import per_example_keys
 from vision_jax.data.diff_augment import Name, diff_augment
 from vision_jax.data.loader import Batch
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, masked_sum
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum
 
 Loss = Literal["non_saturating", "minimax", "hinge"]
 Images = Float[Array, "batch height width channels"]
@@ -23,19 +23,6 @@ Logits = Float[Array, " batch"]
 
 # What a key is folded with, one number per use of it.
 _INIT, _LATENT, _DROPOUT, _AUGMENT = 0, 1, 2, 3
-
-
-class AdversarialState(TrainState):
-    """The state of both networks.
-
-    `params` and `stats` are dicts with the keys `generator` and `discriminator`; one optimiser
-    moves both.
-
-    Attributes:
-        average: the generator's variables, averaged over the steps; empty without averaging.
-    """
-
-    average: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +39,16 @@ class Adversarial:
         generator: a linen module that turns latents (B, `generator.latent_size`) into (images in
             [-1, 1], endpoints).
         discriminator: a linen module that turns images in [-1, 1] into (logits, endpoints).
-        optimizer: the update rule of both networks.
+        optimizer: the update rule of both networks, which are one tree of parameters to it.
         loss: the generator's and discriminator's losses, see `generator_losses` and
             `discriminator_losses`.
         r1: weight of the penalty r1/2 E‖∇D(x)‖² on real images (Mescheder et al., 2018); 0 for
             none.
         ema: decay of the generator's exponential moving average, by whose weights images are
-            made; 0 for none. It rises to this from 0.1 as (1 + steps) / (10 + steps).
+            made, see `TrainState.averaged`; 0 for none.
         augmentations: random transforms of what the discriminator sees; see `diff_augment`.
+        accumulate: parts of a device's batch that are computed one after the other; their
+            gradients add up to the whole batch's, in less memory. Batch norm sees a part at a time.
     """
 
     generator: nn.Module
@@ -69,6 +58,7 @@ class Adversarial:
     r1: float = 0.0
     ema: float = 0.999
     augmentations: Sequence[Name] = ()
+    accumulate: int = 1
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = None
 
@@ -77,7 +67,7 @@ class Adversarial:
         """Width of the latent vectors."""
         return self.generator.latent_size
 
-    def init(self, key: Key[Array, ""], batch: Batch) -> AdversarialState:
+    def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """The state before the first step.
 
         Args:
@@ -103,10 +93,10 @@ class Adversarial:
             kind: {name: values.get(kind, {}) for name, values in both.items()}
             for kind in ("params", "batch_stats")
         }
-        state = cast(AdversarialState, AdversarialState.create(key, variables, self.optimizer))
+        state = TrainState.create(key, variables, self.optimizer)
         return state.replace(average=_part(state, "generator") if self.ema else {})
 
-    def train_step(self, state: TrainState, batch: Batch) -> tuple[AdversarialState, Metrics]:
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Moves the weights of both networks.
 
         Args:
@@ -114,17 +104,30 @@ class Adversarial:
             batch: `image` (B, H, W, C) float32 in [0, 1] and `mask` (B,).
 
         Returns:
-            The state after, and the metrics of `eval_step`; the penalty as `r1`, if there is one.
+            The state after, and the metrics of `eval_step` and of `TrainState.apply_gradients`;
+            the penalty as `r1`, if there is one.
         """
+        count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
+
+        def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
+            return self._gradients(state.replace(stats=stats), part, place, count)
+
+        grads, metrics, stats = accumulate(gradients, state.stats, batch, self.accumulate)
+        state, moved = state.apply_gradients(grads, stats, self.optimizer)
+        return state.averaged(_part(state, "generator"), self.ema), metrics | moved
+
+    def _gradients(
+        self, state: TrainState, batch: Batch, place: Array, count: Array
+    ) -> tuple[Any, Metrics, Any]:
+        """Gradients, metrics and new statistics of a part of a batch of `count` images."""
         mask = batch["mask"]
-        weight = mask.astype(jnp.float32)
-        weight = weight / jax.lax.psum(jnp.sum(weight), AXIS)
-        judge_real, judge_fake = self._judges(state, len(mask))
+        weight = mask.astype(jnp.float32) / count
+        judge_real, judge_fake = self._judges(state, place, len(mask))
 
         # Each network runs forward once on each batch. The discriminator's opinion of the
         # generated images is pulled back twice: into its weights, and into the images.
         fake, pull_images, generator_stats = jax.vjp(
-            partial(self._train_generator, state, self._latents(state, len(mask))),
+            partial(self._train_generator, state, self._latents(state, place, len(mask))),
             state.params["generator"],
             has_aux=True,
         )
@@ -145,11 +148,8 @@ class Adversarial:
             "discriminator": jax.tree.map(jnp.add, real_grads, fake_grads),
         }
         stats = {"generator": generator_stats, "discriminator": discriminator_stats}
-        state = self._averaged(
-            cast(AdversarialState, state.apply_gradients(grads, stats, self.optimizer))
-        )
         metrics = self._metrics(real_logits, fake_logits, mask)
-        return state, metrics | ({"r1": masked_sum(penalty, mask)} if self.r1 else {})
+        return grads, metrics | ({"r1": masked_sum(penalty, mask)} if self.r1 else {}), stats
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Lets the discriminator judge a batch and as many generated images.
@@ -165,11 +165,14 @@ class Adversarial:
             `real_accuracy` and `fake_accuracy`, the shares that the discriminator gets right.
         """
         mask = batch["mask"]
-        fake = self._generate(_part(state, "generator"), self._latents(state, len(mask)))
+        fake = self._generate(
+            _part(state, "generator"),
+            self._latents(state, jax.lax.axis_index(AXIS), len(mask)),
+        )
         judge = partial(self.discriminator.apply, _part(state, "discriminator"), train=False)
         return self._metrics(judge(to_signed(batch["image"]))[0], judge(fake)[0], mask)
 
-    def decode(self, state: AdversarialState, latents: Latents) -> Images:
+    def decode(self, state: TrainState, latents: Latents) -> Images:
         """Generates images, by the averaged weights if there are any.
 
         Args:
@@ -195,9 +198,9 @@ class Adversarial:
         variables = _part(state, "discriminator")
         return self.discriminator.apply(variables, to_signed(images), train=False)[1]["embedding"]
 
-    def _latents(self, state: TrainState, count: int) -> Latents:
-        """This device's latents of the step, whatever the number of devices."""
-        keys = _example_keys(state, _LATENT, count)
+    def _latents(self, state: TrainState, place: Array, count: int) -> Latents:
+        """The latents of a part of the step's batch, whatever the number of devices."""
+        keys = _example_keys(state, _LATENT, place, count)
         return jax.vmap(lambda key: jax.random.normal(key, (self.latent_size,)))(keys)
 
     def _generate(self, variables: Any, latents: Latents) -> Images:
@@ -216,12 +219,12 @@ class Adversarial:
         return images, updates.get("batch_stats", {})
 
     def _judges(
-        self, state: TrainState, count: int
+        self, state: TrainState, place: Array, count: int
     ) -> tuple[Callable[[Any, Images], tuple[Logits, Any]], Callable[[Any, Images], Logits]]:
         """The discriminator in training, for real and for generated images."""
         dropout = jax.random.fold_in(state.step_key(), _DROPOUT)
-        dropout = jax.random.fold_in(dropout, jax.lax.axis_index(AXIS))
-        keys = _example_keys(state, _AUGMENT, count)
+        dropout = jax.random.fold_in(dropout, place)
+        keys = _example_keys(state, _AUGMENT, place, count)
 
         def judge(number: int, params: Any, images: Images) -> tuple[Logits, Any]:
             drawn = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
@@ -255,14 +258,6 @@ class Adversarial:
         losses = discriminator_losses(self.loss, logits, real=True)
         loss = jnp.sum(weight * (losses + penalty * jnp.float32(self.r1 / 2)))
         return loss, (logits, penalty, stats)
-
-    def _averaged(self, state: AdversarialState) -> AdversarialState:
-        if not self.ema:
-            return state
-        steps = state.step.astype(jnp.float32)
-        decay = jnp.minimum(jnp.float32(self.ema), (1 + steps) / (10 + steps))
-        mix = partial(jax.tree.map, lambda old, new: new + decay * (old - new))
-        return state.replace(average=mix(state.average, _part(state, "generator")))
 
     def _metrics(self, real: Logits, fake: Logits, mask: Array) -> Metrics:
         discriminator = discriminator_losses(self.loss, real, real=True)
@@ -324,9 +319,8 @@ def _part(state: TrainState, name: Literal["generator", "discriminator"]) -> dic
     return {"params": state.params[name], "batch_stats": state.stats[name]}
 
 
-def _example_keys(state: TrainState, use: int, count: int) -> Key[Array, " count"]:
-    first = jax.lax.axis_index(AXIS) * count
-    return per_example_keys(jax.random.fold_in(state.step_key(), use), first, count)
+def _example_keys(state: TrainState, use: int, place: Array, count: int) -> Key[Array, " count"]:
+    return per_example_keys(jax.random.fold_in(state.step_key(), use), place * count, count)
 
 
 def _slope(losses: Callable[[Logits], Logits], logits: Logits) -> Logits:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.data import augment
 from vision_jax.data.loader import Batch
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, masked_sum
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum
 
 # What a key is folded with, one number per use of it.
 _INIT, _DROPOUT = 0, 1
@@ -30,6 +30,10 @@ class Classification:
         label_smoothing: probability spread evenly over the classes (Szegedy et al., 2016).
         mean: subtracted from the images, one value or one per channel.
         std: divides the images after that.
+        accumulate: parts of a device's batch that are computed one after the other; their
+            gradients add up to the whole batch's, in less memory.
+        ema: decay of the moving average of the weights that evaluation takes, see
+            `TrainState.averaged`; 0 for none.
     """
 
     model: nn.Module
@@ -37,6 +41,8 @@ class Classification:
     label_smoothing: float = 0.0
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
+    accumulate: int = 1
+    ema: float = 0.0
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("accuracy", "max")
 
@@ -52,7 +58,8 @@ class Classification:
         """
         images = self._normalize(batch["image"][:1])
         variables = self.model.init(jax.random.fold_in(key, _INIT), images)
-        return TrainState.create(key, variables, self.optimizer)
+        state = TrainState.create(key, variables, self.optimizer)
+        return state.replace(average=state.variables if self.ema else {})
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Moves the weights along one batch's gradient.
@@ -62,32 +69,35 @@ class Classification:
             batch: `image` (B, H, W, C) float32 in [0, 1], `label` (B,) and `mask` (B,).
 
         Returns:
-            The state after, and the metrics `loss` and `accuracy` over all devices.
+            The state after, and the metrics `loss` and `accuracy` over all devices and those of
+            `TrainState.apply_gradients`.
         """
         key = jax.random.fold_in(state.step_key(), _DROPOUT)
-        rngs = {"dropout": jax.random.fold_in(key, jax.lax.axis_index(AXIS))}
-        images, mask = self._normalize(batch["image"]), batch["mask"]
-        count = jax.lax.psum(jnp.sum(mask.astype(jnp.float32)), AXIS)
+        count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
 
-        def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
-            (logits, _), updates = self.model.apply(
-                {"params": params, "batch_stats": state.stats},
-                images,
-                train=True,
-                rngs=rngs,
-                mutable=["batch_stats"],
-            )
-            losses = self._losses(logits, batch["label"])
-            mean = jnp.sum(jnp.where(mask, losses, jnp.float32(0))) / count
-            return mean, (losses, logits, updates.get("batch_stats", {}))
+        def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
+            mask, rngs = part["mask"], {"dropout": jax.random.fold_in(key, place)}
 
-        grads, (losses, logits, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-        state = state.apply_gradients(grads, stats, self.optimizer)
-        hits = jnp.argmax(logits, -1) == batch["label"]
-        return state, {
-            "loss": masked_sum(losses, mask),
-            "accuracy": masked_sum(hits, mask),
-        }
+            def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
+                (logits, _), updates = self.model.apply(
+                    {"params": params, "batch_stats": stats},
+                    self._normalize(part["image"]),
+                    train=True,
+                    rngs=rngs,
+                    mutable=["batch_stats"],
+                )
+                losses = self._losses(logits, part["label"])
+                mean = jnp.sum(jnp.where(mask, losses, jnp.float32(0))) / count
+                return mean, (losses, logits, updates.get("batch_stats", {}))
+
+            grads, (losses, logits, new) = jax.grad(loss_fn, has_aux=True)(state.params)
+            hits = jnp.argmax(logits, -1) == part["label"]
+            figures = {"loss": masked_sum(losses, mask), "accuracy": masked_sum(hits, mask)}
+            return grads, figures, new
+
+        grads, metrics, stats = accumulate(gradients, state.stats, batch, self.accumulate)
+        state, moved = state.apply_gradients(grads, stats, self.optimizer)
+        return state.averaged(state.variables, self.ema), metrics | moved
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Counts right and wrong answers.
@@ -147,7 +157,9 @@ class Classification:
         return self._apply(state, images)[1]["embedding"]
 
     def _apply(self, state: TrainState, images: Array) -> Any:
-        return self.model.apply(state.variables, self._normalize(images), train=False)
+        return self.model.apply(
+            state.average or state.variables, self._normalize(images), train=False
+        )
 
     def _normalize(self, images: Array) -> Array:
         return augment.normalize(images, self.mean, self.std)

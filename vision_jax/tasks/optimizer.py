@@ -1,70 +1,104 @@
 """The update rule of a run, from optax."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
 import optax
 
+Name = Literal["adam", "adamw", "sgd", "lion", "muon"]
+Schedule = Literal["constant", "cosine", "steps"]
+
 
 def build_optimizer(
-    name: Literal["adam", "adamw", "sgd"],
+    name: Name,
     *,
-    learning_rate: float,
-    schedule: Literal["constant", "cosine"] = "constant",
-    warmup_steps: int = 0,
-    total_steps: int,
+    schedule: optax.Schedule,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
+    clip: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Builds the update rule with its learning-rate schedule.
+    """Builds an update rule whose state tells the learning rate of its last update.
 
     Args:
-        name: `adam` (Kingma and Ba, 2015), `adamw` (Loshchilov and Hutter, 2019) or `sgd` with
-            Nesterov momentum.
-        learning_rate: the peak.
-        schedule: after the warm-up, constant or a half cosine to 0.
-        warmup_steps: steps of linear rise from 0.
-        total_steps: steps of the run.
-        weight_decay: decoupled decay of the kernels (parameters of two axes or more).
-        momentum: decay of the gradients' running mean, Adam's first beta.
+        name: `adam` (Kingma and Ba, 2015), `adamw` (Loshchilov and Hutter, 2019), `sgd` with
+            Nesterov momentum, `lion` (Chen et al., 2023) or `muon` (Jordan et al., 2024). Muon
+            orthogonalises the momentum of dense kernels, and that of convolutions as matrices of
+            height, width and input channels by output channels, scaled to the size of AdamW's
+            updates (Liu et al., 2025); biases and scales it leaves to Adam with Nesterov's
+            momentum (Dozat, 2016).
+        schedule: learning rate by update, see `build_schedule`.
+        weight_decay: decay of the kernels (parameters of two axes or more), times the learning
+            rate. With `sgd` it is part of the gradient that the momentum averages.
+        momentum: decay of the gradients' running mean, Adam's and Lion's first beta.
+        clip: greatest Euclidean norm of the whole gradient, which is shortened to it; 0 for none.
 
     Returns:
         The optax transformation.
     """
-    rate = build_schedule(learning_rate, schedule, warmup_steps, total_steps)
-    decay = optax.add_decayed_weights(weight_decay, mask=_kernels)
+    # Made with a rate of 1, and scaled at the end in one place, which remembers the rate.
+    rate = optax.inject_hyperparams(optax.scale_by_learning_rate, static_args="flip_sign")
+    return optax.chain(
+        optax.clip_by_global_norm(clip) if clip else optax.identity(),
+        _direction(name, weight_decay, momentum),
+        rate(schedule, flip_sign=False),
+    )
+
+
+def _direction(name: Name, weight_decay: float, momentum: float) -> optax.GradientTransformation:
     match name:
         case "adam":
-            return optax.adam(rate, b1=momentum)
+            return optax.adam(1.0, b1=momentum)
         case "adamw":
-            return optax.adamw(rate, b1=momentum, weight_decay=weight_decay, mask=_kernels)
+            return optax.adamw(1.0, b1=momentum, weight_decay=weight_decay, mask=_kernels)
         case "sgd":
-            return optax.chain(decay, optax.sgd(rate, momentum=momentum, nesterov=True))
+            decay = optax.add_decayed_weights(weight_decay, mask=_kernels)
+            return optax.chain(decay, optax.sgd(1.0, momentum=momentum, nesterov=True))
+        case "lion":
+            return optax.lion(1.0, b1=momentum, weight_decay=weight_decay, mask=_kernels)
+        case "muon":
+            return optax.contrib.muon(
+                1.0,
+                beta=momentum,
+                adam_b1=momentum,
+                weight_decay=weight_decay,
+                consistent_rms=0.2,
+                muon_weight_dimension_numbers=_matrices,
+            )
 
 
 def build_schedule(
     learning_rate: float,
-    schedule: Literal["constant", "cosine"],
-    warmup_steps: int,
+    schedule: Schedule,
+    *,
+    warmup_steps: int = 0,
     total_steps: int,
+    drop_steps: Sequence[int] = (),
+    drop_factor: float = 0.1,
 ) -> optax.Schedule:
-    """The learning rate by step: a linear rise, then constant or a half cosine to 0.
+    """The learning rate by update: a linear rise, then constant, a half cosine to 0, or steps.
 
     Args:
         learning_rate: the peak.
-        schedule: what follows the warm-up.
-        warmup_steps: steps of the rise.
-        total_steps: steps of the run.
+        schedule: what follows the rise.
+        warmup_steps: updates of the rise from 0.
+        total_steps: updates of the run.
+        drop_steps: updates, later than the rise, from which on the rate of `steps` is multiplied
+            by `drop_factor` once more.
+        drop_factor: see `drop_steps`.
 
     Returns:
-        A function of the step.
+        A function of the number of updates made before.
     """
-    rest = max(total_steps - warmup_steps, 1)
-    after = (
-        optax.cosine_decay_schedule(learning_rate, rest)
-        if schedule == "cosine"
-        else optax.constant_schedule(learning_rate)
-    )
+    match schedule:
+        case "constant":
+            after = optax.constant_schedule(learning_rate)
+        case "cosine":
+            rest = max(total_steps - warmup_steps, 1)
+            after = optax.cosine_decay_schedule(learning_rate, rest)
+        case "steps":
+            drops = {step - warmup_steps: drop_factor for step in drop_steps}
+            after = optax.piecewise_constant_schedule(learning_rate, drops)
     if warmup_steps == 0:
         return after
     rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
@@ -73,3 +107,12 @@ def build_schedule(
 
 def _kernels(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _matrices(params: Any) -> Any:
+    """How Muon reads each kernel as a matrix; None for what is none."""
+    kinds = {
+        2: optax.contrib.MuonDimensionNumbers(0, 1),
+        4: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3),
+    }
+    return jax.tree.map(lambda leaf: kinds.get(leaf.ndim), params)

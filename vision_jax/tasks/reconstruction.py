@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, masked_sum
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum
 
 Loss = Literal["binary_cross_entropy", "mean_squared_error"]
 Images = Float[Array, "batch height width channels"]
@@ -39,12 +39,18 @@ class Reconstruction:
         optimizer: the update rule.
         loss: between pixels.
         beta: weight of the divergence.
+        accumulate: parts of a device's batch that are computed one after the other; their
+            gradients add up to the whole batch's, in less memory.
+        ema: decay of the moving average of the weights that evaluation takes, see
+            `TrainState.averaged`; 0 for none.
     """
 
     model: nn.Module
     optimizer: optax.GradientTransformation
     loss: Loss = "binary_cross_entropy"
     beta: float = 1.0
+    accumulate: int = 1
+    ema: float = 0.0
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("loss", "min")
 
@@ -67,7 +73,8 @@ class Reconstruction:
             ValueError: the network does not take images of this shape.
         """
         variables = self.model.init(jax.random.fold_in(key, _INIT), batch["image"][:1])
-        return TrainState.create(key, variables, self.optimizer)
+        state = TrainState.create(key, variables, self.optimizer)
+        return state.replace(average=state.variables if self.ema else {})
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Moves the weights along one batch's gradient.
@@ -77,28 +84,34 @@ class Reconstruction:
             batch: `image` (B, H, W, C) float32 in [0, 1] and `mask` (B,).
 
         Returns:
-            The state after, and the metrics of `eval_step`.
+            The state after, and the metrics of `eval_step` and of `TrainState.apply_gradients`.
         """
         key = jax.random.fold_in(state.step_key(), _LATENT)
-        rngs = {"latent": jax.random.fold_in(key, jax.lax.axis_index(AXIS))}
-        images, mask = batch["image"], batch["mask"]
-        count = jax.lax.psum(jnp.sum(mask.astype(jnp.float32)), AXIS)
+        count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
 
-        def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
-            (outputs, endpoints), updates = self.model.apply(
-                {"params": params, "batch_stats": state.stats},
-                images,
-                train=True,
-                rngs=rngs,
-                mutable=["batch_stats"],
-            )
-            figures = self._figures(images, outputs, endpoints)
-            mean = jnp.sum(jnp.where(mask, figures["loss"], jnp.float32(0))) / count
-            return mean, (figures, updates.get("batch_stats", {}))
+        def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
+            images, mask = part["image"], part["mask"]
+            rngs = {"latent": jax.random.fold_in(key, place)}
 
-        grads, (figures, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-        state = state.apply_gradients(grads, stats, self.optimizer)
-        return state, {name: masked_sum(values, mask) for name, values in figures.items()}
+            def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
+                (outputs, endpoints), updates = self.model.apply(
+                    {"params": params, "batch_stats": stats},
+                    images,
+                    train=True,
+                    rngs=rngs,
+                    mutable=["batch_stats"],
+                )
+                figures = self._figures(images, outputs, endpoints)
+                mean = jnp.sum(jnp.where(mask, figures["loss"], jnp.float32(0))) / count
+                return mean, (figures, updates.get("batch_stats", {}))
+
+            grads, (figures, new) = jax.grad(loss_fn, has_aux=True)(state.params)
+            sums = {name: masked_sum(values, mask) for name, values in figures.items()}
+            return grads, sums, new
+
+        grads, metrics, stats = accumulate(gradients, state.stats, batch, self.accumulate)
+        state, moved = state.apply_gradients(grads, stats, self.optimizer)
+        return state.averaged(state.variables, self.ema), metrics | moved
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Measures the reconstructions of a batch.
@@ -149,11 +162,11 @@ class Reconstruction:
         Returns:
             (B, H, W, C) in [0, 1].
         """
-        logits: Any = self.model.apply(state.variables, codes, method="decode")
+        logits: Any = self.model.apply(state.average or state.variables, codes, method="decode")
         return nn.sigmoid(logits)
 
     def _apply(self, state: TrainState, images: Images) -> Any:
-        return self.model.apply(state.variables, images, train=False)
+        return self.model.apply(state.average or state.variables, images, train=False)
 
     def _figures(
         self, images: Images, outputs: Images, endpoints: dict[str, Array]

@@ -103,7 +103,6 @@ def fit(
     evaluate = None
     if validation is not None:
         evaluate = Evaluator(task, batches(validation, train=False), parallel)
-    blank = blank_batch(train.source.image_shape)
     state, totals, step = _begin(task, train, seed, parallel, checkpoints)
     train_step = parallel.train_step(task, augment)
     resident = parallel.replicate(train.resident())
@@ -143,7 +142,7 @@ def fit(
                     log(row, speeds)
                 if after_epoch:
                     after_epoch(state, step // per_epoch)
-                totals = parallel.zeros(task.train_step, state, blank)
+                totals = parallel.zeros(task.train_step, state, _shapes(train, parallel))
             if checkpoints:
                 whole = parallel.to_all({"state": state, "totals": totals})
                 checkpoints.save(step, **whole, about=about or {}, figures=figures)
@@ -178,12 +177,18 @@ def _begin(
     """The state, running totals and step of the last checkpoint, or of a new run."""
     shape = train.source.image_shape
     state = parallel.replicate(initial_state(task, seed, shape))
-    totals = parallel.zeros(task.train_step, state, blank_batch(shape))
+    totals = parallel.zeros(task.train_step, state, _shapes(train, parallel))
     if checkpoints is None or (found := checkpoints.find("last")) is None:
         return state, totals, 0
     targets = parallel.replicated({"state": state, "totals": totals})
     restored = parallel.to_own(checkpoints.restore(found, **targets))
     return restored["state"], restored["totals"], found
+
+
+def _shapes(train: Loader, parallel: DataParallel) -> Any:
+    """The shapes of a device's batch."""
+    rows = train.batch_size * parallel.process[1] // parallel.count
+    return jax.eval_shape(lambda: blank_batch(train.source.image_shape, rows))
 
 
 def initial_state(task: Task, seed: int, image_shape: tuple[int, int, int]) -> TrainState:

@@ -14,7 +14,7 @@ from jax.experimental.multihost_utils import (
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from vision_jax.data.loader import Batch, Loader
+from vision_jax.data.loader import Loader
 from vision_jax.errors import InputError
 from vision_jax.tasks.base import AXIS, Metrics, Task, TrainState
 from vision_jax.training.processes import ASKED
@@ -70,16 +70,25 @@ class DataParallel:
         """Whether this process is the one that writes."""
         return jax.process_index() == 0
 
-    def check(self, batch_size: int) -> None:
+    def check(self, batch_size: int, parts: int = 1) -> None:
         """Refuses a batch that cannot be spread evenly.
 
+        Args:
+            batch_size: images in a step, over all devices.
+            parts: how many a device's batch is split into.
+
         Raises:
-            InputError: the batch size is no multiple of the device count.
+            InputError: the batch size is no multiple of the device count, or of all parts.
         """
         if batch_size % self.count:
             raise InputError(
                 f"data.batch_size is {batch_size}; "
                 f"it must be a multiple of the {self.count} devices"
+            )
+        if batch_size % (self.count * parts):
+            raise InputError(
+                f"optimizer.accumulate is {parts}; data.batch_size / devices, "
+                f"{batch_size // self.count}, must be a multiple of it"
             )
 
     def replicate(self, tree: Any) -> Any:
@@ -198,15 +207,17 @@ class DataParallel:
         """
         return self._pmap(function, in_axes=(None, *(0,) * parts), donate=())
 
-    def zeros(self, step: Callable[..., Any], state: TrainState, batch: Batch) -> Metrics:
+    def zeros(self, step: Callable[..., Any], state: TrainState, batch: Any) -> Metrics:
         """Totals to start from: the metrics of a step, all zero, on every device.
 
         Args:
             step: a task's `train_step` or `eval_step`.
             state: the task's state.
-            batch: a batch, for its shapes.
+            batch: a device's batch, or its shapes.
         """
-        spread = jax.tree.map(lambda rows: rows[None], batch)
+        spread = jax.tree.map(
+            lambda rows: jax.ShapeDtypeStruct((1, *rows.shape), rows.dtype), batch
+        )
         # vmap refuses to return unmapped what still differs along the axis; pmap would not.
         mapped = jax.vmap(step, (None, 0), out_axes=None, axis_name=AXIS)
         shapes = jax.eval_shape(mapped, state, spread)
