@@ -233,6 +233,8 @@ class TrainConfig:
     """Root of every random number: weights, order, augmentation, dropout."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What convolutions and products compute in; weights, losses and statistics stay float32."""
+    remat: bool = False
+    """Save memory: compute what lies within the network's stages again in the backward pass."""
 
     family: typing.ClassVar[str]
 

@@ -77,6 +77,7 @@ def build_task(config: TrainConfig, about: About) -> Task:
                 tuple(model.mean),
                 tuple(model.std),
                 accumulate=moves.accumulate,
+                remat=config.remat,
                 ema=moves.ema,
             )
         case TrainAutoencoder(model=model):
@@ -86,6 +87,7 @@ def build_task(config: TrainConfig, about: About) -> Task:
                 model.loss,
                 model.beta,
                 accumulate=moves.accumulate,
+                remat=config.remat,
                 ema=moves.ema,
             )
         case TrainGAN(model=model):
@@ -100,6 +102,7 @@ def build_task(config: TrainConfig, about: About) -> Task:
                 model.ema,
                 model.augmentations,
                 accumulate=moves.accumulate,
+                remat=config.remat,
             )
     raise InputError(f"{type(config).__name__} is no config of a known family")
 

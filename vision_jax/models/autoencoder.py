@@ -217,7 +217,7 @@ class _ConvEncoder(nn.Module):
     def __call__(self, x: Maps) -> Maps:
         for number, features in enumerate(self.hidden, start=1):
             x = nn.relu(_conv(features, f"conv{number}", self.dtype)(x))
-            x = layers.max_pool(x)
+            x = layers.stage(layers.max_pool(x))
         return nn.relu(_conv(self.code, "code", self.dtype)(x)).astype(jnp.float32)
 
 
@@ -229,7 +229,7 @@ class _ConvDecoder(nn.Module):
     @nn.compact
     def __call__(self, x: Maps) -> Maps:
         for number, features in enumerate(self.hidden, start=1):
-            x = nn.relu(_conv(features, f"conv{number}", self.dtype)(x))
+            x = layers.stage(nn.relu(_conv(features, f"conv{number}", self.dtype)(x)))
             x = layers.upsample_nearest(x)
         return _conv(self.channels, "logits", self.dtype)(x).astype(jnp.float32)
 
@@ -244,7 +244,7 @@ class _Dense(nn.Module):
     def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch out"]:
         *hidden, last = self.widths
         for number, width in enumerate(hidden, start=1):
-            x = nn.relu(_dense(width, f"dense{number}", self.dtype)(x))
+            x = layers.stage(nn.relu(_dense(width, f"dense{number}", self.dtype)(x)))
         return _dense(last, "out", self.dtype)(x).astype(jnp.float32)
 
 

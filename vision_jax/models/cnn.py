@@ -61,7 +61,7 @@ class CNN(nn.Module):
                 kernel_init=_glorot,
                 name=f"conv{number}",
             )(x)
-            x = layers.max_pool(nn.relu(x))
+            x = layers.stage(layers.max_pool(nn.relu(x)))
             endpoints[f"stage{number}"] = x
         x = x.reshape(len(x), -1)
         dense = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_glorot, name="dense")

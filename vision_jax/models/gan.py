@@ -67,12 +67,13 @@ class Generator(nn.Module):
             name="dense",
         )(latents)
         x = self._norm("norm1", train)(x.astype(jnp.float32))
-        x = nn.leaky_relu(x, _SLOPE).reshape(-1, height, width, first)
+        x = layers.stage(nn.leaky_relu(x, _SLOPE).reshape(-1, height, width, first))
         endpoints["stage1"] = x
         for number, features in enumerate(rest, start=2):
             stride = 1 if number == 2 else 2
             x = self._transposed(features, stride, f"conv{number}")(x)
-            x = nn.leaky_relu(self._norm(f"norm{number}", train)(x.astype(jnp.float32)), _SLOPE)
+            x = self._norm(f"norm{number}", train)(x.astype(jnp.float32))
+            x = layers.stage(nn.leaky_relu(x, _SLOPE))
             endpoints[f"stage{number}"] = x
         last = self._transposed(self.image_shape[-1], 2 if rest else 1, "image")
         return nn.tanh(last(x).astype(jnp.float32)), endpoints
@@ -147,7 +148,7 @@ class Discriminator(nn.Module):
                 kernel_init=_glorot,
                 name=f"conv{number}",
             )
-            x = nn.leaky_relu(self._apply(conv, train)(x), _SLOPE)
+            x = layers.stage(nn.leaky_relu(self._apply(conv, train)(x), _SLOPE))
             endpoints[f"stage{number}"] = x
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = x.reshape(len(x), -1)

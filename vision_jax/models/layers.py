@@ -13,12 +13,16 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vision_jax.models.lowering import convolution, pooling
 from vision_jax.models.lowering.native import Padding, Pair
 
 PaddingLike = str | Sequence[tuple[int, int]]
+
+STAGE = "stage"
+"""What `stage` calls an output."""
 
 
 def conv(
@@ -172,6 +176,18 @@ def upsample_nearest(
         x[:, :, None, :, None, :], (batch, height, factor, width, factor, channels)
     )
     return tiles.reshape(batch, height * factor, width * factor, channels)
+
+
+def stage(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Marks the output of a stage: what training keeps while it computes the rest again.
+
+    Args:
+        x: the output.
+
+    Returns:
+        The same.
+    """
+    return checkpoint_name(x, STAGE)
 
 
 class Conv(nn.Module):

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from vision_jax.data.augment import per_example_keys
 from vision_jax.data.diff_augment import Name, diff_augment
 from vision_jax.data.loader import Batch
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
 
 Loss = Literal["non_saturating", "minimax", "hinge"]
 Images = Float[Array, "batch height width channels"]
@@ -49,6 +49,8 @@ class Adversarial:
         augmentations: random transforms of what the discriminator sees; see `diff_augment`.
         accumulate: parts of a device's batch that are computed one after the other; their
             gradients add up to the whole batch's, in less memory. Batch norm sees a part at a time.
+        remat: whether the backward pass computes again what lies within the network's stages,
+            see `rematerialize`.
     """
 
     generator: nn.Module
@@ -59,6 +61,7 @@ class Adversarial:
     ema: float = 0.999
     augmentations: Sequence[Name] = ()
     accumulate: int = 1
+    remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = None
 
@@ -126,8 +129,9 @@ class Adversarial:
 
         # Each network runs forward once on each batch. The discriminator's opinion of the
         # generated images is pulled back twice: into its weights, and into the images.
+        latents = self._latents(state, place, len(mask))
         fake, pull_images, generator_stats = jax.vjp(
-            partial(self._train_generator, state, self._latents(state, place, len(mask))),
+            rematerialize(partial(self._train_generator, state, latents), self.remat),
             state.params["generator"],
             has_aux=True,
         )
@@ -237,7 +241,10 @@ class Adversarial:
             )
             return logits, updates.get("batch_stats", {})
 
-        return partial(judge, 0), lambda params, images: judge(1, params, images)[0]
+        return (
+            rematerialize(partial(judge, 0), self.remat),
+            rematerialize(lambda params, images: judge(1, params, images)[0], self.remat),
+        )
 
     def _real_loss(
         self,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
+from vision_jax.models import layers
 
 Metrics = dict[str, Any]
 """Named figures that merge by addition: `(total, count)` for a mean, or an array of counts."""
@@ -206,6 +207,24 @@ def accumulate(
     places = first + jnp.arange(parts, dtype=jnp.int32)
     ((grads, metrics), stats), _ = jax.lax.scan(add, (zeros, stats), (split, places))
     return grads, metrics, stats
+
+
+def rematerialize(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
+    """Trades computation for memory in the backward pass (Chen et al., 2016).
+
+    Args:
+        function: a differentiable function through a network.
+        enabled: whether to do it at all.
+
+    Returns:
+        The function, of which only the outputs of the network's stages are kept for the backward
+        pass; what lies between them is computed again.
+    """
+    if not enabled:
+        return function
+    return jax.checkpoint(
+        function, policy=jax.checkpoint_policies.save_only_these_names(layers.STAGE)
+    )
 
 
 def _rate(opt_state: Any) -> Array | None:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.data import augment
 from vision_jax.data.loader import Batch
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
 
 # What a key is folded with, one number per use of it.
 _INIT, _DROPOUT = 0, 1
@@ -34,6 +34,8 @@ class Classification:
             gradients add up to the whole batch's, in less memory.
         ema: decay of the moving average of the weights that evaluation takes, see
             `TrainState.averaged`; 0 for none.
+        remat: whether the backward pass computes again what lies within the network's stages,
+            see `rematerialize`.
     """
 
     model: nn.Module
@@ -43,6 +45,7 @@ class Classification:
     std: Sequence[float] = (1.0,)
     accumulate: int = 1
     ema: float = 0.0
+    remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("accuracy", "max")
 
@@ -90,7 +93,9 @@ class Classification:
                 mean = jnp.sum(jnp.where(mask, losses, jnp.float32(0))) / count
                 return mean, (losses, logits, updates.get("batch_stats", {}))
 
-            grads, (losses, logits, new) = jax.grad(loss_fn, has_aux=True)(state.params)
+            grads, (losses, logits, new) = jax.grad(
+                rematerialize(loss_fn, self.remat), has_aux=True
+            )(state.params)
             hits = jnp.argmax(logits, -1) == part["label"]
             figures = {"loss": masked_sum(losses, mask), "accuracy": masked_sum(hits, mask)}
             return grads, figures, new

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum
+from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
 
 Loss = Literal["binary_cross_entropy", "mean_squared_error"]
 Images = Float[Array, "batch height width channels"]
@@ -43,6 +43,8 @@ class Reconstruction:
             gradients add up to the whole batch's, in less memory.
         ema: decay of the moving average of the weights that evaluation takes, see
             `TrainState.averaged`; 0 for none.
+        remat: whether the backward pass computes again what lies within the network's stages,
+            see `rematerialize`.
     """
 
     model: nn.Module
@@ -51,6 +53,7 @@ class Reconstruction:
     beta: float = 1.0
     accumulate: int = 1
     ema: float = 0.0
+    remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("loss", "min")
 
@@ -105,7 +108,9 @@ class Reconstruction:
                 mean = jnp.sum(jnp.where(mask, figures["loss"], jnp.float32(0))) / count
                 return mean, (figures, updates.get("batch_stats", {}))
 
-            grads, (figures, new) = jax.grad(loss_fn, has_aux=True)(state.params)
+            grads, (figures, new) = jax.grad(rematerialize(loss_fn, self.remat), has_aux=True)(
+                state.params
+            )
             sums = {name: masked_sum(values, mask) for name, values in figures.items()}
             return grads, sums, new
 
