@@ -131,9 +131,10 @@ def test_evaluation_takes_the_average_of_the_weights(family, rows):
     # The average is beside the training, which it does not change.
     jax.tree.map(np.testing.assert_array_equal, state.params, states[-1].params)
     assert states[-1].average == {}
-    moved = plain.embed(states[-1].replace(params=state.average["params"]), rows["image"])
-    np.testing.assert_array_equal(task.embed(state, rows["image"]), moved)
-    assert not np.allclose(moved, plain.embed(states[-1], rows["image"]), atol=1e-5)
+    images = jnp.asarray(rows["image"])
+    moved = plain.embed(states[-1].replace(params=state.average["params"]), images)
+    np.testing.assert_array_equal(task.embed(state, images), moved)
+    assert not np.allclose(moved, plain.embed(states[-1], images), atol=1e-5)
 
 
 def test_a_run_with_all_of_them_resumes_bit_for_bit(small_source, tmp_path):
@@ -211,3 +212,39 @@ def test_what_does_not_fit_is_named(rows):
     ):
         with pytest.raises(InputError, match=message):
             OptimizerConfig(**options).check()
+
+
+def test_a_split_optimizer_trains_as_a_whole_one(small_source, tmp_path):
+    def run(shards, count=4, *, folder=None, epochs=2, stop=lambda: False):
+        options = {"weight_decay": 0.1, "learning_rate": 0.01, "ema": 0.5, "shards": shards}
+        task = task_of(CONFIGS["cnn"], name="adamw", **options)
+        task = dataclasses.replace(task, model=task.model.clone(num_classes=10))
+        loader, parallel = Loader(small_source, 8, train=True), DataParallel.over(count)
+        parallel = dataclasses.replace(parallel, splits_optimizer=shards > 1)
+        options = {"epochs": epochs, "parallel": parallel, "progress": False}
+        options["validation"] = Loader(small_source, 8, train=False)
+        if folder is None:
+            return fit(task, loader, **options)
+        with Checkpoints(folder, metric=None, create=True) as checkpoints:
+            return fit(task, loader, checkpoints=checkpoints, should_stop=stop, **options)
+
+    split, whole = run(4), run(1)
+    close(split.state.params, whole.state.params, 1e-6)
+    close(split.state.average, whole.state.average, 1e-6)
+    for a, b in zip(split.history, whole.history, strict=True):
+        np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-5)
+    for leaf in jax.tree.leaves(split.state.opt_state):
+        assert {part.data.size for part in leaf.addressable_shards} == {leaf.size // 4}
+    calls = iter(range(100))
+    run(4, folder=tmp_path, stop=lambda: next(calls) == 4)
+    resumed = run(4, folder=tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, resumed.state.params, split.state.params)
+    with pytest.raises(InputError, match="opt_state"):
+        run(2, 2, folder=tmp_path)
+
+
+def test_shards_that_cannot_be_are_named():
+    with pytest.raises(InputError, match="shards is 3; it must be 1 or the number of devices, 4"):
+        DataParallel.over(4, shards=3)
+    with pytest.raises(InputError, match="shards is 4; it must be 1 with muon"):
+        OptimizerConfig(name="muon", shards=4).check()

@@ -90,6 +90,8 @@ class OptimizerConfig:
     """Parts into which a device's batch is split, one computed after the other, to save memory."""
     ema: float = 0.0
     """Decay of the moving average of the weights, which is evaluated; 0: none. See model.ema."""
+    shards: int = 1
+    """Devices over which the optimiser's state is split (ZeRO-1): 1, or all; not with `muon`."""
 
     def check(self) -> None:
         """Refuses values out of range; `TrainConfig` calls it."""
@@ -108,6 +110,9 @@ class OptimizerConfig:
         _require(0 <= self.clip < float("inf"), "optimizer.clip", self.clip, ">= 0 and finite")
         _require(self.accumulate >= 1, "optimizer.accumulate", self.accumulate, "at least 1")
         _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "in [0, 1)")
+        shards = self.shards
+        _require(shards >= 1, "optimizer.shards", shards, "at least 1")
+        _require(shards == 1 or self.name != "muon", "optimizer.shards", shards, "1 with muon")
 
     def _check_drops(self) -> None:
         drops, name = self.drop_epochs, "optimizer.drop_epochs"

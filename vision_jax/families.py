@@ -123,6 +123,7 @@ def _rule(config: TrainConfig, about: About) -> optax.GradientTransformation:
         weight_decay=optimizer.weight_decay,
         momentum=optimizer.momentum,
         clip=optimizer.clip,
+        shards=optimizer.shards,
     )
 
 

@@ -82,7 +82,7 @@ def train(
     first_alone(partial(_prepare, config, workdir))
     train_source = open_split(config.data, config.data.train_split)
     validation_source = open_split(config.data, config.data.validation_split)
-    parallel = DataParallel.over()
+    parallel = DataParallel.over(shards=config.optimizer.shards)
     loader = split_loader(config, train_source, parallel, train=True)
     validation = split_loader(config, validation_source, parallel, train=False)
     about = About.of(loader)

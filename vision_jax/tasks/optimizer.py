@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from vision_jax.tasks.base import AXIS
 
 Name = Literal["adam", "adamw", "sgd", "lion", "muon"]
 Schedule = Literal["constant", "cosine", "steps"]
@@ -17,6 +20,7 @@ def build_optimizer(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
     clip: float = 0.0,
+    shards: int = 1,
 ) -> optax.GradientTransformation:
     """Builds an update rule whose state tells the learning rate of its last update.
 
@@ -32,17 +36,54 @@ def build_optimizer(
             rate. With `sgd` it is part of the gradient that the momentum averages.
         momentum: decay of the gradients' running mean, Adam's and Lion's first beta.
         clip: greatest Euclidean norm of the whole gradient, which is shortened to it; 0 for none.
+        shards: devices over which the state is split, see `split`; not with `muon`, whose
+            updates are not elementwise.
 
     Returns:
         The optax transformation.
     """
     # Made with a rate of 1, and scaled at the end in one place, which remembers the rate.
     rate = optax.inject_hyperparams(optax.scale_by_learning_rate, static_args="flip_sign")
+    rule = optax.chain(_direction(name, weight_decay, momentum), rate(schedule, flip_sign=False))
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
-        _direction(name, weight_decay, momentum),
-        rate(schedule, flip_sign=False),
+        rule if shards == 1 else split(rule, shards),
     )
+
+
+def split(rule: optax.GradientTransformation, shards: int) -> optax.GradientTransformation:
+    """Keeps on each device its part of a rule's state, and lets it move its part of the weights.
+
+    The first stage of ZeRO (Rajbhandari et al., 2020).
+
+    Args:
+        rule: an elementwise update rule.
+        shards: how many devices the axis `"batch"` has.
+
+    Returns:
+        A rule with the same updates. Its initial state has a leading axis of `shards`; `update`
+        takes and returns one device's state, without that axis, under the axis `"batch"`.
+    """
+
+    def parts(leaf: jax.Array) -> jax.Array:
+        # As many axes for each part as before, by which a rule tells kernels from biases.
+        flat = jnp.pad(leaf.reshape(-1), (0, -leaf.size % shards))
+        return flat.reshape(shards, -1, *(1,) * (leaf.ndim - 1))
+
+    def init(params: Any) -> Any:
+        return jax.vmap(rule.init)(jax.tree.map(parts, params))
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        place = jax.lax.axis_index(AXIS)
+        own_grads, own_params = jax.tree.map(lambda leaf: parts(leaf)[place], (grads, params))
+        updates, state = rule.update(own_grads, state, own_params)
+
+        def whole(part: jax.Array, like: jax.Array) -> jax.Array:
+            return jax.lax.all_gather(part, AXIS).reshape(-1)[: like.size].reshape(like.shape)
+
+        return jax.tree.map(whole, updates, grads), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _direction(name: Name, weight_decay: float, momentum: float) -> optax.GradientTransformation:

@@ -187,7 +187,7 @@ def _begin(
 
 def _shapes(train: Loader, parallel: DataParallel) -> Any:
     """The shapes of a device's batch."""
-    rows = train.batch_size * parallel.process[1] // parallel.count
+    rows = train.batch_size // parallel.count
     return jax.eval_shape(lambda: blank_batch(train.source.image_shape, rows))
 
 

@@ -11,10 +11,11 @@ from jax.experimental.multihost_utils import (
     global_array_to_host_local_array,
     host_local_array_to_global_array,
 )
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 
-from vision_jax.data.loader import Loader
+from vision_jax.data.loader import Batch, Loader
 from vision_jax.errors import InputError
 from vision_jax.tasks.base import AXIS, Metrics, Task, TrainState
 from vision_jax.training.processes import ASKED
@@ -34,21 +35,38 @@ class DataParallel:
 
     Attributes:
         devices: the devices of all processes, in the order of the batch's parts.
+        splits_optimizer: whether the optimiser's state is spread too, by its leading axis; see
+            `tasks.optimizer.split`.
     """
 
     devices: tuple[jax.Device, ...]
+    splits_optimizer: bool = False
 
     @classmethod
-    def over(cls, count: int | None = None) -> "DataParallel":
+    def over(cls, count: int | None = None, *, shards: int = 1) -> "DataParallel":
         """Takes the first `count` devices, or all.
 
+        Args:
+            count: how many.
+            shards: parts of the optimiser's state: 1, or one for each device.
+
         Raises:
-            InputError: there are fewer devices.
+            InputError: there are fewer devices, another number of shards, or shards and several
+                processes.
         """
         devices = jax.devices()
         if count is not None and not 1 <= count <= len(devices):
             raise InputError(f"{count} devices asked for; there are {len(devices)}")
-        return cls(tuple(devices[:count]))
+        taken = tuple(devices[:count])
+        if shards not in (1, len(taken)):
+            raise InputError(
+                f"optimizer.shards is {shards}; it must be 1 or the number of devices, {len(taken)}"
+            )
+        if shards > 1 and jax.process_count() > 1:
+            raise InputError(
+                f"optimizer.shards is {shards}; it must be 1 with {jax.process_count()} processes"
+            )
+        return cls(taken, splits_optimizer=shards > 1)
 
     @property
     def count(self) -> int:
@@ -92,31 +110,34 @@ class DataParallel:
             )
 
     def replicate(self, tree: Any) -> Any:
-        """Places a pytree whole on every device of this process, where `pmap` takes it from.
+        """Places a pytree on the devices of this process, where `pmap` takes it from.
+
+        It is whole on each, but for an optimiser's state that is split.
 
         Placed by hand, since a step that first met host arrays and then its own output would be
         traced twice.
         """
-        return jax.device_put(tree, NamedSharding(self._mesh.local_mesh, PartitionSpec()))
+        return jax.device_put(tree, self._shardings(tree, self._mesh.local_mesh))
 
     def replicated(self, shapes: Any) -> Any:
-        """Says of a pytree of shapes that it is whole on every device of all processes."""
-        sharding = NamedSharding(self._mesh, PartitionSpec())
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
-        )
+        """Says of a pytree of shapes that it is placed so, on the devices of all processes."""
+
+        def placed(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(placed, shapes, self._shardings(shapes, self._mesh))
 
     def to_all(self, tree: Any) -> Any:
         """Turns what `replicate` or a step gave into arrays of all processes, as they are saved."""
         if jax.process_count() == 1:
             return tree
-        return host_local_array_to_global_array(tree, self._mesh, PartitionSpec())
+        return host_local_array_to_global_array(tree, self._mesh, P())
 
     def to_own(self, tree: Any) -> Any:
         """Turns arrays of all processes, as they are restored, into what a step takes."""
         if jax.process_count() == 1:
             return tree
-        return global_array_to_host_local_array(tree, self._mesh, PartitionSpec())
+        return global_array_to_host_local_array(tree, self._mesh, P())
 
     def shard(self, item: Any) -> Any:
         """Places a batch, its leading axis split over the devices.
@@ -127,7 +148,7 @@ class DataParallel:
         Returns:
             Arrays (devices of this process, B / these, ...).
         """
-        sharding = NamedSharding(self._mesh.local_mesh, PartitionSpec(AXIS))
+        sharding = NamedSharding(self._mesh.local_mesh, P(AXIS))
         count = self.local_count
 
         def split(rows: np.ndarray) -> np.ndarray:
@@ -159,7 +180,10 @@ class DataParallel:
             state, metrics = task.train_step(state, batch)
             return state, add(totals, metrics), metrics | votes
 
-        return self._pmap(step, in_axes=(None, None, None, 0), donate=(0, 1))
+        axes = self._state_axes
+        return self._pmap(
+            step, in_axes=(axes, None, None, 0), out_axes=(axes, None, None), donate=(0, 1)
+        )
 
     def eval_step(self, task: Task) -> EvalStep:
         """The step of an evaluation.
@@ -173,7 +197,7 @@ class DataParallel:
         ) -> Metrics:
             return add(totals, task.eval_step(state, Loader.batch(resident, item)))
 
-        return self._pmap(step, in_axes=(None, None, None, 0), donate=(1,))
+        return self._pmap(step, in_axes=(self._state_axes, None, None, 0), donate=(1,))
 
     def map_images(
         self, function: Callable[[Any, Array], Array]
@@ -186,7 +210,7 @@ class DataParallel:
         Returns:
             The same function of (B, ...) host arrays, B a multiple of the devices.
         """
-        mapped = jax.pmap(function, AXIS, in_axes=(None, 0), devices=self.devices)
+        mapped = jax.pmap(function, AXIS, in_axes=(self._state_axes, 0), devices=self.devices)
 
         def call(state: Any, images: np.ndarray) -> np.ndarray:
             rows = np.asarray(mapped(state, self.shard(images)))
@@ -215,21 +239,50 @@ class DataParallel:
             state: the task's state.
             batch: a device's batch, or its shapes.
         """
+        axis = self.count if self.splits_optimizer else 1
         spread = jax.tree.map(
-            lambda rows: jax.ShapeDtypeStruct((1, *rows.shape), rows.dtype), batch
+            lambda rows: jax.ShapeDtypeStruct((axis, *rows.shape), rows.dtype), batch
         )
+
+        def figures(state: TrainState, batch: Batch) -> Metrics:
+            returned = step(state, batch)
+            return returned[1] if isinstance(returned, tuple) else returned
+
         # vmap refuses to return unmapped what still differs along the axis; pmap would not.
-        mapped = jax.vmap(step, (None, 0), out_axes=None, axis_name=AXIS)
-        shapes = jax.eval_shape(mapped, state, spread)
-        metrics = shapes[1] if isinstance(shapes, tuple) else shapes
+        mapped = jax.vmap(figures, (self._state_axes, 0), out_axes=None, axis_name=AXIS)
+        metrics = jax.eval_shape(mapped, state, spread)
         return self.replicate(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics))
+
+    @property
+    def _state_axes(self) -> Any:
+        """The axis of a state's arrays that is spread over the devices."""
+        if not self.splits_optimizer:
+            return None
+        return TrainState(step=None, key=None, params=None, stats=None, opt_state=0, average=None)
+
+    def _shardings(self, tree: Any, mesh: Mesh) -> Any:
+        whole, spread = (NamedSharding(mesh, spec) for spec in (P(), P(AXIS)))
+
+        def place(node: Any) -> Any:
+            shardings = jax.tree.map(lambda _: whole, node)
+            if self.splits_optimizer and isinstance(node, TrainState):
+                split = jax.tree.map(lambda _: spread, node.opt_state)
+                return shardings.replace(opt_state=split)
+            return shardings
+
+        return jax.tree.map(place, tree, is_leaf=lambda node: isinstance(node, TrainState))
 
     @property
     def _mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), (AXIS,))
 
     def _pmap(
-        self, step: Callable[..., Any], *, in_axes: Sequence[int | None], donate: tuple[int, ...]
+        self,
+        step: Callable[..., Any],
+        *,
+        in_axes: Sequence[Any],
+        out_axes: Any = None,
+        donate: tuple[int, ...],
     ) -> Callable[..., Any]:
         # out_axes=None returns one device's value: right only since every step reduces over the
         # axis whatever differs between devices.
@@ -237,7 +290,7 @@ class DataParallel:
             step,
             AXIS,
             in_axes=tuple(in_axes),
-            out_axes=None,
+            out_axes=out_axes,
             donate_argnums=donate,
             devices=self.devices,
         )
