@@ -91,7 +91,7 @@ class OptimizerConfig:
     ema: float = 0.0
     """Decay of the moving average of the weights, which is evaluated; 0: none. See model.ema."""
     shards: int = 1
-    """Devices over which the optimiser's state is split (ZeRO-1): 1, or all; not with `muon`."""
+    """Devices that share the optimiser's state (ZeRO-1): 1, or all, in one process; not `muon`."""
 
     def check(self) -> None:
         """Refuses values out of range; `TrainConfig` calls it."""
