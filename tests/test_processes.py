@@ -32,27 +32,39 @@ FAMILIES = {
 class Group:
     """The processes of one run, started together."""
 
-    def __init__(self, words, workdir, *options):
+    def __init__(self, words, workdir, *options, slurm=False):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        environment = {
-            **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-            "PYTHONUNBUFFERED": "1",
-        }
+            port = free.getsockname()[1]
         self.files = [workdir.with_name(f"{workdir.name}-{i}.log") for i in range(2)]
         self.members = []
         for i, path in enumerate(self.files):
-            command = [
-                *(sys.executable, "-m", "vision_jax.cli", "train", *words.split()),
-                *("--workdir", str(workdir), "--distributed.coordinator", address),
-                *("--distributed.processes", "2", "--distributed.process-id", str(i), *options),
-            ]
+            environment = {
+                **os.environ,
+                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                "PYTHONUNBUFFERED": "1",
+            }
+            if slurm:  # as srun would set them; JAX makes the port from the job's number
+                group = ["--distributed.auto"]
+                environment |= {
+                    "SLURM_JOB_ID": str(port),
+                    "SLURM_STEP_NODELIST": "localhost",
+                    "SLURM_NTASKS": "2",
+                    "SLURM_PROCID": str(i),
+                    "SLURM_LOCALID": str(i),
+                    "SLURM_STEP_NUM_NODES": "1",
+                }
+            else:
+                group = ["--distributed.coordinator", f"127.0.0.1:{port}"]
+                group += ["--distributed.processes", "2", "--distributed.process-id", str(i)]
+            command = [sys.executable, "-m", "vision_jax.cli", "train", *words.split()]
             with path.open("w") as output:
                 self.members.append(
                     subprocess.Popen(
-                        command, stdout=output, stderr=subprocess.STDOUT, env=environment
+                        [*command, "--workdir", str(workdir), *group, *options],
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
                     )
                 )
 
@@ -114,9 +126,9 @@ def test_two_processes_train_as_one_does(family, data_dir, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [[0, 1], [1]])
-def test_a_signal_to_any_process_saves_in_all(asked, data_dir, tmp_path):
-    with Group(words_for("cnn", data_dir, 500), tmp_path / "run") as group:
+@pytest.mark.parametrize(("asked", "slurm"), [([0, 1], False), ([1], True)])
+def test_a_signal_to_any_process_saves_in_all(asked, slurm, data_dir, tmp_path):
+    with Group(words_for("cnn", data_dir, 500), tmp_path / "run", slurm=slurm) as group:
         group.wait_for("epoch 2/500")
         for i in asked:
             group.members[i].send_signal(signal.SIGTERM)
@@ -144,6 +156,16 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(lost, dat
     assert codes == [0, 0], printed
     assert "epoch 1/10" not in printed[0]
     assert [row["epoch"] for row in read_metrics(tmp_path / "run")] == list(range(1, 11))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_named(data_dir, tmp_path):
+    words = ["-m", "vision_jax.cli", "train", *words_for("cnn", data_dir, 1).split()]
+    words += ["--workdir", str(tmp_path / "run"), "--distributed.auto"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "the processes of --distributed do not come together" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
