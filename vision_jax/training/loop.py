@@ -32,6 +32,8 @@ _KEYS_NAMED = 12
 class TrainingDivergedError(RunError):
     """The loss is no longer finite; the checkpoints before it are whole."""
 
+    final = True
+
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:

@@ -116,12 +116,12 @@ def joined(group: Distributed) -> Iterator[None]:
 
 
 def _end(error: BaseException, farewell: "_Farewell") -> None:
-    expected = isinstance(error, InputError | RunError)
-    if expected:
+    if isinstance(error, InputError | RunError):
         print(f"vision-jax: {error}", file=sys.stderr)
-        farewell.cancel()
     else:
         traceback.print_exception(error)
+    if isinstance(error, InputError) or (isinstance(error, RunError) and error.final):
+        farewell.cancel()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2 if isinstance(error, InputError) else 1)
