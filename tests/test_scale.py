@@ -42,7 +42,13 @@ CONFIGS = {
         optimizer=SGD,
     ),
 }
-FAMILIES = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+FAMILIES = pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=name, marks=() if name == "cnn" else pytest.mark.slow)
+        for name, config in CONFIGS.items()
+    ],
+)
 
 
 def task_of(config, **options):
