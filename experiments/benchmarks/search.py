@@ -1,4 +1,4 @@
-"""Exact and approximate cosine search beside FAISS, PyTorch, USearch and NumPy.
+"""Exact and approximate cosine search beside FAISS, PyTorch, USearch, scikit-learn and NumPy.
 
 Command: python experiments/benchmarks/search.py exact
          python experiments/benchmarks/search.py fashion
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument(
         "--peers",
         nargs="*",
-        default=["faiss", "torch", "usearch", "numpy"],
+        default=list(PEERS),
         help="contenders of `exact` (default: all that are installed)",
     )
     parser.add_argument("--data", type=Path, default=FASHION, help="folder of the four IDX files")
@@ -288,10 +288,18 @@ def numpy_partition(gallery: np.ndarray) -> Search:
     return search
 
 
+def scikit_learn(gallery: np.ndarray) -> Search:
+    from sklearn.neighbors import NearestNeighbors
+
+    model = NearestNeighbors(metric="cosine", algorithm="brute").fit(gallery)
+    return lambda queries, k: model.kneighbors(queries, k, return_distance=False)
+
+
 PEERS: dict[str, Callable[[np.ndarray], Search]] = {
     "faiss": faiss_flat,
     "torch": torch_top_k,
     "usearch": usearch_exact,
+    "scikit-learn": scikit_learn,
     "numpy": numpy_partition,
 }
 

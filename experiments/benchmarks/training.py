@@ -30,6 +30,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -350,11 +351,12 @@ class Worker:
     def __init__(self, python: str, library: str, network: str, batch: int) -> None:
         backend = library.removeprefix("keras-")
         command = [python, __file__, "--worker", library, "--network", network]
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the process
         self.process = subprocess.Popen(
             [*command, "--batch", str(batch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.said,
             text=True,
             env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
@@ -381,7 +383,10 @@ class Worker:
         for line in self.process.stdout:
             if line.startswith("RESULT "):
                 return json.loads(line.removeprefix("RESULT "))
-        raise RuntimeError(f"{self.process.args} ended with {self.process.wait()}")
+        code = self.process.wait()
+        self.said.seek(0)
+        last = self.said.read().strip().rpartition("\n")[2]
+        raise RuntimeError(f"its process ended with {code}: {last}")
 
 
 def compare(network: str, batch: int, contenders: list[tuple[str, str]], turns: int) -> None:
