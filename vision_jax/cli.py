@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"vision-jax: {error}", file=sys.stderr)
         return 2
-    except RunError as error:
+    except (RunError, OSError) as error:  # such as a disk that is full
         print(f"vision-jax: {error}", file=sys.stderr)
         return 1
     return 0
