@@ -9,6 +9,17 @@ takes the majority label of its ten nearest training images (kNN accuracy). In t
 networks are trained on seven classes, and the test images of the other three (pullover, shirt and
 ankle boot) search among themselves, or among those classes' training images: the classifier has
 never heard of what it must find.
+
+Hardware: 2 cores of an AMD EPYC (Zen 4), shared with other work; Python 3.11, jax 0.10.2.
+Time: 21 minutes on those busy cores. Seed 0; all classes / held-out classes:
+    embedding                 numbers  precision@10   MAP@R          10-NN accuracy
+    pixels                    784      0.761 / 0.859  0.331 / 0.519  0.853 / 0.908
+    pca 30                    30       0.767 / 0.835  0.332 / 0.509  0.856 / 0.900
+    conv autoencoder          392      0.774 / 0.837  0.328 / 0.519  0.867 / 0.900
+    dense autoencoder         30       0.774 / 0.831  0.352 / 0.544  0.850 / 0.880
+    variational autoencoder   20       0.767 / 0.833  0.304 / 0.521  0.851 / 0.892
+    discriminator             3136     0.763 / 0.829  0.315 / 0.506  0.856 / 0.898
+    cnn                       512      0.867 / 0.839  0.678 / 0.562  0.901 / 0.901
 """
 
 import dataclasses
@@ -159,7 +170,7 @@ def draw(figures: dict[str, dict[str, dict[str, float]]]) -> Figure:
         axes.set(title=name, xlim=(0, 1))
         axes.grid(axis="x", alpha=0.3)
     axes.invert_yaxis()
-    axes.legend(loc="lower left")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
