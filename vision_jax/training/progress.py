@@ -108,7 +108,7 @@ class Progress:
 
     def write(self, row: Row) -> None:
         """Prints an epoch's figures on one line, above the bar."""
-        figures = (f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float))
+        figures = (f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float))
         if self._shown:
             tqdm.write(f"epoch {row['epoch']}/{self._epochs}  " + "  ".join(figures))
         self._since = time.perf_counter()
