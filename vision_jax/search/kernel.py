@@ -20,6 +20,7 @@ Results = TypeVar("Results", bound=tuple[Array, ...])
 GROUP = 32
 CHUNK = 128  # queries per pass over the gallery
 BLOCK = 4096  # with 128 scores a row, 2 MiB of scores: about a core's cache
+EXCESS = 6  # groups scored beyond k, since two products may round the same score differently
 FEW = 16  # up to so many queries a block may be wider
 WIDE_BLOCK = 16_384
 DENSE = 4096  # a gallery up to this size is scored whole
@@ -37,10 +38,13 @@ class Rows(NamedTuple):
 
 
 class Coarse(NamedTuple):
-    """Vectors rounded to int8, and per row the length of what the rounding took away."""
+    """Vectors rounded to int8, and per row the length of what the rounding took away.
+
+    `error` is a single 0 where nothing was lost.
+    """
 
     rows: Rows
-    error: Float[Array, " items"]
+    error: Float[Array, " items"] | Float[Array, ""]
 
 
 def round_to_int8(vectors: Float[Array, "items dim"]) -> Coarse:
@@ -53,7 +57,7 @@ def round_to_int8(vectors: Float[Array, "items dim"]) -> Coarse:
 
 
 def shortlist_size(k: int) -> int:
-    """Give how many groups to score row by row for k neighbours.
+    """Give how many groups to score row by row for k neighbours after a first pass in int8.
 
     The excess over k is room for groups whose bound is high though their rows are not.
     """
@@ -91,7 +95,7 @@ def search(
 
     def part(queries: Array, where: Array) -> tuple[Array, Array]:
         best = _group_maxima(queries, rows, where, used)
-        _, groups = lax.top_k(best, shortlist_size(k))
+        _, groups = lax.top_k(best, k + EXCESS)
         return _score_groups(queries, rows, where, groups, k)
 
     return by_chunks(part, queries, where, CHUNK)
@@ -121,7 +125,8 @@ def search_coarse(
     """
     # Sums in float32 are off by no more than this, and so are the lengths measured by them.
     slack = (rows.values.shape[1] + 16) * 2.0**-22
-    errors = _group_errors(coarse.error, BLOCK if queries.shape[0] > FEW else WIDE_BLOCK)
+    block = BLOCK if queries.shape[0] > FEW else WIDE_BLOCK
+    errors = _group_errors(coarse.error, block) if coarse.error.ndim else coarse.error
 
     def part(queries: Array, where: Array) -> tuple[Array, Array, Array]:
         asked = round_to_int8(queries)

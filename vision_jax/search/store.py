@@ -205,8 +205,7 @@ def _find(
     if not coarse:
         scores, slots = kernel.search(asked, held.rows, where, used, k)
         return scores, slots, jnp.ones(queries.shape[:1], bool)
-    exact = Coarse(held.rows, jnp.zeros_like(held.rows.scale))  # int8 rows lost nothing
-    first = exact if held.coarse is None else held.coarse
+    first = Coarse(held.rows, jnp.float32(0)) if held.coarse is None else held.coarse
     return kernel.search_coarse(asked, held.rows, first, where, used, k)
 
 
