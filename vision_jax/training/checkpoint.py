@@ -5,7 +5,6 @@ import logging
 import math
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import jax
@@ -16,13 +15,14 @@ from orbax.checkpoint import checkpoint_managers
 
 from vision_jax.errors import InputError, RunError
 from vision_jax.training import manifest
+from vision_jax.training.closing import Closing
 
 Which = Literal["best", "last"] | int
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class Checkpoints:
+class Checkpoints(Closing):
     """The checkpoints of one run: the latest two, and the best by a validation metric.
 
     Each step holds the SHA-256 of its files, written before the step gets its name: a step without
@@ -205,15 +205,8 @@ class Checkpoints:
         except Exception as error:  # orbax raises many kinds for a failed write
             raise self._not_written(error) from error
 
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Waits for what is being saved, and closes."""
         if self._manager is not None:
             self._manager.close()
         self._reader.close()

@@ -3,13 +3,13 @@
 import json
 import math
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
 
 from vision_jax.tasks.base import Metrics
+from vision_jax.training.closing import Closing
 
 Row = dict[str, Any]
 
@@ -49,7 +49,7 @@ def per_class_accuracy(
         return np.where(counts > 0, np.diag(confusion) / counts, np.nan)
 
 
-class MetricsLog:
+class MetricsLog(Closing):
     """Appends rows of figures to `metrics.jsonl` and TensorBoard events in a folder.
 
     The JSON lines hold only what a repeated run would give again; speeds go to TensorBoard alone.
@@ -84,15 +84,8 @@ class MetricsLog:
                 self._events.add_scalar(name, value, row["step"])
         self._events.flush()
 
-    def __enter__(self) -> "MetricsLog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Closes the TensorBoard events."""
         self._events.close()
 
 

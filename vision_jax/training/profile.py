@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import jax
 
 from vision_jax.errors import InputError
+from vision_jax.training.closing import Closing
 
 
 def parse_steps(text: str) -> range:
@@ -27,7 +27,7 @@ def parse_steps(text: str) -> range:
     return steps
 
 
-class Profile:
+class Profile(Closing):
     """Traces some of a run's steps into `FOLDER/plugins/profile`.
 
     Args:
@@ -59,14 +59,3 @@ class Profile:
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
-
-    def __enter__(self) -> "Profile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -5,7 +5,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import TypeVar
 
 import jax
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from vision_jax.data.loader import Loader
 from vision_jax.tasks.base import Metrics
+from vision_jax.training.closing import Closing
 from vision_jax.training.metrics import Row
 
 STEPS_AHEAD = 16
@@ -21,7 +21,7 @@ STEPS_AHEAD = 16
 _Item = TypeVar("_Item")
 
 
-class Progress:
+class Progress(Closing):
     """A bar over the whole run with images/s and the time that is left, and a line per epoch.
 
     It also keeps the host from running away: a step is dispatched long before it is done, so the
@@ -113,15 +113,8 @@ class Progress:
             tqdm.write(f"epoch {row['epoch']}/{self._epochs}  " + "  ".join(figures))
         self._since = time.perf_counter()
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Takes the bar away."""
         self._bar.close()
 
     def _count(self) -> None:
