@@ -24,34 +24,38 @@ from vision_jax.config import (
 )
 from vision_jax.training.processes import Distributed, joined
 
-_ALONE = Distributed()
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run is kept, and how it is run; no part of its config."""
+
+    workdir: Path
+    """Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, of an autoencoder
+    or a GAN, a picture of what it makes after each epoch."""
+    profile: str | None = None
+    """Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP."""
+    distributed: Distributed = dataclasses.field(default_factory=Distributed)
+    """Who else trains the same run."""
 
 
-def train_cnn(
-    workdir: Path,
-    config: Annotated[TrainCNN, tyro.conf.arg(name="")],
-    profile: str | None = None,
-    distributed: Distributed = _ALONE,
-) -> None:
+_Flat = tyro.conf.arg(name="")
+
+
+def train_cnn(place: Annotated[Place, _Flat], config: Annotated[TrainCNN, _Flat]) -> None:
     """Train the convolutional classifier.
 
     The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
     Example: vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
 
     Args:
-        workdir: Folder for config.json, metrics.jsonl, TensorBoard events and checkpoints.
+        place: Where.
         config: What to train.
-        profile: Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP.
-        distributed: Who else trains the same run.
     """
-    _train(config, workdir, profile, distributed)
+    _train(config, place)
 
 
 def train_autoencoder(
-    workdir: Path,
-    config: Annotated[TrainAutoencoder, tyro.conf.arg(name="")],
-    profile: str | None = None,
-    distributed: Distributed = _ALONE,
+    place: Annotated[Place, _Flat], config: Annotated[TrainAutoencoder, _Flat]
 ) -> None:
     """Train an autoencoder: convolutional, dense or variational.
 
@@ -59,34 +63,23 @@ def train_autoencoder(
     Example: vision-jax train autoencoder --workdir runs/codes --model.kind dense
 
     Args:
-        workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
-            each epoch, a picture of reconstructions.
+        place: Where.
         config: What to train.
-        profile: Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP.
-        distributed: Who else trains the same run.
     """
-    _train(config, workdir, profile, distributed)
+    _train(config, place)
 
 
-def train_gan(
-    workdir: Path,
-    config: Annotated[TrainGAN, tyro.conf.arg(name="")],
-    profile: str | None = None,
-    distributed: Distributed = _ALONE,
-) -> None:
+def train_gan(place: Annotated[Place, _Flat], config: Annotated[TrainGAN, _Flat]) -> None:
     """Train a generator against a discriminator.
 
     The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
     Example: vision-jax train gan --workdir runs/garments --data.name fashion_mnist
 
     Args:
-        workdir: Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, after
-            each epoch, a picture of samples.
+        place: Where.
         config: What to train.
-        profile: Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP.
-        distributed: Who else trains the same run.
     """
-    _train(config, workdir, profile, distributed)
+    _train(config, place)
 
 
 def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = None) -> None:
@@ -120,7 +113,7 @@ def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = N
     )
     for config in (cnn, autoencoder, gan):
         folder = workdir / config.family
-        if not _train(config, folder):
+        if not _train(config, Place(folder)):
             return
         evaluate(folder, classifier=workdir / "cnn" if config is gan else None)
         target = folder / "train.index"
@@ -131,22 +124,17 @@ def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = N
     print(f"search more with: vision-jax search {workdir / 'cnn' / 'train.index'} IMAGE.png")
 
 
-def _train(
-    config: TrainConfig,
-    workdir: Path,
-    profile: str | None = None,
-    distributed: Distributed = _ALONE,
-) -> bool:
+def _train(config: TrainConfig, place: Place) -> bool:
     """Trains, and says whether it came to the end."""
     from vision_jax.run import train as run_training
     from vision_jax.training.profile import parse_steps
 
-    steps = None if profile is None else parse_steps(profile)
+    steps = None if place.profile is None else parse_steps(place.profile)
     # JAX takes SIGTERM for itself as it joins the processes.
-    with joined(distributed), _stop_on_signals() as should_stop:
-        result = run_training(config, workdir, should_stop=should_stop, profile=steps)
+    with joined(place.distributed), _stop_on_signals() as should_stop:
+        result = run_training(config, place.workdir, should_stop=should_stop, profile=steps)
     if result.finished:
-        print(f"trained {config.epochs} epochs -> {workdir}")
+        print(f"trained {config.epochs} epochs -> {place.workdir}")
     else:
         print(f"stopped and saved at step {int(result.state.step)}; the same command goes on")
     return result.finished
