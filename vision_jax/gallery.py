@@ -15,6 +15,7 @@ from vision_jax.errors import InputError
 from vision_jax.run import Run
 from vision_jax.search import CosineIndex, cosine_top_k, near_duplicates
 from vision_jax.search.evaluation import evaluate_retrieval, knn_accuracy
+from vision_jax.search.index import without_direction
 
 Found = tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]
 
@@ -161,7 +162,7 @@ def _entries(index: CosineIndex) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _add(index: CosineIndex, vectors: np.ndarray, rows: list[dict[str, Any]]) -> None:
-    lost = np.flatnonzero(~vectors.any(1) | ~np.isfinite(vectors).all(1))
+    lost = without_direction(vectors)
     if len(lost):
         raise InputError(
             f"{rows[lost[0]]['key']} is embedded as zeros or not finite, and so are "

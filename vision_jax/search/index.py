@@ -235,7 +235,7 @@ class CosineIndex:
         rows = np.asarray(vectors, np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.dim:
             raise ValueError(f"the index holds vectors of width {self.dim}, got {rows.shape}")
-        bad = _without_direction(rows)
+        bad = without_direction(rows)
         if len(bad):
             raise ValueError(
                 f"zero, NaN or infinite vectors have no cosine: {len(bad)} rows, "
@@ -308,7 +308,7 @@ class CosineIndex:
         return mask
 
 
-def _without_direction(rows: np.ndarray, size: int = 16_384) -> np.ndarray:
+def without_direction(rows: np.ndarray, size: int = 16_384) -> np.ndarray:
     """List the rows that are zero or not finite; in blocks, so that temporaries stay in cache."""
     parts = (rows[start : start + size] for start in range(0, len(rows), size))
     sound = [np.isfinite(part).all(1) & part.any(1) for part in parts]
