@@ -91,7 +91,7 @@ def mean(metrics, name):
     return float(total / count)
 
 
-def close(found, expected, atol=1e-6):
+def assert_close(found, expected, atol=1e-6):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
 
 
@@ -146,8 +146,8 @@ def test_a_step_moves_each_network_along_the_gradient_of_its_own_loss(rows, stat
         return jax.tree.map(lambda w, g: w - RATE * g, state.params[name], grads)
 
     after, metrics = run(task.train_step, state, rows)
-    close(after.params["generator"], moved("generator", generator_loss), 1e-5)
-    close(after.params["discriminator"], moved("discriminator", discriminator_loss), 1e-5)
+    assert_close(after.params["generator"], moved("generator", generator_loss), 1e-5)
+    assert_close(after.params["discriminator"], moved("discriminator", discriminator_loss), 1e-5)
     expected = generator_loss(state.params["generator"])
     assert mean(metrics, "generator_loss") == pytest.approx(float(expected), rel=1e-5)
     assert ("r1" in metrics) == (r1 > 0)
@@ -156,9 +156,9 @@ def test_a_step_moves_each_network_along_the_gradient_of_its_own_loss(rows, stat
 def test_the_number_of_devices_makes_no_difference(rows, state):
     task = dataclasses.replace(TASK, r1=1.0, augmentations=("color", "translation", "cutout"))
     (one, metrics), (four, others) = (run(task.train_step, state, rows, n) for n in (1, 4))
-    close(four.params, one.params, 1e-5)
-    close(four.stats, one.stats, 1e-5)
-    close(others, metrics, 1e-4)
+    assert_close(four.params, one.params, 1e-5)
+    assert_close(four.stats, one.stats, 1e-5)
+    assert_close(others, metrics, 1e-4)
 
 
 @pytest.mark.slow
@@ -176,9 +176,9 @@ def test_a_pmapped_dcgan_equals_the_mapped_one():
         task.train_step, state, {**rows, "image": to_float(jnp.asarray(item["image"]))}, 2
     )
     found, _, metrics = step(parallel.replicate(state), totals, {}, parallel.shard(item))
-    close(found.params, expected.params, 1e-5)
-    close(found.average, expected.average, 1e-5)
-    close(found.stats, expected.stats, 1e-5)
+    assert_close(found.params, expected.params, 1e-5)
+    assert_close(found.average, expected.average, 1e-5)
+    assert_close(found.stats, expected.stats, 1e-5)
     # The power iterations, which begin at random, have moved.
     first, now = (s.stats["discriminator"]["SpectralNorm_0"] for s in (init(task, rows), found))
     assert not np.array_equal(first["conv1/kernel/u"], now["conv1/kernel/u"])
@@ -202,7 +202,7 @@ def test_the_average_follows_the_generator(rows):
         decay = min(0.5, (1 + count) / (10 + count))
         new = {"params": state.params["generator"], "batch_stats": state.stats["generator"]}
         average = jax.tree.map(lambda a, b, d=decay: d * a + (1 - d) * np.asarray(b), average, new)
-    close(state.average, average)
+    assert_close(state.average, average)
     latents = jnp.ones((2, 3))
     images, _ = task.generator.apply(average, latents)
     np.testing.assert_allclose(task.decode(state, latents), (images + 1) / 2, atol=1e-5)

@@ -37,7 +37,7 @@ def outputs(model, params, network, stats=None):
     return jax.jit(model.apply)(variables, inputs(network))[0]
 
 
-def check(found, stored, network, variables):
+def assert_is_keras_output(found, stored, network, variables):
     np.testing.assert_allclose(found, stored[network], atol=1e-4, rtol=0)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables))
     assert count == stored[f"{network} parameters"]
@@ -45,7 +45,7 @@ def check(found, stored, network, variables):
 
 def test_cnn(stored):
     params = named("cnn", ["conv1", "conv2", "conv3", "conv4", "dense", "logits"])
-    check(outputs(CNN(num_classes=10), params, "cnn"), stored, "cnn", params)
+    assert_is_keras_output(outputs(CNN(num_classes=10), params, "cnn"), stored, "cnn", params)
 
 
 def test_autoencoder(stored):
@@ -54,7 +54,9 @@ def test_autoencoder(stored):
         "encoder": {name: layer for name, layer in layers.items() if name[0] != "-"},
         "decoder": {name[1:]: layer for name, layer in layers.items() if name[0] == "-"},
     }
-    check(outputs(ConvAutoencoder(), params, "autoencoder"), stored, "autoencoder", params)
+    assert_is_keras_output(
+        outputs(ConvAutoencoder(), params, "autoencoder"), stored, "autoencoder", params
+    )
 
 
 def test_generator(stored):
@@ -68,10 +70,10 @@ def test_generator(stored):
     for name, layer in (("conv2", conv2), ("conv3", conv3), ("image", image)):
         params[name] = transposed(layer)
     found = outputs(Generator(), params, "generator", stats)
-    check(found, stored, "generator", {"params": params, "stats": stats})
+    assert_is_keras_output(found, stored, "generator", {"params": params, "stats": stats})
 
 
 def test_discriminator(stored):
     params = named("discriminator", ["conv1", "conv2", "logit"])
     found = outputs(Discriminator(), params, "discriminator")[:, None]
-    check(found, stored, "discriminator", params)
+    assert_is_keras_output(found, stored, "discriminator", params)
