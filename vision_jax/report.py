@@ -36,14 +36,16 @@ def learning_curves(rows: Sequence[Row]) -> Figure:
         rows: what `read_metrics` returned.
 
     Returns:
-        One panel per figure.
+        One panel per figure, three in a row.
     """
     names = sorted(
         {key.split("/", 1)[1] for row in rows for key in row if "/" in key},
         key=lambda name: (name != "loss", name),
     )
-    figure = Figure(figsize=(4.5 * max(len(names), 1), 3.2), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    columns, lines = min(max(len(names), 1), 3), max(-(-len(names) // 3), 1)
+    figure = Figure(figsize=(4.5 * columns, 3.2 * lines), layout="constrained")
+    for place, name in enumerate(names, start=1):
+        axes = figure.add_subplot(lines, columns, place)
         for part in ("train", "validation"):
             points = [(r["epoch"], r[key]) for r in rows if (key := f"{part}/{name}") in r]
             if points:
