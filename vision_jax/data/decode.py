@@ -2,12 +2,14 @@
 
 import io
 import os
+import stat
+import unicodedata
 import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vision_jax.errors import InputError
 
@@ -15,6 +17,37 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 MAX_PIXELS = 100_000_000
 _BACKGROUND = (255, 255, 255)
+
+
+class BadImageError(InputError):
+    """An image that cannot be used.
+
+    Attributes:
+        name: the image, as people know it.
+        reason: what is wrong with it; the message is both.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.name, self.reason = name, reason
+
+    def __reduce__(self) -> tuple[type["BadImageError"], tuple[str, str]]:
+        # A reader process hands it over pickled.
+        return type(self), (self.name, self.reason)
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed on one line and encoded.
+
+    Args:
+        path: a path; bytes of it that are not UTF-8, and control characters, become `\\x..`.
+    """
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    unseen = ("Cc", "Zl", "Zp")
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in unseen else c
+        for c in text
+    )
 
 
 def read_image(
@@ -27,7 +60,7 @@ def read_image(
     """Decodes one image, upright, in the channels asked for.
 
     The first frame of an animation is taken, the camera's orientation applied, transparency laid
-    on white, and 16-bit grey brought to 8 bits by its high byte.
+    on white, and 16 bits are brought to 8 by their high byte.
 
     Args:
         file: a path, or the encoded bytes.
@@ -40,38 +73,77 @@ def read_image(
         (height, width, channels) uint8 in [0, 255]; (size, size, channels) if `size` is given.
 
     Raises:
-        InputError: the file is missing, damaged, too large, or no image of a known format.
+        BadImageError: the file is missing, empty, damaged, too large, or no image of a known
+            format.
     """
-    name = name or ("encoded bytes" if isinstance(file, bytes) else os.fspath(file))
+    name = name or ("encoded bytes" if isinstance(file, bytes) else printable(file))
+    if not isinstance(file, bytes) and (reason := path_fault(file)):
+        raise BadImageError(name, reason)
     try:
-        # The size is checked below against this module's own, lower bound.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            source = io.BytesIO(file) if isinstance(file, bytes) else Path(file)
-            with Image.open(source, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{name} has {image.width}x{image.height} pixels; "
-                        f"at most {MAX_PIXELS:,} are read"
-                    )
-                if size is not None:
-                    image.draft(None, (size, size))  # JPEG: decode at a reduced scale
-                image.load()
-                upright = _convert(ImageOps.exif_transpose(image), channels)
-    except InputError:
+        upright = _decode(file, channels, size)
+    except (_TooLargeError, Image.DecompressionBombError) as error:
+        raise BadImageError(name, str(error)) from None
+    except UnidentifiedImageError:
+        raise BadImageError(name, f"is no readable image ({', '.join(FORMATS)})") from None
+    except MemoryError:
         raise
-    except FileNotFoundError:
-        raise InputError(f"{name} does not exist; an image file is needed") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} is no readable image ({', '.join(FORMATS)}): {error}") from error
+    except Exception as error:  # the decoders raise many kinds for what is damaged
+        what = str(error) or type(error).__name__
+        raise BadImageError(name, f"is no readable image: {what}") from error
     if size is not None:
         upright = _resize_and_crop(upright, size)
     return np.asarray(upright).reshape(upright.height, upright.width, channels)
 
 
+def path_fault(path: str | os.PathLike[str]) -> str | None:
+    """Says why a path cannot be an image, without opening it: a pipe would wait for ever.
+
+    Args:
+        path: what is to be opened; links are followed.
+
+    Returns:
+        The reason; None for a regular file that is not empty.
+    """
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        if Path(path).is_symlink():
+            return f"is a link to {printable(Path(path).readlink())}, which does not exist"
+        return "does not exist; an image file is needed"
+    except OSError as error:  # such as a loop of links, or no permission
+        return f"cannot be read: {error.strerror}"
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder; an image file is needed"
+    if not stat.S_ISREG(status.st_mode):
+        return "is a pipe, a socket or a device; an image file is needed"
+    return None if status.st_size else "is empty"
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+def _decode(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Image.Image:
+    # The size is checked below against this module's own, lower bound.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is odd about the file's metadata
+        source = io.BytesIO(file) if isinstance(file, bytes) else Path(file)
+        with Image.open(source, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _TooLargeError(
+                    f"has {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read"
+                )
+            if size is not None:
+                image.draft(None, (size, size))  # JPEG: decode at a reduced scale
+            image.load()
+            return _convert(ImageOps.exif_transpose(image), channels)
+
+
 def _convert(image: Image.Image, channels: int) -> Image.Image:
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        deep = np.asarray(image).astype(np.uint32)
+        grey = np.where(deep == image.info.get("transparency", -1), 255, deep >> 8)
+        image = Image.fromarray(grey.astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, _BACKGROUND)
