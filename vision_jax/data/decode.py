@@ -124,9 +124,10 @@ class _TooLargeError(Exception):
 
 
 def _decode(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Image.Image:
-    # The size is checked below against this module's own, lower bound.
+    # Of odd metadata, and of sizes, which are checked below against this module's own bound. Only
+    # Pillow's warnings, since threads that leave at once may leave the filter behind.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is odd about the file's metadata
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         source = io.BytesIO(file) if isinstance(file, bytes) else Path(file)
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
