@@ -24,18 +24,14 @@ step needs: a forward pass and two gradients, less the first layer's input gradi
 """
 
 import argparse
-import json
-import os
 import resource
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from turns import Worker, answer
 
 BATCHES = {"cnn224": 32, "cnn28": 256, "autoencoder28": 256, "gan16": 256}
 SHAPES = {
@@ -341,62 +337,16 @@ def work(library: str, network: str, batch: int) -> None:
         answer(step=spent[0], product=spent[1], peak=peak)
 
 
-def answer(**values: Any) -> None:
-    print("RESULT " + json.dumps(values), flush=True)
-
-
-class Worker:
-    """A contender's process, seen from the run that times it."""
-
-    def __init__(self, python: str, library: str, network: str, batch: int) -> None:
-        backend = library.removeprefix("keras-")
-        command = [python, __file__, "--worker", library, "--network", network]
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the process
-        self.process = subprocess.Popen(
-            [*command, "--batch", str(batch)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.said,
-            text=True,
-            env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        self.turns: list[dict[str, float]] = []
-        self.first = self._read()
-
-    def turn(self) -> None:
-        """Take one step and one matrix product."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        self.turns.append(self._read())
-
-    def median(self, key: str) -> float:
-        """The median over all turns."""
-        return statistics.median(turn[key] for turn in self.turns)
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("RESULT "):
-                return json.loads(line.removeprefix("RESULT "))
-        code = self.process.wait()
-        self.said.seek(0)
-        last = self.said.read().strip().rpartition("\n")[2]
-        raise RuntimeError(f"its process ended with {code}: {last}")
-
-
 def compare(network: str, batch: int, contenders: list[tuple[str, str]], turns: int) -> None:
     workers = {}
     for python, library in contenders:
         if network == "gan16" and library == "keras-jax":
             continue  # its training loop would have to be written by hand, for JAX once more
         label = library if python == sys.executable else f"{library} ({python})"
+        command = ["--worker", library, "--network", network, "--batch", str(batch)]
+        backend = library.removeprefix("keras-")
         try:
-            workers[label] = Worker(python, library, network, batch)
+            workers[label] = Worker(python, __file__, command, {"KERAS_BACKEND": backend})
         except RuntimeError as error:
             print(f"{label} left out: {error}", file=sys.stderr)
     for _ in range(turns):
