@@ -135,9 +135,10 @@ def _decode(file: str | os.PathLike[str] | bytes, channels: int, size: int | Non
                     f"has {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read"
                 )
             if size is not None:
-                image.draft(None, (size, size))  # JPEG: decode at a reduced scale
-            image.load()
-            return _convert(ImageOps.exif_transpose(image), channels)
+                # JPEG: decode at a reduced scale, and only the brightness where that is enough.
+                image.draft("L" if channels == 1 else None, (size, size))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _convert(image, channels)
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
@@ -149,13 +150,14 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, _BACKGROUND)
         image = Image.alpha_composite(background, image)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # it would copy
 
 
 def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
-    if min(image.size) != size:
-        scale = size / min(image.size)
-        shape = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
-        image = image.resize(shape, Image.Resampling.BILINEAR)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = (left, top, left + side, top + side)
+    if side == size:
+        return image.crop(square)
+    return image.resize((size, size), Image.Resampling.BILINEAR, square)
