@@ -227,3 +227,23 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(pixels, monkeypatch
     monkeypatch.setattr(decode, "MAX_PIXELS", 50)
     with pytest.raises(InputError, match="9x6 pixels; at most 50"):
         read_image(encoded(Image.fromarray(pixels)), channels=3)
+
+
+def test_resizing_is_the_triangle_filter_of_the_centre_square():
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 44, 3), np.uint8)
+    square, scale = pixels[:, 7:37].astype(np.float64), 30 / 12
+    centres = (np.arange(12) + 0.5) * scale
+    weights = np.maximum(0, 1 - np.abs(np.arange(30) + 0.5 - centres[:, None]) / scale)
+    weights /= weights.sum(1, keepdims=True)
+    expected = np.einsum("yh,hwc,xw->yxc", weights, square, weights)
+    image = read_image(encoded(Image.fromarray(pixels)), channels=3, size=12)
+    np.testing.assert_allclose(image, expected, atol=1.5)
+
+
+def test_a_photograph_is_read_as_grey_as_it_looks_in_colour():
+    steps = np.linspace(0, 255, 640, dtype=np.uint8)
+    pixels = np.stack(np.broadcast_arrays(steps, steps[::-1], steps[:480, None]), -1)
+    data = encoded(Image.fromarray(pixels), "JPEG", quality=95)
+    colour, grey = (read_image(data, channels=channels, size=60) for channels in (3, 1))
+    brightness = colour.astype(np.float64) @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(grey[..., 0], brightness, atol=2)
