@@ -231,11 +231,15 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(pixels, monkeypatch
 
 def test_resizing_is_the_triangle_filter_of_the_centre_square():
     pixels = np.random.default_rng(0).integers(0, 256, (30, 44, 3), np.uint8)
-    square, scale = pixels[:, 7:37].astype(np.float64), 30 / 12
-    centres = (np.arange(12) + 0.5) * scale
-    weights = np.maximum(0, 1 - np.abs(np.arange(30) + 0.5 - centres[:, None]) / scale)
-    weights /= weights.sum(1, keepdims=True)
-    expected = np.einsum("yh,hwc,xw->yxc", weights, square, weights)
+    scale, centres = 30 / 12, (np.arange(12) + 0.5) * (30 / 12)
+
+    def weights(count, start):
+        distance = np.abs(np.arange(count) + 0.5 - start - centres[:, None])
+        triangle = np.maximum(0, 1 - distance / scale)
+        return triangle / triangle.sum(1, keepdims=True)
+
+    rows, columns = weights(30, 0), weights(44, 7)
+    expected = np.einsum("yh,hwc,xw->yxc", rows, pixels.astype(np.float64), columns)
     image = read_image(encoded(Image.fromarray(pixels)), channels=3, size=12)
     np.testing.assert_allclose(image, expected, atol=1.5)
 
