@@ -36,7 +36,7 @@ def test_evaluation_keeps_the_order_and_masks_the_padding(small_source):
     np.testing.assert_array_equal(seen, np.arange(50))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
 def test_pixels_read_ahead_equal_pixels_on_the_device(small_source, workers):
     near = loader(small_source)
     far = loader(small_source, on_device_bytes=0, workers=workers)

@@ -326,13 +326,15 @@ def from_json(text: str, *, origin: str) -> TrainConfig:
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Names the fields in which two configs differ, each with both values.
 
+    `data.workers` may differ: whoever reads them, the batches are the same.
+
     Returns:
         Lines such as `data.batch_size: 128 there, 64 asked for`.
     """
-    a, b = _flat(json.loads(old.to_json())), _flat(json.loads(new.to_json()))
+    a, b = (_flat(json.loads(config.to_json())) for config in (old, new))
     return [
         f"{name}: {a.get(name)!r} there, {b.get(name)!r} asked for"
-        for name in sorted(a.keys() | b.keys())
+        for name in sorted((a.keys() | b.keys()) - {"data.workers"})
         if a.get(name) != b.get(name)
     ]
 

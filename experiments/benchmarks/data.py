@@ -74,11 +74,14 @@ class Files(NamedTuple):
         """Writes both."""
         from PIL import Image
         from sklearn.datasets import load_sample_images
+        from tensorflow_datasets.decode import SkipDecoding
 
-        from vision_jax.data.sources import open_source
+        from vision_jax.data.prepare import open_builder
 
-        records = open_source("fashion_mnist", "train").records
-        encoded = [record["image"] for record in records.__getitems__(list(range(len(records))))]
+        records = open_builder("fashion_mnist").as_data_source(
+            split="train", decoders={"image": SkipDecoding()}
+        )
+        encoded = [record["image"] for record in records]
         np.savez(
             self.root / "png.npz",
             bytes=np.frombuffer(b"".join(encoded), np.uint8),

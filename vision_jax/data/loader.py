@@ -7,6 +7,10 @@ for one step: for a set that is held on the device only indices, for a larger on
 
 import contextlib
 import dataclasses
+import multiprocessing
+import os
+import re
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -17,11 +21,18 @@ from jaxtyping import Array, Float, Integer
 from tqdm import tqdm
 
 from vision_jax.data.sources import Source
-from vision_jax.errors import InputError
+from vision_jax.errors import InputError, RunError
 
 Item = dict[str, np.ndarray]
 Batch = dict[str, Array]
 _READ_AT_ONCE = 256
+_THREADS = 4
+# grain has no exception of its own for it.
+_KILLED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
+
+
+class ReaderKilledError(RunError):
+    """A reader process was killed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +201,8 @@ def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarra
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
     """Appends rows of zeros up to `size` rows."""
+    if len(rows) == size:
+        return rows
     return np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
 
 
@@ -212,20 +225,42 @@ def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
 def _read_ahead(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     import grain
 
+    buffered = 1 if loader.workers else _THREADS
     steps = grain.MapDataset.range(start, stop).map(loader.item)
-    if loader.workers == 0:
-        options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
-        yield from steps.to_iter_dataset(options)
-        return
-    from absl import flags
+    read = steps.to_iter_dataset(grain.ReadOptions(buffered, buffered))
+    if loader.workers:
+        from absl import flags
 
-    # grain's workers read absl flags, which a library's caller may never have parsed.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    processes = grain.MultiprocessingOptions(
-        num_workers=loader.workers, per_worker_buffer_size=2, enable_profiling=False
-    )
-    iterator = iter(steps.to_iter_dataset(options).mp_prefetch(processes))
-    with contextlib.closing(iterator):
-        yield from iterator
+        # grain's workers read absl flags, which a library's caller may never have parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        processes = grain.MultiprocessingOptions(
+            num_workers=loader.workers, per_worker_buffer_size=2, enable_profiling=False
+        )
+        read = read.mp_prefetch(processes, worker_init_fn=_end_with_parent)
+    with contextlib.closing(iter(read)) as items:
+        try:
+            yield from items
+        except RuntimeError as error:
+            if not (killed := _KILLED.match(str(error))):
+                raise
+            raise ReaderKilledError(
+                f"one of the {loader.workers} reader processes ended with code {killed[1]}, as "
+                "happens where memory is short; fewer --data.workers may help"
+            ) from error
+
+
+def _end_with_parent(index: int, count: int) -> None:
+    """Has a reader process end once its parent has, were that killed.
+
+    By a watch on the pipe that the two share: the signal that Linux would send at a parent's death
+    comes at that of the thread that started the process.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

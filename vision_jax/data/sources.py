@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,6 +12,8 @@ from jaxtyping import Integer, UInt8
 
 from vision_jax.data.decode import read_image
 from vision_jax.errors import InputError
+
+_READ_AT_ONCE = 1024
 
 
 class Example(TypedDict, total=False):
@@ -153,7 +155,7 @@ class TfdsSource(Source):
     """A prepared tfds data set, its images kept encoded until they are read.
 
     Attributes:
-        records: tfds's data source with undecoded images.
+        records: tfds's data source, of examples as they are stored.
         size: side to resize and crop to, or None.
         parts: the named splits that it is put together from, and how many of each.
     """
@@ -167,32 +169,54 @@ class TfdsSource(Source):
 
     def read(self, indices: Sequence[int]) -> list[Example]:
         """Reads examples; see `Source.read`."""
-        records = self.records.__getitems__(list(indices))
-        return [self._decode(i, record) for i, record in zip(indices, records, strict=True)]
+        stored = zip(indices, self._stored(indices), strict=True)
+        return [self._decode(index, features) for index, features in stored]
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """The labels of all examples; see `Source.labels`."""
         if self.label_names is None:
             return None
-        records = self.records.__getitems__(list(range(len(self))))
-        return np.array([record["label"] for record in records], np.int32)
+        return np.array([_label(features) for features in self._all_stored()], np.int32)
 
     def digests(self) -> list[str]:
         """A SHA-256 of each example's encoded image; see `Source.digests`."""
-        records = self.records.__getitems__(list(range(len(self))))
-        return [sha256(record["image"]).hexdigest() for record in records]
+        return [sha256(_image(features)).hexdigest() for features in self._all_stored()]
 
     def splits(self) -> list[str]:
         """The split of each example; see `Source.splits`."""
         return [name for name, count in self.parts for _ in range(count)]
 
-    def _decode(self, index: int, record: dict[str, Any]) -> Example:
-        channels = self.image_shape[-1]
-        image = read_image(record["image"], channels=channels, size=self.size, name=self.key(index))
-        check_shape(image, self.image_shape, self.key(index))
+    def _stored(self, indices: Sequence[int]) -> list[Any]:
+        """The features of examples by name, as protocol buffers.
+
+        tfds's own way from these to NumPy takes as long as decoding a small image.
+        """
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        parse = tf_example_pb2.Example.FromString
+        records = self.records.__getitems__(list(indices))
+        return [parse(record).features.feature for record in records]
+
+    def _all_stored(self) -> Iterator[Any]:
+        """The features of all examples, never of many at a time."""
+        for start in range(0, len(self), _READ_AT_ONCE):
+            yield from self._stored(range(start, min(start + _READ_AT_ONCE, len(self))))
+
+    def _decode(self, index: int, features: Any) -> Example:
+        channels, key = self.image_shape[-1], self.key(index)
+        image = read_image(_image(features), channels=channels, size=self.size, name=key)
+        check_shape(image, self.image_shape, key)
         if self.label_names is None:
             return {"image": image}
-        return {"image": image, "label": int(record["label"])}
+        return {"image": image, "label": _label(features)}
+
+
+def _image(features: Any) -> bytes:
+    return features["image"].bytes_list.value[0]
+
+
+def _label(features: Any) -> int:
+    return features["label"].int64_list.value[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -307,9 +331,8 @@ def _from_builder(
             f"{builder.name} has images of many sizes; --data.image-size is needed, such as 224"
         )
     try:
-        records = builder.as_data_source(
-            split=split, decoders={"image": tfds.decode.SkipDecoding()}
-        )
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        records = builder.as_data_source(split=split, deserialize_method=raw)
     except (ValueError, KeyError) as error:
         splits = ", ".join(builder.info.splits)
         raise InputError(
