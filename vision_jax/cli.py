@@ -1,16 +1,19 @@
 """The command line, `vision-jax`."""
 
+import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from vision_jax.commands import images, networks, training
-from vision_jax.errors import InputError, RunError
+from vision_jax.errors import DataWarning, InputError, RunError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "quickstart": training.quickstart,
@@ -20,6 +23,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "duplicates": images.duplicates,
     "generate": networks.generate,
     "report": networks.report,
+    "check": images.check,
     "prepare": images.prepare,
 }
 FAMILIES: dict[str, Callable[..., Any]] = {
@@ -63,18 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _use_compilation_cache()
     # tfds and orbax tell absl's log all they do; what goes wrong is raised.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
     try:
-        if words[:1] == ["train"]:
-            tyro.extras.subcommand_cli_from_dict(
-                FAMILIES, prog="vision-jax train", description="Train a network.", args=words[1:]
-            )
-        else:
-            tyro.extras.subcommand_cli_from_dict(
-                {"train": train, **COMMANDS},
-                prog="vision-jax",
-                description=_DESCRIPTION,
-                args=words,
-            )
+        with _data_warnings_on_one_line():
+            _run(words)
     except InputError as error:
         print(f"vision-jax: {error}", file=sys.stderr)
         return 2
@@ -82,6 +79,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vision-jax: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _run(words: list[str]) -> None:
+    if words[:1] == ["train"]:
+        tyro.extras.subcommand_cli_from_dict(
+            FAMILIES, prog="vision-jax train", description="Train a network.", args=words[1:]
+        )
+    else:
+        tyro.extras.subcommand_cli_from_dict(
+            {"train": train, **COMMANDS}, prog="vision-jax", description=_DESCRIPTION, args=words
+        )
+
+
+@contextmanager
+def _data_warnings_on_one_line() -> Iterator[None]:
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_message(message: Any, category: Any, *place: Any, **options: Any) -> None:
+            if issubclass(category, DataWarning):
+                print(f"vision-jax: {message}", file=sys.stderr)
+            else:
+                show(message, category, *place, **options)
+
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = show_message
+        yield
 
 
 if __name__ == "__main__":

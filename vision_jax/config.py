@@ -51,6 +51,9 @@ class DataConfig:
     """Sets up to this size are held on the device as uint8; larger ones are read by grain."""
     workers: int = 0
     """Reader processes for sets that are not held on the device; 0 reads in threads."""
+    bad_files: Literal["error", "skip"] = "error"
+    """Images that cannot be read: end with their name; or look for them first, and leave them out,
+    with a warning."""
 
     def check(self) -> None:
         """Refuses values out of range; `TrainConfig` calls it."""

@@ -18,3 +18,7 @@ class RunError(RuntimeError):
     """
 
     final: ClassVar[bool] = False
+
+
+class DataWarning(UserWarning):
+    """Files that were left out, or are odd; the command line prints the message alone."""

@@ -27,9 +27,10 @@ def measure(run: Run, split: str | None = None, *, classifier: Run | None = None
         classifier: a trained classifier, to judge generated images by; see `measure_generation`.
 
     Returns:
-        The task's figures; with labels also `retrieval`, for a classifier `per_class_accuracy` by
-        class name, and for an autoencoder `pca_mean_squared_error`, that of as many principal
-        components of the training split as its code has numbers.
+        The task's figures; `skipped`, if bad files of the split were left out; with labels also
+        `retrieval`, for a classifier `per_class_accuracy` by class name, and for an autoencoder
+        `pca_mean_squared_error`, that of as many principal components of the training split as its
+        code has numbers.
 
     Raises:
         InputError: no such split, or the run makes no images for a classifier to judge.
@@ -43,6 +44,8 @@ def measure(run: Run, split: str | None = None, *, classifier: Run | None = None
         figures |= _measure_pca(run, gallery, queries)
     if classifier is not None:
         figures |= measure_generation(run, classifier)
+    if queries.skipped:
+        figures["skipped"] = queries.skipped
     if "confusion" in figures:
         names = run.about.label_names or ()
         shares = per_class_accuracy(figures["confusion"])

@@ -40,18 +40,26 @@ class About:
         label_names: the classes, or None.
         train_examples: images trained on.
         steps_per_epoch: batches in a pass over them.
+        skipped: bad files of the training split that were left out.
     """
 
     image_shape: tuple[int, int, int]
     label_names: tuple[str, ...] | None
     train_examples: int
     steps_per_epoch: int
+    skipped: int = 0
 
     @classmethod
     def of(cls, loader: Loader) -> "About":
         """Reads it off the training batches."""
         source = loader.source
-        return cls(source.image_shape, source.label_names, len(source), loader.steps_per_epoch)
+        return cls(
+            source.image_shape,
+            source.label_names,
+            len(source),
+            loader.steps_per_epoch,
+            source.skipped or 0,
+        )
 
 
 def build_task(config: TrainConfig, about: About) -> Task:

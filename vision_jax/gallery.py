@@ -300,7 +300,8 @@ def read_indexed(
     Raises:
         InputError: an image is no longer there.
     """
-    source = run.open_images(index.about["source"], index.about["split"])
+    about = index.about
+    source = run.open_images(about["source"], about["split"], bad_files="later")
     places = {source.key(i): i for i in range(len(source))}
     if gone := [key for key in keys if key not in places]:
         raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")

@@ -17,7 +17,7 @@ from vision_jax.config import DataConfig, TrainConfig
 from vision_jax.data import augment
 from vision_jax.data.decode import read_image
 from vision_jax.data.loader import to_float
-from vision_jax.data.sources import Source, check_shape, open_source
+from vision_jax.data.sources import BadFiles, Source, check_shape, open_source
 from vision_jax.epoch_sheets import FOLDER as EPOCHS
 from vision_jax.epoch_sheets import SHOWN, epoch_sheets
 from vision_jax.errors import InputError
@@ -305,15 +305,26 @@ class Run:
         return Evaluator(self.task, loader, self.parallel)(self.state)
 
     def source(self, split: str | None = None) -> Source:
-        """Opens a split of the run's data; the config's test split by default."""
-        return open_split(self.config.data, split or self.config.data.test_split)
+        """Opens a split of the run's data; the config's test split by default.
 
-    def open_images(self, name: str, split: str) -> Source:
+        Raises:
+            InputError: no such split, or its classes are no longer those that were learnt.
+        """
+        source = open_split(self.config.data, split or self.config.data.test_split)
+        if self.config.family == "cnn" and source.label_names != self.about.label_names:
+            raise InputError(
+                f"{source.name}, {source.split}, has the classes {source.label_names}; the run in "
+                f"{self.workdir} has learnt {self.about.label_names}"
+            )
+        return source
+
+    def open_images(self, name: str, split: str, *, bad_files: BadFiles | None = None) -> Source:
         """Opens a data set or folder in this run's image shape.
 
         Args:
             name: a data set's name or a folder.
             split: tfds's slicing syntax.
+            bad_files: see `open_source`; what the run's config says by default.
 
         Raises:
             InputError: there is none, or its images cannot be brought to the run's shape.
@@ -326,6 +337,7 @@ class Run:
             manual_dir=data.manual_dir if name == data.name else None,
             image_size=self._size,
             channels=self.about.image_shape[-1],
+            bad_files=bad_files or data.bad_files,
         )
         self._check_shape(source.image_shape)
         return source

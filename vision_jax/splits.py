@@ -19,6 +19,7 @@ def open_split(data: DataConfig, split: str) -> Source:
         manual_dir=data.manual_dir,
         image_size=data.image_size,
         channels=data.channels,
+        bad_files=data.bad_files,
     )
 
 

@@ -1,11 +1,12 @@
 """What is done with images: preparing them, indexing them, and searching among them."""
 
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from vision_jax.commands.networks import Workdir, parse_checkpoint
-from vision_jax.errors import InputError
+from vision_jax.errors import InputError, RunError
 
 
 def prepare(
@@ -33,8 +34,51 @@ def prepare(
     print(f"{dataset}: {counts} -> {builder.data_dir}")
 
 
+def check(
+    data: tyro.conf.Positional[str],
+    split: str = "all",
+    image_size: int | None = None,
+    out: Path | None = None,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> None:
+    """Find what is wrong with a folder of images or a data set, by decoding all of it.
+
+    Prints a table: errors are files that training cannot use (damaged, empty, no image, a link that
+    leaves the folder, ...), warnings are what it can, or leaves out (a PNG that is a JPEG by its
+    content, a class with 0 images, notes.txt, ...). Ends with 0 without errors, else with 1.
+    Example: vision-jax check ~/photos --image-size 224 --out bad.csv
+
+    Args:
+        data: A folder of images, or a data set's name.
+        split: What to look at, in tfds's slicing syntax.
+        image_size: Side in pixels that training brings the images to; without it they must be of
+            one size.
+        out: File to write the table into as well, .csv or .json.
+        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+        manual_dir: Folder with files fetched by hand.
+    """
+    from vision_jax.data.check import check_data, print_check, write_check
+
+    if out is not None and (out.suffix not in (".csv", ".json") or not out.parent.is_dir()):
+        raise InputError(f"--out is {str(out)!r}; a .csv or .json in an existing folder is needed")
+    found = check_data(data, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size)
+    print_check(found, data)
+    if out is not None:
+        write_check(found, out)
+        print(f"table -> {out}")
+    if found.errors:
+        raise RunError(f"{found.errors} errors in {data}; --data.bad-files skip leaves them out")
+
+
 def index(
-    workdir: Workdir, images: str, out: Path, split: str = "all", checkpoint: str = "best"
+    workdir: Workdir,
+    images: str,
+    out: Path,
+    split: str = "all",
+    checkpoint: str = "best",
+    bad_files: Literal["error", "skip"] | None = None,
 ) -> None:
     """Embed images with a trained network and write a search index.
 
@@ -48,6 +92,8 @@ def index(
         out: File to write; replaced only once the new one is whole.
         split: Which part of the images, in tfds's slicing syntax.
         checkpoint: `best` by the validation metric, `last`, or a step.
+        bad_files: Images that cannot be read: end with their name, or leave them out with a
+            warning. Default: what the run was trained with.
     """
     from vision_jax.gallery import write_index
     from vision_jax.run import load_run
@@ -55,7 +101,8 @@ def index(
     if not out.parent.is_dir():
         raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
     run = load_run(workdir, parse_checkpoint(checkpoint))
-    change = write_index(run, run.open_images(images, split), out)
+    source = run.open_images(images, split, bad_files=bad_files)
+    change = write_index(run, source, out)
     print(
         f"{change.added + change.kept} images -> {out} "
         f"({change.added} embedded, {change.kept} kept, {change.removed} removed)"
@@ -89,6 +136,7 @@ def search(
         picture: PNG to draw the queries and their neighbours into.
     """
     from vision_jax import gallery
+    from vision_jax.data.decode import printable
     from vision_jax.run import load_run
 
     if picture is not None and not picture.parent.is_dir():
@@ -105,7 +153,7 @@ def search(
         found = gallery.search_indexed(loaded, gallery.find_keys(loaded, keys), k, where=allowed)
     else:
         found = gallery.search_images(loaded, run, images, k, where=allowed)
-    names = [*map(str, images), *keys]
+    names = [*map(printable, images), *keys]
     for name, scores, ids in zip(names, *found, strict=True):
         print(name)
         rows = loaded.metadata(ids)

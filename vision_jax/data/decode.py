@@ -87,6 +87,8 @@ def read_image(
         raise BadImageError(name, f"is no readable image ({', '.join(FORMATS)})") from None
     except MemoryError:
         raise
+    except PermissionError as error:
+        raise BadImageError(name, f"cannot be read: {error.strerror}") from None
     except Exception as error:  # the decoders raise many kinds for what is damaged
         what = str(error) or type(error).__name__
         raise BadImageError(name, f"is no readable image: {what}") from error

@@ -5,14 +5,16 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from vision_jax.data.decode import read_image
+from vision_jax.data.decode import BadImageError, read_image
+from vision_jax.data.scan import Scan, find_bad, warn_of
 from vision_jax.errors import InputError
 
+BadFiles = Literal["error", "skip", "later"]
 _READ_AT_ONCE = 1024
 
 
@@ -55,7 +57,7 @@ class Source(abc.ABC):
             labels, `label`.
 
         Raises:
-            InputError: an image cannot be read, or has another shape than `image_shape`.
+            BadImageError: an image cannot be read, or has another shape than `image_shape`.
         """
 
     @abc.abstractmethod
@@ -73,6 +75,11 @@ class Source(abc.ABC):
     def key(self, index: int) -> str:
         """Names the example at an index for people: a path, or data set, split and index."""
         return f"{self.name}/{self.split}/{index}"
+
+    @property
+    def skipped(self) -> int | None:
+        """How many bad images were left out; None if they were not looked for."""
+        return None
 
     @property
     def num_classes(self) -> int:
@@ -226,16 +233,18 @@ class Subset(Source):
     Attributes:
         whole: the other source.
         chosen: positions in it.
+        skipped: how many bad images were left out; None if they were not looked for.
     """
 
     whole: Source
     chosen: tuple[int, ...]
+    skipped: int | None = None
 
     @classmethod
-    def of(cls, whole: Source, chosen: Sequence[int]) -> "Subset":
+    def of(cls, whole: Source, chosen: Sequence[int], *, skipped: int | None = None) -> "Subset":
         """Chooses examples of a source by their positions in it."""
-        names = whole.label_names
-        return cls(whole.name, whole.split, whole.image_shape, names, whole, tuple(chosen))
+        names, shape = whole.label_names, whole.image_shape
+        return cls(whole.name, whole.split, shape, names, whole, tuple(chosen), skipped)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -268,12 +277,13 @@ def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> No
     """Refuses an image of another shape than its source's.
 
     Raises:
-        InputError: the shapes differ.
+        BadImageError: the shapes differ.
     """
     if image.shape != shape:
-        raise InputError(
-            f"{name} has shape {image.shape}; {shape} is needed. --data.image-size brings images "
-            "of many sizes to one"
+        raise BadImageError(
+            name,
+            f"has shape {image.shape}; {shape} is needed. --data.image-size brings images of many "
+            "sizes to one",
         )
 
 
@@ -285,6 +295,7 @@ def open_source(
     manual_dir: str | Path | None = None,
     image_size: int | None = None,
     channels: int | None = None,
+    bad_files: BadFiles = "error",
 ) -> Source:
     """Opens a split of a data set or folder, preparing it first where this project can.
 
@@ -296,6 +307,10 @@ def open_source(
         manual_dir: a folder of files fetched by hand.
         image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
         channels: 1 for grey, 3 for RGB; None keeps the set's own, and RGB for folders.
+        bad_files: `error` refuses what cannot be an image, such as a link that leaves the folder,
+            at once, and raises when a damaged image is read; `skip` decodes every image of the
+            split once and leaves the bad ones out, with a warning; `later` raises only when a bad
+            image is read, and says nothing before.
 
     Returns:
         A `Source`.
@@ -303,14 +318,46 @@ def open_source(
     Raises:
         InputError: there is no such data set, folder or split, or it holds no usable image.
     """
-    if Path(name).is_dir():
+    from vision_jax.data.prepare import BUILDERS, open_builder
+
+    # A folder that is called as one of this project's sets is written as a path: ./digits.
+    if name not in BUILDERS and Path(name).is_dir():
         from vision_jax.data.folders import open_folder
 
-        return open_folder(Path(name), split, image_size=image_size, channels=channels or 3)
-    from vision_jax.data.prepare import open_builder
-
+        return open_folder(
+            Path(name),
+            split,
+            image_size=image_size,
+            channels=channels or 3,
+            bad_files=bad_files,
+        )
     builder = open_builder(name, data_dir=data_dir, manual_dir=manual_dir)
-    return _from_builder(builder, split, image_size=image_size, channels=channels)
+    source = _from_builder(builder, split, image_size=image_size, channels=channels)
+    return _without_bad(source, str(builder.data_dir)) if bad_files == "skip" else source
+
+
+def _without_bad(source: "TfdsSource", folder: str) -> Subset:
+    """The images of a prepared set that can be decoded, with a warning of those that cannot."""
+    bad = find_bad(scan_of(source, folder))
+    if bad:
+        what = f"skipped {len(bad)} of {len(source)} images of {source.name}, {source.split}"
+        warn_of(what, list(bad.values()), source.name)
+    if len(bad) == len(source):
+        raise InputError(f"{source.name} holds 0 readable images at {source.split!r}")
+    good = [i for i in range(len(source)) if i not in bad]
+    return Subset.of(source, good, skipped=len(bad))
+
+
+def scan_of(source: Source, folder: str) -> Scan:
+    """How to look at every image of a source that does not change.
+
+    Args:
+        source: the images.
+        folder: what tells it from another source of this name.
+    """
+    key = f"{folder} {source.name} {source.split} {source.image_shape}"
+    name = f"{source.name} {source.split}"
+    return Scan(key, lambda i: source.read([i]), len(source), name)
 
 
 def _from_builder(
