@@ -57,6 +57,12 @@ class FolderSource(Source):
         """The split of each file; see `Source.splits`."""
         return list(self.parts)
 
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """The shape of an image, which need not be `image_shape`; decodes it."""
+        channels = self.image_shape[-1]
+        height, width, _ = read_image(self.files[index], channels=channels, size=self.size).shape
+        return height, width, channels
+
     def _read(self, index: int) -> Example:
         path, channels = self.files[index], self.image_shape[-1]
         image = read_image(path, channels=channels, size=self.size)

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vision_jax.errors import InputError
 
@@ -82,6 +82,53 @@ def prepare(
             f"{name} could not be downloaded ({type(error).__name__}: {error}); its files can be "
             "given in a folder with --data.manual-dir"
         ) from error
+    return builder
+
+
+def prepare_folder(
+    root: Path,
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    channels: int = 3,
+    bad_files: Literal["error", "skip"] = "error",
+) -> Any:
+    """Writes a folder of images to disk as ArrayRecord, with its splits, labels and file names.
+
+    Args:
+        root: the folder; see `open_folder`.
+        name: what to call the data set.
+        data_dir: where prepared data sets live; tfds's own default if None.
+        image_size: side to resize and crop to, written as PNG; None keeps the files' own bytes.
+        channels: 1 for grey, 3 for RGB.
+        bad_files: see `open_source`.
+
+    Returns:
+        The prepared tfds `DatasetBuilder`.
+
+    Raises:
+        InputError: the folder holds no image, one of them is bad, or the data set is there already.
+    """
+    from vision_jax.data.builders.image_folder import Content, ImageFolder
+    from vision_jax.data.folders import open_folder
+    from vision_jax.data.tree import read_tree
+
+    if name in BUILDERS:
+        raise InputError(f"{name} is a data set of this project; another --name is needed")
+    sources = {
+        split: open_folder(
+            root, split, image_size=image_size, channels=channels, bad_files=bad_files
+        )
+        for split in read_tree(root).files
+    }
+    builder = ImageFolder(Content.of(name, sources), data_dir)
+    if builder.is_prepared():
+        raise InputError(
+            f"{builder.data_dir} is there already; another --name or its removal is needed"
+        )
+    with _quiet():
+        builder.download_and_prepare(file_format="array_record")
     return builder
 
 
