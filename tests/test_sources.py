@@ -1,6 +1,8 @@
 import gzip
+import importlib.util
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +55,23 @@ def test_data_needs_no_tensorflow(data_dir):
 def test_what_is_not_there_is_named(data_dir, name, split, message):
     with pytest.raises(InputError, match=message):
         open_source(name, split, data_dir=data_dir)
+
+
+@pytest.mark.parametrize("place", ["https://example.org/sets", Path("gs://bucket/sets")])
+@pytest.mark.parametrize("name", ["digits", "nothing"])
+def test_a_data_dir_that_cannot_be_opened_is_refused(name, place):
+    with pytest.raises(
+        InputError, match=r"data_dir is '\w+:/.*; a folder or gs://BUCKET/FOLDER is"
+    ):
+        open_source(name, "train", data_dir=place)
+    with pytest.raises(InputError, match=r"data_dir is '\w+:/.*; a folder is needed"):
+        prepare(name, data_dir=place)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="gcsfs is there")
+def test_a_bucket_takes_a_package(data_dir):
+    with pytest.raises(InputError, match=r"'gs://bucket/sets', which takes pip install"):
+        open_source("digits", "train", data_dir="gs://bucket/sets")
 
 
 def test_manual_folder_is_checked_first(tmp_path):

@@ -28,7 +28,8 @@ class DataConfig:
     name: str = "digits"
     """`digits`, `fashion_mnist`, a folder of images, or any prepared tfds data set."""
     data_dir: str | None = None
-    """Where prepared data sets live. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default: $TFDS_DATA_DIR, else
+    ~/tensorflow_datasets."""
     manual_dir: str | None = None
     """Folder with the files of a data set fetched by hand (Fashion-MNIST: its four IDX files)."""
     image_size: int | None = None

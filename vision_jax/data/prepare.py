@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import io
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
@@ -21,7 +23,8 @@ def open_builder(
 
     Args:
         name: the data set's name.
-        data_dir: where prepared data sets live; tfds's own default if None.
+        data_dir: where prepared data sets live, a folder or `gs://BUCKET/FOLDER`; tfds's own
+            default if None.
         manual_dir: a folder of files fetched by hand.
 
     Returns:
@@ -32,6 +35,7 @@ def open_builder(
     """
     import tensorflow_datasets as tfds
 
+    _check_data_dir(data_dir)
     if name in BUILDERS:
         builder = _own_builder(name, data_dir)
         if builder.is_prepared():
@@ -64,6 +68,7 @@ def prepare(
     """
     import tensorflow_datasets as tfds
 
+    _check_data_dir(data_dir, writing=True)
     if manual_dir is not None:
         _check_manual_dir(name, Path(manual_dir))
     own = name in BUILDERS
@@ -114,6 +119,7 @@ def prepare_folder(
     from vision_jax.data.folders import open_folder
     from vision_jax.data.tree import read_tree
 
+    _check_data_dir(data_dir, writing=True)
     if name in BUILDERS:
         raise InputError(f"{name} is a data set of this project; another --name is needed")
     sources = {
@@ -165,6 +171,18 @@ def _stock_builder(name: str, data_dir: str | Path | None) -> Any:
 
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview"
+
+
+def _check_data_dir(data_dir: str | Path | None, *, writing: bool = False) -> None:
+    """Refuses the URLs that neither tfds nor array_record can open."""
+    place = str(data_dir or os.environ.get("TFDS_DATA_DIR", ""))
+    if not re.match(r"\w\w+:/", place):
+        return
+    if writing or not place.startswith("gs://"):
+        needed = "a folder" if writing else "a folder or gs://BUCKET/FOLDER"
+        raise InputError(f"data_dir is {place!r}; {needed} is needed")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise InputError(f"data_dir is {place!r}, which takes pip install 'vision_jax[gcs]'")
 
 
 def _check_manual_dir(name: str, folder: Path) -> None:

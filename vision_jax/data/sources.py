@@ -303,7 +303,8 @@ def open_source(
         name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
         split: tfds's slicing syntax, such as `train`, `train[:90%]` or `all`. A folder without
             split folders has `train` and `test`, a fixed 80:20 division of each class.
-        data_dir: where prepared data sets live; tfds's own default if None.
+        data_dir: where prepared data sets live, a folder or `gs://BUCKET/FOLDER`; tfds's own
+            default if None.
         manual_dir: a folder of files fetched by hand.
         image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
         channels: 1 for grey, 3 for RGB; None keeps the set's own, and RGB for folders.
