@@ -120,6 +120,17 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
         ("search {index} {query} --where label=11", "no indexed image meets label=11"),
         ("duplicates {index} --threshold 0", "threshold is 0.0"),
         ("report {tmp}/gone", "holds no run"),
+        ("inspect {tmp}/gone", "is no data set"),
+        ("inspect digits --splits tset", "nothing at 'tset'"),
+        ("inspect digits --threshold 2", "threshold is 2.0; it must be in (0, 1]"),
+        ("inspect digits --channels 2", "--channels is 2; it must be 1 or 3"),
+        ("inspect digits --image-size 0", "--image-size is 0; it must be at least 1"),
+        ("inspect digits --out {tmp}/gone/page.html", "must exist"),
+        ("inspect digits --workdir {tmp}/gone", "holds no run"),
+        (
+            "inspect digits --image-size 4 --workdir {run}",
+            "is read as (4, 4, 1); the run in",
+        ),
         ("prepare cifar10", "vision_jax[prepare]"),
     ],
 )

@@ -49,6 +49,14 @@ def test_nothing_alike_gives_no_groups():
     assert near_duplicates(np.eye(6, dtype=np.float32)) == []
 
 
+def test_more_rows_than_the_root_of_32_bits_are_joined():
+    labels = np.arange(70_000)
+    for pair in ([3, 69_998], [69_998, 69_999]):
+        labels = duplicates._join(labels, np.array(pair[:1]), np.array(pair[1:]))
+    assert set(np.flatnonzero(labels == labels[3])) == {3, 69_998, 69_999}
+    assert len(np.unique(labels)) == 69_998
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.5])
 def test_the_threshold_is_checked(threshold):
     with pytest.raises(ValueError, match=f"got {threshold}"):

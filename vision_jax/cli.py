@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from vision_jax.commands import images, networks, training
+from vision_jax.commands import images, inspection, networks, training
 from vision_jax.errors import DataWarning, InputError, RunError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "report": networks.report,
     "check": images.check,
     "prepare": images.prepare,
+    "inspect": inspection.inspect,
 }
 FAMILIES: dict[str, Callable[..., Any]] = {
     "cnn": training.train_cnn,

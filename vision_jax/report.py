@@ -290,6 +290,10 @@ img { max-width: 100%; } pre { background: #f6f8fa; padding: 1em; overflow: auto
 table { border-collapse: collapse; } td, th { padding: .2em .9em .2em 0; text-align: left; }
 figure { margin: 0 0 1em; } figcaption { color: #57606a; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; } .row figure { flex: 1 1 300px; }
+.thumbs { display: flex; flex-wrap: wrap; gap: .6em; } .thumbs figure { width: 150px; }
+.thumbs img { width: 110px; image-rendering: pixelated; border: 1px solid #d0d7de; }
+.thumbs figcaption { font-size: 11px; line-height: 1.3; white-space: pre-wrap;
+overflow-wrap: anywhere; }
 tr { border-bottom: 1px solid #d0d7de; } td { font-variant-numeric: tabular-nums; }
 """
 

@@ -187,11 +187,15 @@ class TfdsSource(Source):
 
     def digests(self) -> list[str]:
         """A SHA-256 of each example's encoded image; see `Source.digests`."""
-        return [sha256(_image(features)).hexdigest() for features in self._all_stored()]
+        return [sha256(image).hexdigest() for image in self.encoded()]
 
     def splits(self) -> list[str]:
         """The split of each example; see `Source.splits`."""
         return [name for name, count in self.parts for _ in range(count)]
+
+    def encoded(self) -> Iterator[bytes]:
+        """Gives every image as it is stored, such as PNG bytes."""
+        return map(_image, self._all_stored())
 
     def _stored(self, indices: Sequence[int]) -> list[Any]:
         """The features of examples by name, as protocol buffers.

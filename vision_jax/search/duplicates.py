@@ -1,5 +1,6 @@
 """Near-duplicates: groups of vectors whose cosines reach a threshold."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
 
 from vision_jax.search.similarity import cosine_similarity
 
@@ -75,14 +77,15 @@ def _pairs(vectors: Array, threshold: float) -> Iterator[tuple[np.ndarray, np.nd
     padded = jnp.pad(vectors, ((0, -count % max(1, size)), (0, 0)))
     # Rounding must not let a vector miss its own copy at a threshold of 1.
     close = jax.jit(lambda a, b: cosine_similarity(a, b) >= threshold - 1e-6)
-    for top in range(0, count, max(1, size)):
-        for side in range(top, count, size):
-            hits = np.asarray(close(padded[top : top + size], padded[side : side + size]))
-            left, right = np.nonzero(hits)
-            left, right = left + top, right + side
-            keep = (left < right) & (right < count)
-            if keep.any():
-                yield left[keep], right[keep]
+    starts = range(0, count, max(1, size))
+    blocks = list(itertools.combinations_with_replacement(starts, 2))
+    for top, side in tqdm(blocks, desc="comparing", unit="block", delay=2, leave=False):
+        hits = np.asarray(close(padded[top : top + size], padded[side : side + size]))
+        left, right = np.nonzero(hits)
+        left, right = left + top, right + side
+        keep = (left < right) & (right < count)
+        if keep.any():
+            yield left[keep], right[keep]
 
 
 def _join(labels: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -92,4 +95,5 @@ def _join(labels: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray
     ends = pairs // count, pairs % count
     graph = coo_array((np.ones(len(pairs), bool), ends), shape=(count, count))
     _, components = connected_components(graph, directed=False)
-    return components[labels]
+    # SciPy counts in 32 bits, in which the products above would overflow.
+    return components.astype(np.int64)[labels]
