@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -23,6 +25,16 @@ def test_the_confusion_matrix_shows_shares_and_counts():
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.75, 0.25], [0, 1]])
     assert [text.get_text() for text in axes.texts] == ["3", "1", "4"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+
+
+def test_names_are_drawn_as_they_are_and_not_as_formulas():
+    name = "x$_$y.png"
+    (axes,) = report.confusion_matrix(np.eye(2, dtype=int), (name, "b")).axes
+    report.show_image(axes, np.zeros((4, 4, 3), np.uint8), name, "black")
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer)
+    assert axes.get_title() == name
+    assert buffer.getvalue()
 
 
 def test_right_neighbours_are_green_and_wrong_ones_red():

@@ -75,8 +75,9 @@ def confusion_matrix(
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true")
     if len(names) <= _MAX_CELLS:
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names)
+        turned: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(names)), names, parse_math=False, **turned)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for (row, column), count in np.ndenumerate(confusion):
             if count:
                 color = "white" if shares[row, column] > 0.5 else "black"
@@ -123,7 +124,7 @@ def show_image(axes: Any, image: UInt8[np.ndarray, "h w c"], title: str, color: 
     axes.axis("on")
     axes.set(xticks=[], yticks=[])
     axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(title, size=7, color=color)
+    axes.set_title(title, size=7, color=color, parse_math=False)  # names of files may hold a $
     for spine in axes.spines.values():
         spine.set(color=color, linewidth=2.5)
 

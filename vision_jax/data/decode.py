@@ -42,6 +42,8 @@ def printable(path: str | os.PathLike[str]) -> str:
     Args:
         path: a path; bytes of it that are not UTF-8, and control characters, become `\\x..`.
     """
+    if (plain := os.fspath(path)).isprintable():
+        return plain
     text = os.fsencode(path).decode(errors="backslashreplace")
     unseen = ("Cc", "Zl", "Zp")
     return "".join(
