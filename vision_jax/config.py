@@ -49,7 +49,7 @@ class DataConfig:
     pad_crop: int = 0
     """Augment: pad by this many pixels, reflected, then crop at random to the original size."""
     on_device_mib: int = 1024
-    """Sets up to this size are held on the device as uint8; larger ones are read by grain."""
+    """Sets up to this size are held on the device as uint8; larger ones are read ahead."""
     workers: int = 0
     """Reader processes for sets that are not held on the device; 0 reads in threads."""
     bad_files: Literal["error", "skip"] = "error"

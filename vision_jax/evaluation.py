@@ -1,12 +1,13 @@
 """Measuring a trained run: recognition, reconstruction, generation and search."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vision_jax.data.loader import read_all
+from vision_jax.data.loader import read_all, read_parts
 from vision_jax.data.sources import ArraySource, Source
 from vision_jax.gallery import measure_retrieval
 from vision_jax.quality import check_classifier, measure_generation
@@ -16,6 +17,7 @@ from vision_jax.training.checkpoint import Which
 from vision_jax.training.metrics import per_class_accuracy
 
 _MAX_PCA_PIXELS = 4096
+_AT_ONCE = 256
 
 
 def measure(run: Run, split: str | None = None, *, classifier: Run | None = None) -> dict[str, Any]:
@@ -40,7 +42,8 @@ def measure(run: Run, split: str | None = None, *, classifier: Run | None = None
     figures = run.evaluate(split)
     queries, gallery = run.source(split), run.source(run.config.data.train_split)
     if isinstance(run.task, Reconstruction):
-        queries, gallery = (_in_memory(source) for source in (queries, gallery))
+        limit = run.config.data.on_device_mib * 2**20
+        queries, gallery = (_in_memory(source, limit) for source in (queries, gallery))
         figures |= _measure_pca(run, gallery, queries)
     if classifier is not None:
         figures |= measure_generation(run, classifier)
@@ -98,8 +101,10 @@ def evaluate_run(
     return figures
 
 
-def _in_memory(source: Source) -> Source:
-    """The same images, read from disk once."""
+def _in_memory(source: Source, limit: int) -> Source:
+    """The same images, read from disk once if they take no more than `limit` bytes."""
+    if len(source) * np.prod(source.image_shape) > limit:
+        return source
     rows = read_all(source)
     return ArraySource.from_arrays(
         rows["image"], rows.get("label"), label_names=source.label_names, name=source.name
@@ -108,19 +113,27 @@ def _in_memory(source: Source) -> Source:
 
 def _measure_pca(run: Run, gallery: Source, queries: Source) -> dict[str, float | int]:
     """The error of principal components (Pearson, 1901), the best linear code of a size."""
-    from sklearn.decomposition import PCA
-
     width = run.embed(np.zeros((1, *run.about.image_shape), np.uint8)).shape[1]
     pixels = int(np.prod(run.about.image_shape))
     if pixels > _MAX_PCA_PIXELS or width > min(pixels, run.about.train_examples):
         return {}
-    known, asked = (
-        read_all(source)["image"].reshape(-1, pixels).astype(np.float32) / 255
-        for source in (gallery, queries)
-    )
-    pca = PCA(width, svd_solver="covariance_eigh").fit(known)
-    made = pca.inverse_transform(pca.transform(asked))
+    total, products = np.zeros(pixels), np.zeros((pixels, pixels))
+    for rows in _pixel_rows(gallery):
+        total += rows.sum(0)
+        products += rows.T @ rows
+    mean = total / len(gallery)
+    covariance = products / len(gallery) - np.outer(mean, mean)
+    components = np.linalg.eigh(covariance)[1][:, -width:]  # in rising order
+    error = 0.0
+    for rows in _pixel_rows(queries):
+        centred = rows - mean
+        error += np.square(centred - centred @ components @ components.T).sum()
     return {
-        "pca_mean_squared_error": float(np.square(made - asked, dtype=np.float64).mean()),
+        "pca_mean_squared_error": float(error / (len(queries) * pixels)),
         "pca_components": width,
     }
+
+
+def _pixel_rows(source: Source) -> Iterator[np.ndarray]:
+    for rows in read_parts(source, _AT_ONCE):
+        yield rows["image"].reshape(len(rows["image"]), -1).astype(np.float64) / 255

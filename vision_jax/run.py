@@ -390,7 +390,7 @@ class Run:
         size = -(-_IMAGES_AT_ONCE // self.parallel.count) * self.parallel.count
         parts = []
         with tqdm(total=len(rows), desc=verb, unit="img", delay=2, leave=False) as bar:
-            for part, count in row_chunks(rows, size, self.parallel.process):
+            for part, count in row_chunks(rows, size):
                 parts.append(mapped(self.state, part)[:count])
                 bar.update(count)
         return np.concatenate(parts)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from vision_jax.config import DataConfig, TrainConfig
-from vision_jax.data.loader import Loader, padded, read_all
+from vision_jax.data.loader import Loader, padded, read_parts
 from vision_jax.data.sources import Source, open_source
 from vision_jax.training.parallel import DataParallel
 
@@ -39,17 +39,11 @@ def split_loader(
     )
 
 
-def row_chunks(
-    images: np.ndarray | Source, size: int, process: tuple[int, int]
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Padded parts of `size` rows, and how many of each are real."""
+def row_chunks(images: np.ndarray | Source, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Padded parts of `size` rows, and how many of each are real; a source is read as they go."""
     if isinstance(images, Source):
-        loader = Loader(images, size, train=False, process=process)
-        if not loader.held_on_device:
-            for item in loader.items(0, loader.steps_per_epoch):
-                yield item["image"], int(item["mask"].sum())
-            return
-        images = read_all(images)["image"]
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
+        parts = (rows["image"] for rows in read_parts(images, size))
+    else:
+        parts = (images[start : start + size] for start in range(0, len(images), size))
+    for part in parts:
         yield padded(part, size), len(part)

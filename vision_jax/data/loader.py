@@ -11,9 +11,11 @@ import multiprocessing
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,8 +27,9 @@ from vision_jax.errors import InputError, RunError
 
 Item = dict[str, np.ndarray]
 Batch = dict[str, Array]
-_READ_AT_ONCE = 256
-_THREADS = 4
+_READ_AT_ONCE = 64
+_THREADS = max(2, min(os.cpu_count() or 1, 8))  # each holds a batch
+_Read = TypeVar("_Read")
 # grain has no exception of its own for it.
 _KILLED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 
@@ -118,8 +121,10 @@ class Loader:
         if self.held_on_device:
             for step in range(start, stop):
                 yield self.item(step)
-            return
-        yield from _read_ahead(self, start, stop)
+        elif self.workers:
+            yield from _in_processes(self, start, stop)
+        else:
+            yield from _in_threads(self.item, range(start, stop))
 
     def item(self, step: int) -> Item:
         """This process's item at one step; see `items`."""
@@ -186,17 +191,38 @@ def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarra
     count = len(source) if limit is None else min(limit, len(source))
     images = np.empty((count, *source.image_shape), np.uint8)
     labels = np.empty(count, np.int32)
+    done = 0
     with tqdm(
         total=count, desc=f"reading {source.name} {source.split}", unit="img", delay=2
     ) as bar:
-        for start in range(0, count, _READ_AT_ONCE):
-            chunk = range(start, min(start + _READ_AT_ONCE, count))
-            rows = _stack(source.read(chunk), source)
-            images[start : chunk.stop] = rows["image"]
+        for rows in read_parts(source, _READ_AT_ONCE, limit=limit):
+            part = slice(done, done := done + len(rows["image"]))
+            images[part] = rows["image"]
             if "label" in rows:
-                labels[start : chunk.stop] = rows["label"]
-            bar.update(len(chunk))
+                labels[part] = rows["label"]
+            bar.update(part.stop - part.start)
     return {"image": images} if source.label_names is None else {"image": images, "label": labels}
+
+
+def read_parts(
+    source: Source, size: int, *, limit: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Reads a source part by part in its order, some parts ahead in threads.
+
+    Args:
+        source: the images.
+        size: rows of a part; the last may have fewer.
+        limit: how many of the first images to read at most.
+
+    Yields:
+        `image` (size, H, W, C) uint8 and, with labels, `label` (size,) int32.
+    """
+    count = len(source) if limit is None else min(limit, len(source))
+
+    def read(start: int) -> dict[str, np.ndarray]:
+        return _stack(source.read(range(start, min(start + size, count))), source)
+
+    return _in_threads(read, range(0, count, size))
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
@@ -222,22 +248,33 @@ def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
     return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}
 
 
-def _read_ahead(loader: Loader, start: int, stop: int) -> Iterator[Item]:
+def _in_threads(read: Callable[[int], _Read], places: Iterable[int]) -> Iterator[_Read]:
+    """What `read` returns for each place, in their order, a few of them ahead."""
+    pool, ahead = ThreadPoolExecutor(_THREADS), deque[Future[_Read]]()
+    try:
+        for place in places:
+            ahead.append(pool.submit(read, place))
+            if len(ahead) > _THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     import grain
+    from absl import flags
 
-    buffered = 1 if loader.workers else _THREADS
+    # grain's workers read absl flags, which a library's caller may never have parsed.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
     steps = grain.MapDataset.range(start, stop).map(loader.item)
-    read = steps.to_iter_dataset(grain.ReadOptions(buffered, buffered))
-    if loader.workers:
-        from absl import flags
-
-        # grain's workers read absl flags, which a library's caller may never have parsed.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        processes = grain.MultiprocessingOptions(
-            num_workers=loader.workers, per_worker_buffer_size=2, enable_profiling=False
-        )
-        read = read.mp_prefetch(processes, worker_init_fn=_end_with_parent)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    processes = grain.MultiprocessingOptions(
+        num_workers=loader.workers, per_worker_buffer_size=2, enable_profiling=False
+    )
+    read = steps.to_iter_dataset(options).mp_prefetch(processes, worker_init_fn=_end_with_parent)
     with contextlib.closing(iter(read)) as items:
         try:
             yield from items

@@ -27,6 +27,7 @@ from vision_jax.training.progress import STEPS_AHEAD, Progress
 Log = Callable[[Row, dict[str, float]], object]
 AfterEpoch = Callable[[TrainState, int], object]
 _KEYS_NAMED = 12
+_EVALUATED_AHEAD = 4
 
 
 class TrainingDivergedError(RunError):
@@ -231,8 +232,11 @@ class Evaluator:
         """
         blank = blank_batch(self._loader.source.image_shape)
         totals = self._parallel.zeros(self._task.eval_step, state, blank)
-        for item in self._loader.items(0, self._loader.steps_per_epoch):
+        for step, item in enumerate(self._loader.items(0, self._loader.steps_per_epoch)):
             totals = self._step(state, totals, self._resident, self._parallel.shard(item))
+            if step % _EVALUATED_AHEAD == 0:
+                # Else the batches of a whole folder would wait in memory for a slow device.
+                jax.block_until_ready(totals)
         return compute(totals)
 
 

@@ -1,0 +1,58 @@
+"""Evaluation and indexing of a folder take the memory of a few batches, whatever its size."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SIDE = 64
+IMAGES = 4500  # 53 MiB of pixels
+BOUND = 24  # MiB; of each image a vector of 16 floats, a label and a few strings are kept
+
+MEASURE = """
+import sys
+from pathlib import Path
+
+from vision_jax.config import CNNConfig, DataConfig, TrainCNN
+from vision_jax.gallery import measure_retrieval, write_index
+from vision_jax.run import load_run, train
+
+folder, workdir = sys.argv[1:3]
+splits = {"train_split": "train[:32]", "validation_split": "train[:16]"}
+data = DataConfig(name=folder, batch_size=16, on_device_mib=0, **splits)
+config = TrainCNN(data=data, model=CNNConfig(stages=(4, 4), hidden=16), epochs=1)
+train(config, workdir, progress=False)
+run = load_run(workdir)
+
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+for part in ("train[:33%]", "train"):
+    run.evaluate(part)
+    measure_retrieval(run, run.source(part), run.source("train[:100]"))
+    change = write_index(run, run.open_images(folder, part), Path(workdir, "photos.index"))
+    print(change.added + change.kept, peak())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_memory_does_not_grow_with_the_folder(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    for label, image in enumerate(pixels):
+        first = tmp_path / "photos" / "train" / str(label) / "0.jpg"
+        first.parent.mkdir(parents=True)
+        Image.fromarray(image).save(first)
+        for number in range(1, IMAGES // 2):
+            os.link(first, first.with_name(f"{number}.jpg"))
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "photos"), str(tmp_path / "run")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    (few, before), (many, after) = (map(float, line.split()) for line in done.stdout.splitlines())
+    assert few < IMAGES / 2 < many == IMAGES
+    assert after - before < BOUND
