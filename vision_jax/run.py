@@ -33,9 +33,10 @@ from vision_jax.training.loop import Evaluator, FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
 from vision_jax.training.parallel import Augment, DataParallel
 from vision_jax.training.processes import first_alone
-from vision_jax.training.profile import Profile
+from vision_jax.training.profile import open_profile
 from vision_jax.workdir import (
     check_about,
+    check_classes,
     check_config,
     lock,
     open_checkpoints,
@@ -89,7 +90,7 @@ def train(
     task = build_task(config, about)
     parallel.check(loader.batch_size, config.optimizer.accumulate)
     _check_shapes(task, config, train_source)
-    traced = _profile(profile, workdir, config.epochs * loader.steps_per_epoch)
+    traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
     with contextlib.ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
         checkpoints = stack.enter_context(open_checkpoints(workdir, config, create=True))
@@ -125,17 +126,6 @@ def _prepare(config: TrainConfig, workdir: Path) -> None:
     """Refuses a workdir of another run, and has the data prepared."""
     check_config(config, workdir)
     open_split(config.data, config.data.train_split)
-
-
-def _profile(steps: range | None, workdir: Path, last: int) -> Profile | None:
-    if steps is None:
-        return None
-    if not 0 <= steps.start < steps.stop <= last:
-        raise InputError(
-            f"the steps to profile are {steps.start}:{steps.stop}; "
-            f"START:STOP with 0 <= START < STOP <= {last}, the run's last step, is needed"
-        )
-    return Profile(steps, workdir)
 
 
 def load_run(workdir: str | Path, which: Which = "best") -> "Run":
@@ -311,11 +301,8 @@ class Run:
             InputError: no such split, or its classes are no longer those that were learnt.
         """
         source = open_split(self.config.data, split or self.config.data.test_split)
-        if self.config.family == "cnn" and source.label_names != self.about.label_names:
-            raise InputError(
-                f"{source.name}, {source.split}, has the classes {source.label_names}; the run in "
-                f"{self.workdir} has learnt {self.about.label_names}"
-            )
+        if self.config.family == "cnn":
+            check_classes(self.about, source, self.workdir)
         return source
 
     def open_images(self, name: str, split: str, *, bad_files: BadFiles | None = None) -> Source:

@@ -10,6 +10,7 @@ import cattrs
 
 from vision_jax import config as configs
 from vision_jax.config import TrainConfig
+from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.families import TASKS, About
 from vision_jax.training.checkpoint import Checkpoints
@@ -75,6 +76,19 @@ def check_about(saved: About, found: About, workdir: Path) -> None:
                 f"{workdir} was trained on data with {field.name} {old!r}, which is now {new!r}; "
                 "the same data or another --workdir is needed"
             )
+
+
+def check_classes(about: About, source: Source, workdir: Path) -> None:
+    """Refuses images of other classes than a run has learnt, whose labels mean something else.
+
+    Raises:
+        InputError: they are.
+    """
+    if source.label_names != about.label_names:
+        raise InputError(
+            f"{source.name}, {source.split}, has the classes {source.label_names}; the run in "
+            f"{workdir} has learnt {about.label_names}"
+        )
 
 
 @contextmanager

@@ -59,3 +59,24 @@ class Profile(Closing):
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
+
+
+def open_profile(steps: range | None, folder: Path, last: int) -> Profile | None:
+    """The profile of some of a run's steps; None without any.
+
+    Args:
+        steps: those to trace.
+        folder: the run's folder.
+        last: how many steps the run has.
+
+    Raises:
+        InputError: the run does not have these steps.
+    """
+    if steps is None:
+        return None
+    if not 0 <= steps.start < steps.stop <= last:
+        raise InputError(
+            f"the steps to profile are {steps.start}:{steps.stop}; "
+            f"START:STOP with 0 <= START < STOP <= {last}, the run's last step, is needed"
+        )
+    return Profile(steps, folder)
