@@ -1,93 +1,105 @@
+import re
+import typing
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
-from vision_jax.data import augment
+from vision_jax.config import DataConfig
+from vision_jax.data.augment import RECIPES, augment, per_example_keys
+from vision_jax.data.geometry import random_resized_crop
+from vision_jax.errors import InputError
 
 KEY = jax.random.key(3)
 
 
-@pytest.fixture(scope="module")
-def images():
-    return jnp.asarray(np.random.default_rng(0).random((6, 7, 9, 2), np.float32))
+def make_batch(height, width, channels, count=8):
+    rng = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(rng.random((count, height, width, channels)), jnp.float32),
+        "label": jnp.arange(count, dtype=jnp.int32),
+        "mask": jnp.ones(count, bool),
+    }
 
 
-@pytest.fixture(scope="module")
-def keys(images):
-    return augment.per_example_keys(KEY, 0, len(images))
-
-
-def windows(image, size):
-    """Every window of a size, as bytes."""
-    view = np.lib.stride_tricks.sliding_window_view(image, (*size, image.shape[-1]))
-    return {window.tobytes() for row in view for column in row for window in column}
+def rows(batch, start, stop):
+    return {name: values[start:stop] for name, values in batch.items()}
 
 
 def test_keys_do_not_depend_on_how_a_batch_is_spread():
-    whole = augment.per_example_keys(KEY, 0, 6)
-    parts = [augment.per_example_keys(KEY, first, 2) for first in (0, 2, 4)]
+    whole = per_example_keys(KEY, 0, 6)
+    parts = [per_example_keys(KEY, first, 2) for first in (0, 2, 4)]
     np.testing.assert_array_equal(
         jax.random.key_data(whole), np.concatenate([jax.random.key_data(p) for p in parts])
     )
 
 
-def test_augmented_parts_equal_the_augmented_whole(images):
-    whole = augment.augment(KEY, images, 0, flip=True, pad_crop=2)
-    parts = [augment.augment(KEY, images[i : i + 3], i, flip=True, pad_crop=2) for i in (0, 3)]
-    np.testing.assert_array_equal(whole, np.concatenate(parts))
-    assert not np.array_equal(whole, images)
+@pytest.mark.parametrize("shape", [(8, 9, 1), (66, 64, 3)])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_augmented_parts_equal_the_augmented_whole(recipe, shape):
+    batch = make_batch(*shape)
+    apply = jax.jit(partial(augment, recipe=recipe, flip=True, pad_crop=2))
+    whole = apply(KEY, batch, 0)
+    parts = [apply(KEY, rows(batch, first, first + 4), first) for first in (0, 4)]
+    for name, values in whole.items():
+        joined = np.concatenate([np.asarray(part[name]) for part in parts])
+        np.testing.assert_allclose(values, joined, atol=2e-6)
+    found = np.asarray(whole["image"])
+    assert found.shape == batch["image"].shape
+    assert found.dtype == np.float32
+    assert 0 <= found.min() <= found.max() <= 1
+    assert not np.allclose(found, batch["image"], atol=1e-3)
+    assert not np.allclose(found, apply(jax.random.key(4), batch, 0)["image"], atol=1e-3)
+    assert ("label_weight" in whole) == (recipe == "strong")
 
 
-def test_random_crop_cuts_windows_and_reaches_every_corner(images, keys):
-    cut = np.asarray(augment.random_crop(keys, images, (4, 5)))
-    for original, window in zip(np.asarray(images), cut, strict=True):
-        assert window.tobytes() in windows(original, (4, 5))
-    many = jnp.tile(jnp.arange(4.0, dtype=jnp.float32).reshape(1, 2, 2, 1), (200, 1, 1, 1))
-    corners = augment.random_crop(augment.per_example_keys(KEY, 0, 200), many, (1, 1))
-    counts = np.bincount(np.asarray(corners).ravel().astype(int), minlength=4)
-    assert counts.min() > 25  # 50 expected, deviation 6
+def test_the_knobs_come_before_the_recipe():
+    batch = make_batch(9, 9, 1)
+    both = augment(KEY, batch, recipe="light", flip=True, pad_crop=1)
+    moved = augment(KEY, batch, flip=True, pad_crop=1)
+    then = augment(KEY, moved, recipe="light")
+    np.testing.assert_allclose(both["image"], then["image"], atol=1e-6)
 
 
-def test_pad_and_crop_cuts_windows_of_the_reflected_image(images, keys):
-    moved = np.asarray(augment.pad_and_crop(keys, images, 2))
-    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    for wide, window in zip(padded, moved, strict=True):
-        assert window.tobytes() in windows(wide, (7, 9))
+def test_light_neither_mirrors_nor_turns():
+    # A bright left half stays bright there, whatever is drawn.
+    half = jnp.zeros((100, 16, 16, 1), jnp.float32).at[:, :, :8].set(0.6)
+    batch = {"image": half, "mask": jnp.ones(100, bool)}
+    found = np.asarray(jax.jit(partial(augment, recipe="light"))(KEY, batch)["image"])
+    assert (found[:, :, :6].mean((1, 2, 3)) > found[:, :, 10:].mean((1, 2, 3)) + 0.2).all()
+    assert (np.diff(found, axis=1) == 0).all()
 
 
-def test_flip_mirrors_about_half_of_the_images(images):
-    many = jnp.tile(images[:1], (200, 1, 1, 1))
-    flipped = augment.random_flip(augment.per_example_keys(KEY, 0, 200), many)
-    same = (np.asarray(flipped) == np.asarray(many)).all((1, 2, 3))
-    mirrored = (np.asarray(flipped) == np.asarray(many)[:, :, ::-1]).all((1, 2, 3))
-    assert (same ^ mirrored).all()
-    assert 70 < mirrored.sum() < 130  # 100 expected, deviation 7
+def test_standard_enlarges_windows_of_large_images_alone():
+    size = 64
+    ramp = jnp.tile(
+        jnp.linspace(0.2, 0.8, size, dtype=jnp.float32)[None, :, None, None], (40, 1, size, 1)
+    )
+    crop = jax.jit(partial(random_resized_crop, scale=(0.25, 1.0)))
+    slopes = np.diff(
+        np.asarray(crop(per_example_keys(KEY, 0, 40), ramp))[:, 8:-8, size // 2, 0], axis=1
+    )
+    zoom = (0.6 / (size - 1)) / slopes.mean(1)
+    assert zoom.min() + 1e-3 >= 1
+    assert zoom.max() < 2.5
+    assert zoom.std() > 0.1
 
 
-def test_center_crop_is_the_middle(images):
-    np.testing.assert_array_equal(augment.center_crop(images, (3, 5)), images[:, 2:5, 2:7])
+def test_the_config_names_the_recipes_and_their_docstrings_say_what_they_are():
+    assert typing.get_args(typing.get_type_hints(DataConfig)["recipe"]) == tuple(RECIPES)
+    for recipe in RECIPES.values():
+        assert re.match(r"[A-Z].*\.", recipe.__doc__)
 
 
-def test_resize_is_pillows(images):
-    resized = augment.resize(images[..., :1], (4, 5))
-    for small, image in zip(np.asarray(resized), np.asarray(images), strict=True):
-        expected = Image.fromarray(image[..., 0]).resize((5, 4), Image.Resampling.BILINEAR)
-        np.testing.assert_allclose(small[..., 0], np.asarray(expected), atol=1e-5)
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_an_accelerator_runs_no_host_code(platform):
+    apply = jax.jit(partial(augment, recipe="strong"))
+    module = jax.export.export(apply, platforms=[platform])(KEY, make_batch(66, 66, 3))
+    assert not re.findall(r"callback|infeed|outfeed|stablehlo\.send", module.mlir_module())
 
 
-def test_normalize_is_the_formula(images):
-    result = augment.normalize(images, (0.2, 0.3), (0.5,))
-    np.testing.assert_allclose(result, (np.asarray(images) - [0.2, 0.3]) / 0.5, atol=1e-6)
-
-
-def test_sizes_and_counts_out_of_range_are_named(images, keys):
-    with pytest.raises(ValueError, match=r"\(8, 5\).*\(7, 9\)"):
-        augment.random_crop(keys, images, (8, 5))
-    with pytest.raises(ValueError, match="0, 5"):
-        augment.center_crop(images, (0, 5))
-    with pytest.raises(ValueError, match=r"pad is 7.*\[0, 7\)"):
-        augment.pad_and_crop(keys, images, 7)
-    with pytest.raises(ValueError, match="mean has 3 values; 1 or 2"):
-        augment.normalize(images, (0.1, 0.2, 0.3), (1.0,))
+def test_an_odd_batch_cannot_be_mixed():
+    with pytest.raises(InputError, match="a device's batch is 3; it must be even"):
+        augment(KEY, make_batch(8, 8, 1, count=3), recipe="strong")

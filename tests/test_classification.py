@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,6 +99,33 @@ def test_label_smoothing_is_the_cross_entropy_with_mixed_targets(task, state, ba
     expected = -(targets * log_softmax(logits)).sum(-1).mean()
     figures = compute(on_one_device(smooth.eval_step, state, batch))
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_mixed_images_have_the_weighted_loss_of_both_labels(task, state, batch, parts):
+    rng = np.random.default_rng(1)
+    weight = rng.random(16).astype(np.float32)
+    mixed = batch | {
+        "label_other": jnp.asarray(rng.integers(0, CLASSES, 16), jnp.int32),
+        "label_weight": jnp.asarray(weight),
+    }
+
+    def loss(params):
+        logits, _ = task.model.apply({"params": params}, (batch["image"][:11] - 0.5) / 0.25)
+        targets = sum(
+            share[:11, None] * jax.nn.one_hot(mixed[name][:11], CLASSES)
+            for name, share in (("label", weight), ("label_other", 1 - weight))
+        )
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, jax.grad(loss)(state.params))
+    split = dataclasses.replace(task, accumulate=parts)
+    after, metrics = on_one_device(split.train_step, state, mixed)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.params, expected)
+    assert compute(metrics)["loss"] == pytest.approx(float(loss(state.params)), rel=1e-5)
+    dominant = np.where(weight >= 0.5, mixed["label"], mixed["label_other"])[:11]
+    answers = np.argmax(task.logits(state, batch["image"]), -1)[:11]
+    assert compute(metrics)["accuracy"] == pytest.approx((answers == dominant).mean())
 
 
 def test_the_embedding_is_the_layer_before_the_logits(task, state, batch):

@@ -103,6 +103,19 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
             "3:99; START:STOP with 0 <= START < STOP <= 10",
         ),
         ("train cnn --workdir {tmp}/new --distributed.processes 2", "HOST:PORT is needed"),
+        ("train gan --workdir {tmp}/new --data.recipe strong", "light or standard with a gan"),
+        (
+            "train cnn --workdir {tmp}/new --data.data-dir {data} --data.recipe strong "
+            "--data.batch-size 12",
+            "a device's batch is 3; it must be even",
+        ),
+        (
+            "train cnn --workdir {tmp}/new --data.data-dir {data} --data.pad-crop 8",
+            "data.pad_crop is 8: pad is 8; it must be in [0, 8)",
+        ),
+        ("augmentations nothing --out {tmp}/a.html", "'nothing' is no data set"),
+        ("augmentations digits --out {tmp}/gone/a.html", "must exist"),
+        ("augmentations digits --seed -1", "--seed is -1"),
         ("train cnn --workdir {run} --epochs 9", "of another config"),
         ("evaluate {tmp}/gone", "holds no run"),
         ("evaluate {run} --split tset", "nothing at 'tset'"),

@@ -3,7 +3,14 @@ import json
 import pytest
 
 from vision_jax import config as configs
-from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
+from vision_jax.config import (
+    CNNConfig,
+    DataConfig,
+    OptimizerConfig,
+    TrainAutoencoder,
+    TrainCNN,
+    TrainGAN,
+)
 from vision_jax.errors import InputError
 
 
@@ -53,6 +60,20 @@ def test_bad_json_is_named(edit, message):
 def test_values_out_of_range_are_refused(make):
     with pytest.raises(InputError, match="it must be"):
         make().check()
+
+
+def test_an_older_config_without_newer_fields_takes_their_defaults():
+    values = json.loads(TrainCNN(data=DataConfig(flip=True)).to_json())
+    del values["data"]["recipe"]
+    config = configs.from_json(json.dumps(values), origin="here")
+    assert config == TrainCNN(data=DataConfig(flip=True))
+
+
+@pytest.mark.parametrize("kind", [TrainAutoencoder, TrainGAN])
+def test_only_a_classifier_trains_on_mixed_labels(kind):
+    assert kind(data=DataConfig(recipe="standard")).data.recipe == "standard"
+    with pytest.raises(InputError, match=f"'strong'; .* with a {kind.family}"):
+        kind(data=DataConfig(recipe="strong"))
 
 
 def test_differences_name_the_fields_and_both_values():

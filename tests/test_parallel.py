@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from vision_jax.data import augment
+from vision_jax.data.augment import augment
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.errors import InputError
 from vision_jax.models import CNN
@@ -25,14 +25,12 @@ def task():
 
 @pytest.fixture
 def trained(task, small_source):
-    augmentation = partial(augment.augment, flip=True, pad_crop=1)
-
-    def run(devices):
+    def run(devices, recipe):
         return fit(
             task,
             Loader(small_source, 8, train=True),
             epochs=2,
-            augment=augmentation,
+            augment=partial(augment, recipe=recipe, flip=True, pad_crop=1),
             parallel=DataParallel.over(devices),
             progress=False,
         )
@@ -40,10 +38,11 @@ def trained(task, small_source):
     return run
 
 
-def test_many_devices_train_as_one_does(trained):
-    one = trained(1)
+@pytest.mark.parametrize("recipe", ["none", "strong"])
+def test_many_devices_train_as_one_does(trained, recipe):
+    one = trained(1, recipe)
     for devices in (2, 4):
-        many = trained(devices)
+        many = trained(devices, recipe)
         jax.tree.map(
             partial(np.testing.assert_allclose, rtol=0, atol=2e-6),
             many.state.params,

@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from vision_jax.commands import images, inspection, networks, training
+from vision_jax.commands import augmentation, images, inspection, networks, training
 from vision_jax.errors import DataWarning, InputError, RunError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "check": images.check,
     "prepare": images.prepare,
     "inspect": inspection.inspect,
+    "augmentations": augmentation.augmentations,
 }
 FAMILIES: dict[str, Callable[..., Any]] = {
     "cnn": training.train_cnn,

@@ -44,10 +44,15 @@ class DataConfig:
     """What `evaluate`, `index` and `report` use."""
     batch_size: int = 128
     """Images in a step, over all devices."""
+    recipe: Literal["none", "light", "standard", "strong"] = "none"
+    """Augment: `light` shifts and changes brightness, for digits too; `standard` also crops,
+    mirrors and changes colours, for photographs and objects; `strong`, for long training of a
+    classifier, distorts and mixes images. `vision-jax augmentations` shows them."""
     flip: bool = False
-    """Augment: mirror half of the images left to right."""
+    """Augment: mirror half of the images left to right, before the recipe."""
     pad_crop: int = 0
-    """Augment: pad by this many pixels, reflected, then crop at random to the original size."""
+    """Augment: pad by this many pixels, reflected, then crop at random to the original size,
+    before the recipe."""
     on_device_mib: int = 1024
     """Sets up to this size are held on the device as uint8; larger ones are read ahead."""
     workers: int = 0
@@ -254,6 +259,12 @@ class TrainConfig:
         for part in (getattr(self, entry.name) for entry in dataclasses.fields(self)):
             if hasattr(part, "check"):
                 part.check()
+        _require(
+            self.data.recipe != "strong" or self.family == "cnn",
+            "data.recipe",
+            self.data.recipe,
+            f"none, light or standard with a {self.family}: strong mixes images and their labels",
+        )
 
     def to_json(self) -> str:
         """The config as JSON text, with its family."""

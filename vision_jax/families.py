@@ -1,12 +1,15 @@
 """The families of networks that can be trained: from a config and its data's facts to a task."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
+import jax
 import optax
 
-from vision_jax.config import TrainAutoencoder, TrainCNN, TrainConfig, TrainGAN
-from vision_jax.data.loader import Loader
+from vision_jax.config import DataConfig, TrainAutoencoder, TrainCNN, TrainConfig, TrainGAN
+from vision_jax.data.augment import Augment, augment
+from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.errors import InputError
 from vision_jax.models import (
     CNN,
@@ -113,6 +116,32 @@ def build_task(config: TrainConfig, about: About) -> Task:
                 remat=config.remat,
             )
     raise InputError(f"{type(config).__name__} is no config of a known family")
+
+
+def build_augmentation(data: DataConfig, about: About, count: int) -> Augment | None:
+    """The transforms of the training images that a config describes.
+
+    Args:
+        data: the run's data config.
+        about: the data's shape.
+        count: images of a device's batch.
+
+    Returns:
+        The function that a train step calls; None if there is nothing to do.
+
+    Raises:
+        InputError: the batch cannot be mixed in pairs, or the images are too small to be padded.
+    """
+    if data.recipe == "none" and not (data.flip or data.pad_crop):
+        return None
+    chosen = partial(augment, recipe=data.recipe, flip=data.flip, pad_crop=data.pad_crop)
+    try:
+        jax.eval_shape(lambda: chosen(jax.random.key(0), blank_batch(about.image_shape, count)))
+    except ValueError as error:
+        raise InputError(
+            f"data.recipe is {data.recipe!r}, data.pad_crop is {data.pad_crop}: {error}"
+        ) from error
+    return chosen
 
 
 def _rule(config: TrainConfig, about: About) -> optax.GradientTransformation:

@@ -290,6 +290,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto
 img { max-width: 100%; } pre { background: #f6f8fa; padding: 1em; overflow: auto; }
 table { border-collapse: collapse; } td, th { padding: .2em .9em .2em 0; text-align: left; }
 figure { margin: 0 0 1em; } figcaption { color: #57606a; }
+.cells { display: flex; gap: .5em; font-size: 12px; } .cells figure { width: 112px; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; } .row figure { flex: 1 1 300px; }
 .thumbs { display: flex; flex-wrap: wrap; gap: .6em; } .thumbs figure { width: 150px; }
 .thumbs img { width: 110px; image-rendering: pixelated; border: 1px solid #d0d7de; }

@@ -13,15 +13,14 @@ from jaxtyping import Array, Float, UInt8
 from tqdm import tqdm
 
 from vision_jax import config as configs
-from vision_jax.config import DataConfig, TrainConfig
-from vision_jax.data import augment
+from vision_jax.config import TrainConfig
 from vision_jax.data.decode import read_image
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import BadFiles, Source, check_shape, open_source
 from vision_jax.epoch_sheets import FOLDER as EPOCHS
 from vision_jax.epoch_sheets import SHOWN, epoch_sheets
 from vision_jax.errors import InputError
-from vision_jax.families import About, build_task
+from vision_jax.families import About, build_augmentation, build_task
 from vision_jax.generation import sample_latents
 from vision_jax.splits import open_split, row_chunks, split_loader
 from vision_jax.tasks.adversarial import Adversarial
@@ -31,7 +30,7 @@ from vision_jax.tasks.reconstruction import Reconstruction
 from vision_jax.training.checkpoint import Which
 from vision_jax.training.loop import Evaluator, FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
-from vision_jax.training.parallel import Augment, DataParallel
+from vision_jax.training.parallel import DataParallel
 from vision_jax.training.processes import first_alone
 from vision_jax.training.profile import open_profile
 from vision_jax.workdir import (
@@ -90,6 +89,7 @@ def train(
     task = build_task(config, about)
     parallel.check(loader.batch_size, config.optimizer.accumulate)
     _check_shapes(task, config, train_source)
+    augment = build_augmentation(config.data, about, loader.batch_size // parallel.count)
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
     with contextlib.ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
@@ -110,7 +110,7 @@ def train(
             epochs=config.epochs,
             seed=config.seed,
             validation=validation,
-            augment=_augment(config.data),
+            augment=augment,
             parallel=parallel,
             checkpoints=checkpoints,
             about=dataclasses.asdict(about),
@@ -384,12 +384,6 @@ class Run:
 
 
 _IMAGES_AT_ONCE = 256
-
-
-def _augment(data: DataConfig) -> Augment | None:
-    if not (data.flip or data.pad_crop):
-        return None
-    return partial(augment.augment, flip=data.flip, pad_crop=data.pad_crop)
 
 
 def _check_shapes(task: Task, config: TrainConfig, source: Source) -> None:

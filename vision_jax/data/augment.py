@@ -1,18 +1,120 @@
-"""Transforms of NHWC float images in [0, 1]: pure, jittable, `key` first where they are random.
+"""Recipes of augmentation: what a training step does to its batch, on the device.
 
-A random transform takes one key per image, so that an image's fate depends neither on its
-neighbours nor on how many devices share the batch.
+A recipe takes one key per image, so that an image's fate depends neither on its neighbours, but
+for the one that it may be mixed with, nor on how many devices share the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Key
 
-Images = Float[Array, "batch height width channels"]
-Resized = Float[Array, "batch new_height new_width channels"]
+from vision_jax.data.color import color_jitter
+from vision_jax.data.geometry import (
+    Images,
+    Keys,
+    pad_and_crop,
+    random_flip,
+    random_resized_crop,
+)
+from vision_jax.data.loader import Batch
+from vision_jax.data.mixing import mix, random_erasing
+from vision_jax.data.policies import trivial_augment
+
+Recipe = Literal["none", "light", "standard", "strong"]
+
+Augment = Callable[[Key[Array, ""], Batch, Array], Batch]
+"""(step key, batch, place of its first image in the whole batch) -> batch."""
+
+_SMALL = 64  # pixels below which images lose too much if a part of them is enlarged
+
+
+def augment(
+    key: Key[Array, ""],
+    batch: Batch,
+    first: Array | int = 0,
+    *,
+    recipe: Recipe = "none",
+    flip: bool = False,
+    pad_crop: int = 0,
+) -> Batch:
+    """Applies the chosen random transforms to a batch of the training split.
+
+    Args:
+        key: the step's key.
+        batch: `image` (B, H, W, C) in [0, 1], `mask` (B,) and, for `strong`, `label` (B,).
+        first: place of the first image in the whole batch; even for `strong`.
+        recipe: see the functions of these names.
+        flip: mirror half of the images, before the recipe.
+        pad_crop: pixels for `pad_and_crop`, before the recipe; 0 for none.
+
+    Returns:
+        The batch with its images changed; by `strong` also with `label_other` and
+        `label_weight`, see `mixing.mix`.
+
+    Raises:
+        InputError: B is odd and the recipe mixes images in pairs.
+        ValueError: `pad_crop` is not below the images' height and width.
+    """
+    keys, images = per_example_keys(key, first, len(batch["image"])), batch["image"]
+    crop_keys, flip_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    if pad_crop:
+        images = pad_and_crop(crop_keys, images, pad_crop)
+    if flip:
+        images = random_flip(flip_keys, images)
+    return RECIPES[recipe](_drawn(keys, _RECIPE), batch | {"image": images})
+
+
+def none(keys: Keys, batch: Batch) -> Batch:
+    """Nothing."""
+    return batch
+
+
+def light(keys: Keys, batch: Batch) -> Batch:
+    """Shifts of up to a sixteenth of the side (1 pixel at least), brightness and contrast ± 20%.
+
+    Nothing is mirrored or turned: for digits, text, and whatever else is another thing then.
+    """
+    images = _shifted(keys, batch["image"], 16)
+    images = color_jitter(
+        _drawn(keys, 1), images, brightness=0.2, contrast=0.2, saturation=0.0, hue=0.0
+    )
+    return batch | {"image": images}
+
+
+def standard(keys: Keys, batch: Batch) -> Batch:
+    """Crops, mirroring, brightness, contrast and saturation ± 20%, hue ± 5% of its circle.
+
+    Images of 64 pixels and more: a window of 25 to 100% of the area, resized to the whole.
+    Smaller ones: shifts of up to an eighth of the side. For photographs and objects, of which the
+    mirror image is as good; not for digits or text.
+    """
+    return batch | {"image": _standard_images(keys, batch["image"])}
+
+
+def strong(keys: Keys, batch: Batch) -> Batch:
+    """Crops and mirroring as in `standard`, TrivialAugment, erasing of one in four, and mixing.
+
+    Each pair of images is averaged (mixup) or exchanges a box (cutmix), one as often as the other.
+    For long training of a large classifier on what `standard` suits: a short one is the worse for
+    it. Its training loss and accuracy are those of mixed images.
+    """
+    images = _cropped_and_flipped(keys, batch["image"])
+    images = trivial_augment(_drawn(keys, 2), images)
+    images = random_erasing(_drawn(keys, 3), images, probability=0.25)
+    return mix(_drawn(keys, 4), batch | {"image": images})
+
+
+RECIPES: dict[Recipe, Callable[[Keys, Batch], Batch]] = {
+    "none": none,
+    "light": light,
+    "standard": standard,
+    "strong": strong,
+}
+"""The recipes by the names that a config gives them."""
 
 
 def per_example_keys(key: Key[Array, ""], first: Array | int, count: int) -> Key[Array, " count"]:
@@ -30,146 +132,30 @@ def per_example_keys(key: Key[Array, ""], first: Array | int, count: int) -> Key
     return jax.vmap(partial(jax.random.fold_in, key))(places)
 
 
-def resize(images: Images, size: tuple[int, int]) -> Resized:
-    """Resizes bilinearly, with antialiasing when it shrinks.
-
-    Args:
-        images: (B, H, W, C) in [0, 1].
-        size: (height, width) wanted.
-
-    Returns:
-        (B, height, width, C) in [0, 1].
-    """
-    shape = (images.shape[0], *size, images.shape[-1])
-    return jax.image.resize(images, shape, "bilinear", antialias=True)
+# What an image's key is folded with for the recipe; the two knobs take what it splits into.
+_RECIPE = 7
 
 
-def center_crop(images: Images, size: tuple[int, int]) -> Resized:
-    """Cuts out the centre.
-
-    Args:
-        images: (B, H, W, C).
-        size: (height, width) wanted, at most (H, W).
-
-    Returns:
-        (B, height, width, C); an odd rest leaves the extra row below and column to the right.
-
-    Raises:
-        ValueError: `size` exceeds the images.
-    """
-    top, left = _margins(images, size)
-    return images[:, top // 2 : top // 2 + size[0], left // 2 : left // 2 + size[1]]
+def _drawn(keys: Keys, number: int) -> Keys:
+    """The keys of one of several uses."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
-def random_crop(keys: Key[Array, " batch"], images: Images, size: tuple[int, int]) -> Resized:
-    """Cuts out a window whose corner is uniform over all that fit.
-
-    Args:
-        keys: (B,) one key per image.
-        images: (B, H, W, C).
-        size: (height, width) wanted, at most (H, W).
-
-    Returns:
-        (B, height, width, C).
-
-    Raises:
-        ValueError: `size` exceeds the images.
-    """
-    top, left = _margins(images, size)
-
-    def corner(key: Key[Array, ""]) -> Array:
-        return jax.random.randint(key, (2,), 0, jnp.array([top + 1, left + 1]))
-
-    def cut(image: Array, start: Array) -> Array:
-        zero = jnp.zeros((), start.dtype)
-        return jax.lax.dynamic_slice(image, (start[0], start[1], zero), (*size, image.shape[-1]))
-
-    return jax.vmap(cut)(images, jax.vmap(corner)(keys))
+def _shifted(keys: Keys, images: Images, share: int) -> Images:
+    pad = min(max(1, round(min(images.shape[1:3]) / share)), min(images.shape[1:3]) - 1)
+    return pad_and_crop(keys, images, pad)
 
 
-def pad_and_crop(keys: Key[Array, " batch"], images: Images, pad: int) -> Images:
-    """Pads by reflection and crops at random back to the size: shifts of up to `pad` pixels.
-
-    The usual augmentation of small images (He et al., 2016, section 4.2, there with zeros).
-
-    Args:
-        keys: (B,) one key per image.
-        images: (B, H, W, C).
-        pad: pixels on every side, less than H and W.
-
-    Returns:
-        (B, H, W, C).
-
-    Raises:
-        ValueError: `pad` is not below the images' height and width.
-    """
-    if not 0 <= pad < min(images.shape[1:3]):
-        raise ValueError(f"pad is {pad}; it must be in [0, {min(images.shape[1:3])})")
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    return random_crop(keys, padded, (images.shape[1], images.shape[2]))
+def _cropped_and_flipped(keys: Keys, images: Images) -> Images:
+    if min(images.shape[1:3]) < _SMALL:
+        images = _shifted(keys, images, 8)
+    else:
+        images = random_resized_crop(keys, images, scale=(0.25, 1.0))
+    return random_flip(_drawn(keys, 0), images)
 
 
-def random_flip(keys: Key[Array, " batch"], images: Images) -> Images:
-    """Mirrors each image left to right with probability one half.
-
-    Args:
-        keys: (B,) one key per image.
-        images: (B, H, W, C).
-
-    Returns:
-        (B, H, W, C).
-    """
-    flip: Bool[Array, " batch"] = jax.vmap(jax.random.bernoulli)(keys)
-    return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
-
-
-def normalize(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
-    """Subtracts the mean and divides by the deviation.
-
-    Args:
-        images: (B, H, W, C) in [0, 1].
-        mean: one value, or one per channel.
-        std: one value above 0, or one per channel.
-
-    Returns:
-        (B, H, W, C).
-
-    Raises:
-        ValueError: `mean` or `std` has neither 1 nor C values.
-    """
-    channels = images.shape[-1]
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, channels):
-            raise ValueError(f"{name} has {len(values)} values; 1 or {channels} are needed")
-    return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
-
-
-def augment(
-    key: Key[Array, ""], images: Images, first: Array | int = 0, *, flip: bool, pad_crop: int
-) -> Images:
-    """Applies the chosen random transforms.
-
-    Args:
-        key: the step's key.
-        images: (B, H, W, C) in [0, 1].
-        first: place of the first image in the whole batch.
-        flip: mirror half of the images.
-        pad_crop: pixels for `pad_and_crop`; 0 for none.
-
-    Returns:
-        (B, H, W, C) in [0, 1].
-    """
-    keys = per_example_keys(key, first, len(images))
-    crop_keys, flip_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    if pad_crop:
-        images = pad_and_crop(crop_keys, images, pad_crop)
-    if flip:
-        images = random_flip(flip_keys, images)
-    return images
-
-
-def _margins(images: Images, size: tuple[int, int]) -> tuple[int, int]:
-    height, width = images.shape[1:3]
-    if not (0 < size[0] <= height and 0 < size[1] <= width):
-        raise ValueError(f"size is {size}; it must be within the images' {(height, width)}")
-    return height - size[0], width - size[1]
+def _standard_images(keys: Keys, images: Images) -> Images:
+    images = _cropped_and_flipped(keys, images)
+    return color_jitter(
+        _drawn(keys, 1), images, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.05
+    )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from vision_jax.data.augment import random_crop
+from vision_jax.data.geometry import random_crop
 
 Images = Float[Array, "batch height width channels"]
 Image = Float[Array, "height width channels"]

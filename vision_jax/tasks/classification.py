@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from vision_jax.data import augment
+from vision_jax.data.color import normalize
 from vision_jax.data.loader import Batch
 from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
 
@@ -69,11 +69,13 @@ class Classification:
 
         Args:
             state: the state before.
-            batch: `image` (B, H, W, C) float32 in [0, 1], `label` (B,) and `mask` (B,).
+            batch: `image` (B, H, W, C) float32 in [0, 1], `label` (B,) and `mask` (B,); of mixed
+                images also `label_other` (B,) and `label_weight` (B,), see `mixing.mix`.
 
         Returns:
             The state after, and the metrics `loss` and `accuracy` over all devices and those of
-            `TrainState.apply_gradients`.
+            `TrainState.apply_gradients`. The loss of a mixed image is that of its two labels,
+            weighted; it counts as right if the label of the greater weight comes first.
         """
         key = jax.random.fold_in(state.step_key(), _DROPOUT)
         count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
@@ -89,14 +91,14 @@ class Classification:
                     rngs=rngs,
                     mutable=["batch_stats"],
                 )
-                losses = self._losses(logits, part["label"])
+                losses = self._mixed_losses(logits, part)
                 mean = jnp.sum(jnp.where(mask, losses, jnp.float32(0))) / count
                 return mean, (losses, logits, updates.get("batch_stats", {}))
 
             grads, (losses, logits, new) = jax.grad(
                 rematerialize(loss_fn, self.remat), has_aux=True
             )(state.params)
-            hits = jnp.argmax(logits, -1) == part["label"]
+            hits = jnp.argmax(logits, -1) == _dominant_label(part)
             figures = {"loss": masked_sum(losses, mask), "accuracy": masked_sum(hits, mask)}
             return grads, figures, new
 
@@ -167,7 +169,16 @@ class Classification:
         )
 
     def _normalize(self, images: Array) -> Array:
-        return augment.normalize(images, self.mean, self.std)
+        return normalize(images, self.mean, self.std)
+
+    def _mixed_losses(
+        self, logits: Float[Array, "batch classes"], batch: Batch
+    ) -> Float[Array, " batch"]:
+        losses = self._losses(logits, batch["label"])
+        if "label_weight" not in batch:
+            return losses
+        weight = batch["label_weight"]
+        return weight * losses + (1 - weight) * self._losses(logits, batch["label_other"])
 
     def _losses(
         self, logits: Float[Array, "batch classes"], label: Int[Array, " batch"]
@@ -176,3 +187,9 @@ class Classification:
             return optax.softmax_cross_entropy_with_integer_labels(logits, label)
         targets = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), self.label_smoothing)
         return optax.softmax_cross_entropy(logits, targets)
+
+
+def _dominant_label(batch: Batch) -> Int[Array, " batch"]:
+    if "label_weight" not in batch:
+        return batch["label"]
+    return jnp.where(batch["label_weight"] >= 0.5, batch["label"], batch["label_other"])

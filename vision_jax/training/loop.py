@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from vision_jax.data.augment import Augment
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
 from vision_jax.tasks.base import Metrics, Task, TrainState
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.metrics import Row, compute
-from vision_jax.training.parallel import Augment, DataParallel
+from vision_jax.training.parallel import DataParallel
 from vision_jax.training.processes import Vote
 from vision_jax.training.profile import Profile
 from vision_jax.training.progress import STEPS_AHEAD, Progress
@@ -79,7 +80,7 @@ def fit(
         seed: root of the weights and of every step's random numbers, in [0, 2**32); also of the
             order of a source.
         validation: images or batches to evaluate after each epoch.
-        augment: random transforms of the training images, on device.
+        augment: random transforms of the training batches, on device.
         parallel: the devices; all by default.
         checkpoints: where to save after each epoch, and what to resume from.
         about: JSON-able facts saved with each checkpoint for its reader.

@@ -13,15 +13,13 @@ from jax.experimental.multihost_utils import (
 )
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
+from vision_jax.data.augment import Augment
 from vision_jax.data.loader import Batch, Loader
 from vision_jax.errors import InputError
 from vision_jax.tasks.base import AXIS, Metrics, Task, TrainState
 from vision_jax.training.processes import ASKED
-
-Augment = Callable[[Key[Array, ""], Array, Array], Array]
-"""(step key, images, place of the first image in the whole batch) -> images."""
 
 _AUGMENT = 0  # what the step's key is folded with; tasks take the numbers from 1
 
@@ -161,7 +159,7 @@ class DataParallel:
 
         Args:
             task: what is trained.
-            augment: random transforms of the float images, on device.
+            augment: random transforms of the float batch, on device.
 
         Returns:
             `step(state, totals, resident, item) -> (state, totals, metrics)`; state and totals are
@@ -176,7 +174,7 @@ class DataParallel:
             if augment is not None:
                 first = jax.lax.axis_index(AXIS) * len(batch["mask"])
                 key = jax.random.fold_in(state.step_key(), _AUGMENT)
-                batch["image"] = augment(key, batch["image"], first)
+                batch = augment(key, batch, first)
             state, metrics = task.train_step(state, batch)
             return state, add(totals, metrics), metrics | votes
 

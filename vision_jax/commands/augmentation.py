@@ -1,0 +1,52 @@
+"""What augmentation does to a data set, to look at before training with it."""
+
+from pathlib import Path
+
+import tyro
+
+from vision_jax.errors import InputError
+
+_FOLDER_SIDE = 224
+
+
+def augmentations(
+    data: tyro.conf.Positional[str],
+    out: Path = Path("augmentations.html"),
+    split: str = "train",
+    image_size: int | None = None,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Show every augmentation and recipe on images of a data set, as a page.
+
+    What does not keep the class of your images, as mirroring does not keep that of digits, is seen
+    there; then train with --data.recipe. Example: vision-jax augmentations fashion_mnist
+
+    Args:
+        data: A data set's name or a folder of images, as for --data.name.
+        out: HTML file to write.
+        split: Which part of the images, in tfds's slicing syntax.
+        image_size: Side in pixels: shorter side resized to it, then centre-cropped. Default: the
+            set's own, and 224 for folders.
+        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
+            ~/tensorflow_datasets.
+        manual_dir: Folder with files fetched by hand.
+        seed: Of what is drawn, in [0, 2**32).
+    """
+    from vision_jax.augmentation_page import write_augmentations
+    from vision_jax.data.sources import open_source
+
+    if not out.parent.is_dir():
+        raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed is {seed}; it must be in [0, 2**32)")
+    if image_size is None and Path(data).is_dir():
+        image_size = _FOLDER_SIDE
+    if image_size is not None and image_size < 1:
+        raise InputError(f"--image-size is {image_size}; it must be at least 1")
+    source = open_source(
+        data, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size
+    )
+    write_augmentations(source, out, seed=seed)
+    print(f"augmentations -> {out}")
