@@ -66,37 +66,3 @@ def map_rows(
 
     empty = jnp.zeros((x.shape[0], height, *result.shape[2:]), result.dtype)
     return lax.fori_loop(0, x.shape[0] * tiles, tile, empty)
-
-
-def sum_rows(
-    block: Callable[[jax.Array, jax.Array], jax.Array],
-    x: jax.Array,
-    g: jax.Array,
-    *,
-    overlap: int,
-    limit: int,
-) -> jax.Array:
-    """The sum of `block` over at most `limit` rows of one image's `g` at a time.
-
-    A block of n rows sees n + overlap rows of `x`.
-    """
-    height = g.shape[1]
-    tiles = -(-height // max(1, limit))
-    rows = -(-height // tiles)
-    seen, given = (1, rows + overlap, *x.shape[2:]), (1, rows, *g.shape[2:])
-    result = jax.eval_shape(
-        block, jax.ShapeDtypeStruct(seen, x.dtype), jax.ShapeDtypeStruct(given, g.dtype)
-    )
-
-    def tile(index: jax.Array, total: jax.Array) -> jax.Array:
-        first = index % tiles * rows
-        start = (index // tiles, jnp.minimum(first, height - rows), 0, 0)
-        part = lax.dynamic_slice(g, start, given)
-        if height % rows:
-            # A last block that moved up to fit the image holds rows that were counted before.
-            fresh = start[1] + jnp.arange(rows, dtype=first.dtype) >= first
-            part = jnp.where(fresh[None, :, None, None], part, jnp.zeros((), part.dtype))
-        return total + block(lax.dynamic_slice(x, start, seen), part)
-
-    zero = jnp.zeros(result.shape, result.dtype)
-    return lax.fori_loop(0, x.shape[0] * tiles, tile, zero)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from vision_jax.models.lowering import native, products, small
 from vision_jax.models.lowering.native import Padding, Pair
@@ -18,14 +19,11 @@ from vision_jax.models.lowering.native import Padding, Pair
 # Pixels of the largest image that is written out as one product for each.
 _SMALL = 64
 
-# XLA runs a convolution of few channels well, where a row of the patch matrix is short.
-_NARROW = 16
+# Channels below which older XLA runs a convolution slower than a patch matrix's product.
+_FEW = 4
 
-# Pixels beyond which an image's patch matrix no longer fits a block.
-_LARGE = 1024
-
-# Newer XLA runs an undilated stride-1 convolution at the rate of its matrix product.
-_NATIVE_IS_FAST = jax.__version_info__ >= (0, 11)
+# Older XLA runs a stride-1 convolution without padding at a third of its usual rate.
+_VALID_IS_FAST = jax.__version_info__ >= (0, 11)
 
 
 def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
@@ -41,11 +39,11 @@ def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding)
         return products.forward_one_feature(x, kernel, padding)
     if _is_small(x.shape[1:3], kernel.shape[:2], strides, padding):
         return small.forward(x, kernel, strides=strides, padding=padding)
-    if _NATIVE_IS_FAST or 4 <= channels <= _NARROW:
+    if _VALID_IS_FAST:
         return native.forward(x, kernel, strides=strides, padding=padding)
-    if channels >= 4 and x.shape[1] * x.shape[2] > _LARGE:
-        return _forward_padded(x, kernel, padding)
-    return products.forward_im2col(x, kernel, padding)
+    if channels < _FEW:
+        return products.forward_im2col(x, kernel, padding)
+    return _forward_padded(x, kernel, padding)
 
 
 def input_grad(
@@ -57,41 +55,36 @@ def input_grad(
         return native.input_grad(g, kernel, strides=strides, padding=padding, size=size)
     if _is_small(size, kernel.shape[:2], strides, padding):
         return small.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    if strides == (1, 1):
-        if 1 in (channels, features):
-            turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
-            if features == 1:
-                return products.forward_one_channel(g, turned, strides, edges)
-            return products.forward_one_feature(g, turned, edges)
-        large = size[0] * size[1] > _LARGE
-        if _NATIVE_IS_FAST or features <= _NARROW or large:
-            return native.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    return products.input_grad_col2im(g, kernel, strides, padding, size)
+    if strides != (1, 1):
+        return products.input_grad_col2im(g, kernel, strides, padding, size)
+    turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
+    if features == 1:
+        return products.forward_one_channel(g, turned, strides, edges)
+    if channels == 1:
+        return products.forward_one_feature(g, turned, edges)
+    # As in products.kernel_grad, XLA must not fold the turning into the convolution.
+    turned = lax.optimization_barrier(turned)
+    return native.forward(g, turned, strides=strides, padding=edges)
 
 
 def kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
     """`native.kernel_grad`, chosen by what was measured to be fastest for the layer."""
-    channels, features = x.shape[3], g.shape[3]
     if _crops(padding) or x.dtype != jnp.float32:
         return native.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-    if channels == 1:
+    if x.shape[3] == 1:
         return products.kernel_grad_one_channel(x, g, strides, padding, size)
-    if strides != (1, 1):
-        return native.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-    if features == 1:
-        return products.kernel_grad_one_feature(x, g, padding, size)
-    if _is_small(x.shape[1:3], size, strides, padding):
-        return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-    large = x.shape[1] * x.shape[2] > _LARGE
-    if not large and (_NATIVE_IS_FAST or min(channels, features) <= _NARROW):
-        return native.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-    return products.kernel_grad_im2col(x, g, padding, size)
+    if strides == (1, 1):
+        if g.shape[3] == 1:
+            return products.kernel_grad_one_feature(x, g, padding, size)
+        if _is_small(x.shape[1:3], size, strides, padding):
+            return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    return products.kernel_grad(x, g, strides, padding, size)
 
 
 def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """Older XLA runs a stride-1 convolution without padding at a third of its usual rate."""
+    """A stride-1 convolution with padding, of which what it adds is cut away."""
     bottom, right = (max(0, 1 - sum(edges)) for edges in padding)
     edges = ((padding[0][0], padding[0][1] + bottom), (padding[1][0], padding[1][1] + right))
     y = native.forward(x, kernel, strides=(1, 1), padding=edges)

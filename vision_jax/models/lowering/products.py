@@ -1,5 +1,6 @@
 """Convolutions as matrix products."""
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from itertools import product
@@ -8,15 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.models.lowering.blocks import map_blocks, map_rows, sum_blocks, sum_rows
+from vision_jax.models.lowering import native
+from vision_jax.models.lowering.blocks import map_blocks, map_rows, sum_blocks
 from vision_jax.models.lowering.native import Padding, Pair
 
-# Bytes of a block's patch matrix. Measured optima lie between 1 and 4 MB on both sides of the
-# second-level cache; the kernel gradient reads the matrix across its rows and wants it smaller.
+# Bytes of a block's patch matrix, and of the images and gradients of which a kernel's gradient is
+# made at a time. Measured optima lie between 1 and 4 MB, on both sides of the second-level cache.
 BLOCK = 4 << 20
 KERNEL_GRAD_BLOCK = 2 << 20
-# Its size for rows of a large image, of which only one weight's column is gathered at a time.
-KERNEL_GRAD_ROWS = 8 << 20
 
 _NONE: Padding = ((0, 0), (0, 0))
 
@@ -52,6 +52,31 @@ def turned(
         for window, edges, full, outer in zip(kernel.shape[:2], padding, size, outputs, strict=True)
     )
     return jnp.flip(kernel, (0, 1)).swapaxes(2, 3), ((top, bottom), (left, right))
+
+
+def kernel_grad(
+    x: jax.Array, g: jax.Array, strides: Pair, padding: Padding, size: Pair
+) -> jax.Array:
+    """XLA's convolution of the images with the output gradient, the batch as its channels.
+
+    Within a loop XLA:CPU runs any other order of the dimensions twenty times slower; the barrier
+    keeps it from folding the transpositions into the convolution again.
+    """
+    edges = [
+        (before, (out - 1) * stride + window - full - before)
+        for full, out, window, stride, (before, _) in zip(
+            x.shape[1:3], g.shape[1:3], size, strides, padding, strict=True
+        )
+    ]
+
+    def block(x: jax.Array, g: jax.Array) -> jax.Array:
+        x, g = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
+        return lax.conv_general_dilated(
+            x, g, (1, 1), edges, rhs_dilation=strides, dimension_numbers=native.LAYOUT
+        )
+
+    bytes_each = 4 * (math.prod(x.shape[1:]) + math.prod(g.shape[1:]))
+    return sum_blocks(block, x, g, bytes_each, KERNEL_GRAD_BLOCK).transpose(1, 2, 0, 3)
 
 
 def forward_one_channel(
@@ -169,29 +194,6 @@ def _add_views(
     grad = jnp.stack(lines, 2).reshape(batch, steps[0] * strides[0], steps[1] * strides[1], -1)
     (top, _), (left, _) = padding
     return grad[:, top : top + size[0], left : left + size[1]]
-
-
-def kernel_grad_im2col(x: jax.Array, g: jax.Array, padding: Padding, size: Pair) -> jax.Array:
-    """The product of the output gradient with the patch matrix (stride 1)."""
-    channels, features = x.shape[3], g.shape[3]
-    x = _pad(x, ((0, 0), *padding, (0, 0)))
-
-    def images(x: jax.Array, g: jax.Array) -> jax.Array:
-        patches = _patches(x, size).reshape(-1, size[0] * size[1] * channels)
-        return (g.reshape(-1, features).T @ patches).T
-
-    def rows(x: jax.Array, g: jax.Array) -> jax.Array:
-        # With many rows the products are large enough to go weight by weight.
-        views = (view.reshape(-1, channels) for view in _views(x, size, (1, 1), _NONE))
-        return jnp.concatenate([view.T @ g.reshape(-1, features) for view in views])
-
-    bytes_each, height = _patch_bytes(x, size)
-    if bytes_each <= KERNEL_GRAD_BLOCK:
-        grad = sum_blocks(images, x, g, bytes_each, KERNEL_GRAD_BLOCK)
-    else:
-        limit = KERNEL_GRAD_ROWS * height // bytes_each
-        grad = sum_rows(rows, x, g, overlap=size[0] - 1, limit=limit)
-    return grad.reshape(*size, channels, features)
 
 
 def _patch_bytes(x: jax.Array, window: Sequence[int]) -> tuple[int, int]:
