@@ -9,6 +9,7 @@ from jax import lax
 
 from vision_jax.models import layers
 from vision_jax.models.lowering import blocks, cpu, native, products, small
+from vision_jax.models.lowering.sums import row_sum
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -274,6 +275,12 @@ def test_upsample_repeats_pixels():
     expected = np.repeat(np.repeat(np.asarray(x), 3, 1), 3, 2)
     np.testing.assert_array_equal(layers.upsample_nearest(x, 3), expected)
 
+    def squares(x):
+        return (layers.upsample_nearest(x, 3) ** 3).sum()
+
+    assert_close(jax.grad(squares)(x), 9 * 3 * x**2)
+    assert_close(jax.grad(lambda x: (jax.grad(squares)(x) ** 2).sum())(x), 2 * 54 * 27 * x**3)
+
 
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -290,3 +297,15 @@ def test_upsample_repeats_pixels():
 def test_errors_name_what_they_got_and_need(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))
+
+
+def test_sums_of_rows_and_their_derivatives_equal_numpys():
+    rows = normal(0, 3, 4, 5)
+    np.testing.assert_allclose(jax.vmap(row_sum)(rows), rows.sum(2), rtol=1e-5, atol=1e-5)
+
+    def squares(sum_rows):
+        return lambda rows: (sum_rows(rows) ** 2).sum()
+
+    own, reference = squares(row_sum), squares(lambda rows: rows.sum(1))
+    assert_close(jax.grad(own)(rows[0]), jax.grad(reference)(rows[0]))
+    assert_close(jax.hessian(own)(rows[0]), jax.hessian(reference)(rows[0]))

@@ -16,7 +16,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vision_jax.models.lowering import convolution, pooling
+from vision_jax.models.lowering import convolution, pooling, upsampling
 from vision_jax.models.lowering.native import Padding, Pair
 
 PaddingLike = str | Sequence[tuple[int, int]]
@@ -171,11 +171,7 @@ def upsample_nearest(
     """
     if factor < 1:
         raise ValueError(f"upsample_nearest: factor is {factor}, needs at least 1")
-    batch, height, width, channels = x.shape
-    tiles = jnp.broadcast_to(
-        x[:, :, None, :, None, :], (batch, height, factor, width, factor, channels)
-    )
-    return tiles.reshape(batch, height * factor, width * factor, channels)
+    return upsampling.repeat(x, factor=factor)
 
 
 def stage(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
