@@ -18,6 +18,7 @@ from vision_jax.config import (
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import ArraySource
 from vision_jax.families import About, build_task
+from vision_jax.tasks import base
 from vision_jax.training.loop import initial_state
 from vision_jax.training.parallel import DataParallel
 
@@ -65,6 +66,14 @@ def test_an_accelerator_runs_native_convolutions_and_no_host_code(family, platfo
     donated = module.count("jax.buffer_donor") + module.count("tf.aliasing_output")
     # The base key passes through unchanged; all else is overwritten in place.
     assert donated >= len(jax.tree.leaves((state, totals))) - 1
+
+
+@pytest.mark.parametrize("pixels", [64, 1 << 16])
+def test_what_suits_a_cpus_cache_stays_on_the_cpu(pixels, monkeypatch):
+    monkeypatch.setattr(base, "_PIXELS", pixels)  # an image at a time, or all
+    loops = [exported("autoencoder", "float32", name)[0].count("while") for name in ("tpu", "cpu")]
+    assert loops[0] == 0
+    assert (loops[1] > 0) == (pixels == 64)
 
 
 @pytest.mark.parametrize("family", CONFIGS)

@@ -23,6 +23,7 @@ from vision_jax.data.loader import Loader
 from vision_jax.errors import InputError
 from vision_jax.families import About, build_task
 from vision_jax.models import CNN, ConvAutoencoder
+from vision_jax.tasks import base
 from vision_jax.tasks.base import rematerialize
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.loop import fit, initial_state
@@ -81,10 +82,12 @@ def close(found, expected, atol=2e-6):
 
 
 @FAMILIES
-@pytest.mark.parametrize("devices", [1, 4])
-def test_parts_add_up_to_the_whole_batch(config, rows, devices):
-    whole, expected = after(without_norm(task_of(config)), rows)
-    parts, found = after(without_norm(task_of(config, accumulate=2)), rows, devices=devices)
+@pytest.mark.parametrize(("devices", "accumulate"), [(1, 2), (4, 2), (4, None)])
+def test_parts_add_up_to_the_whole_batch(config, rows, devices, accumulate, monkeypatch):
+    monkeypatch.setattr(base, "_PIXELS", 2 * SHAPE[0] * SHAPE[1])
+    whole, expected = after(without_norm(task_of(config, accumulate=1)), rows)
+    task = without_norm(task_of(config, accumulate=accumulate))
+    parts, found = after(task, rows, devices=devices)
     close(parts.params, whole.params)
     close(parts.average, whole.average)
     assert int(parts.step) == 2

@@ -95,8 +95,10 @@ class OptimizerConfig:
     """Decay of the gradients' running mean: Adam's first beta, the momentum of `sgd`."""
     clip: float = 0.0
     """Greatest norm of the whole batch's gradient (a GAN's: of both networks); 0: no limit."""
-    accumulate: int = 1
-    """Parts into which a device's batch is split, one computed after the other, to save memory."""
+    accumulate: int | None = None
+    """Parts into which a device's batch is split, one computed after the other, to save memory.
+    Default: 1, but on a CPU what suits its cache; a GAN, whose batch norm sees parts, is not split.
+    """
     ema: float = 0.0
     """Decay of the moving average of the weights, which is evaluated; 0: none. See model.ema."""
     shards: int = 1
@@ -117,7 +119,8 @@ class OptimizerConfig:
         )
         self._check_drops()
         _require(0 <= self.clip < float("inf"), "optimizer.clip", self.clip, ">= 0 and finite")
-        _require(self.accumulate >= 1, "optimizer.accumulate", self.accumulate, "at least 1")
+        parts = self.accumulate
+        _require(parts is None or parts >= 1, "optimizer.accumulate", parts, "at least 1")
         _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "in [0, 1)")
         shards = self.shards
         _require(shards >= 1, "optimizer.shards", shards, "at least 1")

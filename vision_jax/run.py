@@ -87,7 +87,7 @@ def train(
     validation = split_loader(config, validation_source, parallel, train=False)
     about = About.of(loader)
     task = build_task(config, about)
-    parallel.check(loader.batch_size, config.optimizer.accumulate)
+    parallel.check(loader.batch_size, config.optimizer.accumulate or 1)
     _check_shapes(task, config, train_source)
     augment = build_augmentation(config.data, about, loader.batch_size // parallel.count)
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)

@@ -60,7 +60,7 @@ class Adversarial:
     r1: float = 0.0
     ema: float = 0.999
     augmentations: Sequence[Name] = ()
-    accumulate: int = 1
+    accumulate: int | None = None
     remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = None

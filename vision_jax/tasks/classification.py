@@ -31,7 +31,7 @@ class Classification:
         mean: subtracted from the images, one value or one per channel.
         std: divides the images after that.
         accumulate: parts of a device's batch that are computed one after the other; their
-            gradients add up to the whole batch's, in less memory.
+            gradients add up to the whole batch's, in less memory. None: what suits the platform.
         ema: decay of the moving average of the weights that evaluation takes, see
             `TrainState.averaged`; 0 for none.
         remat: whether the backward pass computes again what lies within the network's stages,
@@ -43,7 +43,7 @@ class Classification:
     label_smoothing: float = 0.0
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
-    accumulate: int = 1
+    accumulate: int | None = None
     ema: float = 0.0
     remat: bool = False
 

@@ -41,7 +41,7 @@ class Reconstruction:
         loss: between pixels.
         beta: weight of the divergence.
         accumulate: parts of a device's batch that are computed one after the other; their
-            gradients add up to the whole batch's, in less memory.
+            gradients add up to the whole batch's, in less memory. None: what suits the platform.
         ema: decay of the moving average of the weights that evaluation takes, see
             `TrainState.averaged`; 0 for none.
         remat: whether the backward pass computes again what lies within the network's stages,
@@ -52,7 +52,7 @@ class Reconstruction:
     optimizer: optax.GradientTransformation
     loss: Loss = "binary_cross_entropy"
     beta: float = 1.0
-    accumulate: int = 1
+    accumulate: int | None = None
     ema: float = 0.0
     remat: bool = False
 
