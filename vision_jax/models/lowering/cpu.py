@@ -4,7 +4,8 @@ XLA:CPU runs the gradients of a convolution, and any convolution with a stride o
 below the rate of its matrix product. These forms gather the kernel's view of the image into the
 rows of a matrix (im2col) and multiply, one block of images at a time: on a whole batch at once
 that matrix, kernel area times the size of the image, leaves the cache and costs more than the
-product itself.
+product itself. What remains is XLA's convolution with its dimensions in the one order that it runs
+at speed everywhere: outside of loops it brings any order into that one, within them it does not.
 """
 
 from collections.abc import Sequence
