@@ -71,6 +71,7 @@ def test_an_accelerator_runs_native_convolutions_and_no_host_code(family, platfo
 @pytest.mark.parametrize("pixels", [64, 1 << 16])
 def test_what_suits_a_cpus_cache_stays_on_the_cpu(pixels, monkeypatch):
     monkeypatch.setattr(base, "_PIXELS", pixels)  # an image at a time, or all
+    monkeypatch.setattr(base, "_IMAGES", 1)
     loops = [exported("autoencoder", "float32", name)[0].count("while") for name in ("tpu", "cpu")]
     assert loops[0] == 0
     assert (loops[1] > 0) == (pixels == 64)

@@ -85,6 +85,7 @@ def close(found, expected, atol=2e-6):
 @pytest.mark.parametrize(("devices", "accumulate"), [(1, 2), (4, 2), (4, None)])
 def test_parts_add_up_to_the_whole_batch(config, rows, devices, accumulate, monkeypatch):
     monkeypatch.setattr(base, "_PIXELS", 2 * SHAPE[0] * SHAPE[1])
+    monkeypatch.setattr(base, "_IMAGES", 1)
     whole, expected = after(without_norm(task_of(config, accumulate=1)), rows)
     task = without_norm(task_of(config, accumulate=accumulate))
     parts, found = after(task, rows, devices=devices)
