@@ -8,12 +8,13 @@
 
 Every contender runs in a process of its own, trains the same network on the same random batch
 with Adam, and waits for its turn; the turns go round, so a machine that slows down slows all.
-One turn is one step (a GAN's step trains both networks). The table gives, for each contender:
+One turn is half a second of steps, one after another as in training, and at least one (a GAN's step
+trains both networks). The table gives, for each contender:
 
-    images/s    batch size over the median step
+    images/s    batch size over the median turn's time for a step
     of best     images/s over the best peer's (a peer is anything but ours)
     of product  counted work over the median step, as a share of the rate of a float32 matrix
-                product of 2048 x 2048, which takes a turn in each process too
+                product of 2048 x 2048, which takes turns in each process too
     start       seconds from the first call to its result, compilation included; of ours, first
                 with an empty compilation cache, then with what that left there
     peak        memory of the process in MB, at its highest
@@ -44,6 +45,7 @@ SHAPES = {
 }
 STAGES = {"cnn224": (32, 64, 128, 128), "cnn28": (32, 64, 128)}
 MATRIX = 2048
+TURN = 0.5  # seconds
 
 
 class Contender(NamedTuple):
@@ -279,7 +281,12 @@ def pytorch(network: str, batch: int, form: str) -> Contender:
     models = [model.to(memory_format=layout) for model in torch_networks(network)]
     rate = {"lr": 1e-4, "betas": (0.5, 0.999)} if network == "gan16" else {"lr": 1e-3}
     optimizers = [torch.optim.Adam(model.parameters(), **rate) for model in models]
-    called = [torch.compile(model) for model in models] if form == "torch-compile" else models
+    called = models
+    if form == "torch-compile":
+        import torch._functorch.config
+
+        torch._functorch.config.donated_buffer = False  # a GAN's graph is passed twice
+        called = [torch.compile(model) for model in models]
     bce = functional.binary_cross_entropy_with_logits
 
     def one() -> None:
@@ -319,7 +326,7 @@ LIBRARIES = {
 
 
 def work(library: str, network: str, batch: int) -> None:
-    """A contender's process: one step for each line on standard input."""
+    """A contender's process: some steps for each line on standard input."""
     contender = LIBRARIES[library](network, batch)
     begin = time.perf_counter()
     contender.step()
@@ -328,13 +335,18 @@ def work(library: str, network: str, batch: int) -> None:
     contender.product()
     answer(start=start, costs=contender.costs())
     for _ in sys.stdin:
-        spent = []
-        for call in (contender.step, contender.product):
-            begin = time.perf_counter()
-            call()
-            spent.append(time.perf_counter() - begin)
+        step, product = each(contender.step), each(contender.product)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        answer(step=spent[0], product=spent[1], peak=peak)
+        answer(step=step, product=product, peak=peak)
+
+
+def each(call: Callable[[], Any]) -> float:
+    """Seconds that a call takes, over as many as fill a turn."""
+    begin, calls = time.perf_counter(), 0
+    while (spent := time.perf_counter() - begin) < TURN or not calls:
+        call()
+        calls += 1
+    return spent / calls
 
 
 def open_worker(python: str, library: str, command: list[str]) -> tuple[Worker, str]:
@@ -393,7 +405,7 @@ def main() -> None:
     parser.add_argument("--network", action="append", choices=BATCHES, help="may be repeated")
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="may be repeated")
     parser.add_argument("--batch", type=int, help="in place of each network's own")
-    parser.add_argument("--turns", type=int, default=9, help="steps of each contender (9)")
+    parser.add_argument("--turns", type=int, default=9, help="turns of each contender (9)")
     parser.add_argument(
         "--python", action="append", default=[], help="interpreter that also runs ours"
     )
