@@ -48,16 +48,36 @@ def test_search_equals_the_pure_function():
     np.testing.assert_array_equal(ids, expected)
 
 
-def test_vectors_too_close_for_int8_are_still_exact():
-    # All neighbours lie within the error of the first pass, so that nothing can be proven by it.
-    gallery = np.float32(1) + vectors(7000) * np.float32(1e-3)
-    asked = np.float32(1) + vectors(20, 1) * np.float32(1e-3)
-    index = CosineIndex(DIM)
-    index.add(gallery)
+@pytest.mark.parametrize(
+    ("storage", "close"), [("float32", 0.3), ("bfloat16", 0.2), ("int8", 0.15)]
+)
+@pytest.mark.parametrize("rounding", ["bfloat16", None])
+def test_neighbours_too_close_for_the_first_pass_are_still_exact(rounding, storage, close):
+    # They lie within the error of int8, the closer ones also within that of bfloat16.
+    spread = close if rounding else 1e-3
+    gallery = np.float32(1) + vectors(7000) * np.float32(spread)
+    asked = np.float32(1) + vectors(store.ENOUGH_ASKED, 1) * np.float32(spread)
+    index = CosineIndex(DIM, storage=storage)
+    ids = index.add(gallery)
     assert not kernel.is_dense(7000, 10)
-    scores, _ = index.search(asked, 10)
-    expected, _ = brute_force(asked, gallery, np.arange(7000), 10)
-    np.testing.assert_allclose(scores, expected, atol=5e-7)
+    expected, _ = brute_force(asked, index.vectors(ids), ids, 10)
+    for _ in range(3):
+        scores, _ = index.search(asked, 10)
+        np.testing.assert_allclose(scores, expected, atol=5e-7)
+    assert index._store._rounding == rounding
+    index.add(-gallery[:100])
+    assert (index.search(-asked, 10)[0] > 0).all()
+
+
+@pytest.mark.parametrize("queries", [1, 16, 40, 600])
+def test_wide_vectors_are_searched_in_smaller_groups(queries):
+    gallery, asked = vectors(5100, dim=300), vectors(queries, 1, dim=300)
+    index = CosineIndex(300)
+    index.add(gallery)
+    scores, ids = index.search(asked, 10)
+    expected_scores, expected = brute_force(asked, gallery, np.arange(5100), 10)
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize("storage", ["bfloat16", "int8"])

@@ -1,10 +1,10 @@
 """Exact top-k over a large gallery: bound every group of rows, then score the few best groups.
 
 The gallery passes through the matrix product in blocks small enough to stay in cache, and of each
-block only the best score of every group of `GROUP` consecutive rows is kept. The k best rows lie in
+block only the best score of every group of consecutive rows is kept. The k best rows lie in
 the k best groups: a row outside them has k groups before it, each with a row that scores higher, or
 as high with a lower number. So only those groups are scored row by row. The same holds for scores
-known within a bound, which is what lets the first pass run in int8.
+known within a bound, which is what lets the first pass run in int8 or bfloat16.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,15 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 Results = TypeVar("Results", bound=tuple[Array, ...])
 
-GROUP = 32
+GROUP = 32  # rows of a group
 CHUNK = 128  # queries per pass over the gallery
 BLOCK = 4096  # with 128 scores a row, 2 MiB of scores: about a core's cache
+WIDE = 256  # width from which on reading rows takes longer than choosing groups, and so
+WIDE_GROUP = 8
+WIDE_CHUNK = 512  # older XLA's product in bfloat16 is slow for fewer
+FEW = 16  # up to so many queries a block may be larger
+FEW_BLOCK = 16_384
 EXCESS = 6  # groups scored beyond k, since two products may round the same score differently
-FEW = 16  # up to so many queries a block may be wider
-WIDE_BLOCK = 16_384
 DENSE = 4096  # a gallery up to this size is scored whole
 DENSE_SCORES = 1 << 24  # how many scores to hold at a time then
 
@@ -38,7 +41,7 @@ class Rows(NamedTuple):
 
 
 class Coarse(NamedTuple):
-    """Vectors rounded to int8, and per row the length of what the rounding took away.
+    """Rounded vectors, and per row the length of what the rounding took away.
 
     `error` is a single 0 where nothing was lost.
     """
@@ -47,17 +50,27 @@ class Coarse(NamedTuple):
     error: Float[Array, " items"] | Float[Array, ""]
 
 
-def round_to_int8(vectors: Float[Array, "items dim"]) -> Coarse:
-    """Round each row to 127 steps either side of zero, its largest entry being the last step."""
-    scale = jnp.max(jnp.abs(vectors), axis=1) / 127.0
-    scale = jnp.where(scale > 0, scale, 1.0)
-    values = jnp.round(vectors / scale[:, None]).astype(jnp.int8)
+def round_to(vectors: Float[Array, "items dim"], dtype: str) -> Coarse:
+    """Round each row.
+
+    Args:
+        vectors: (N, D) float32.
+        dtype: "bfloat16", or "int8" for 127 steps either side of zero, a row's largest entry being
+            the last step.
+    """
+    scale = jnp.ones(vectors.shape[:1], jnp.float32)
+    if dtype == "int8":
+        scale = jnp.max(jnp.abs(vectors), axis=1) / 127.0
+        scale = jnp.where(scale > 0, scale, 1.0)
+        values = jnp.round(vectors / scale[:, None]).astype(jnp.int8)
+    else:
+        values = vectors.astype(dtype)
     lost = vectors - values.astype(jnp.float32) * scale[:, None]
     return Coarse(Rows(values, scale), jnp.sqrt(jnp.sum(lost * lost, axis=1)))
 
 
 def shortlist_size(k: int) -> int:
-    """Give how many groups to score row by row for k neighbours after a first pass in int8.
+    """Give how many groups may be scored row by row for k neighbours after a first, rounded pass.
 
     The excess over k is room for groups whose bound is high though their rows are not.
     """
@@ -67,6 +80,22 @@ def shortlist_size(k: int) -> int:
 def is_dense(items: int, k: int) -> bool:
     """Say whether a gallery is so small, or k so large, that every row is scored."""
     return items <= max(DENSE, GROUP * shortlist_size(k))
+
+
+class _Sizes(NamedTuple):
+    """Queries at a time, rows of a block, and rows of a group."""
+
+    chunk: int
+    block: int
+    group: int
+
+
+def _sizes(queries: int, rows: Rows) -> _Sizes:
+    items, dim = rows.values.shape
+    chunk, group = (CHUNK, GROUP) if dim < WIDE else (WIDE_CHUNK, WIDE_GROUP)
+    chunk = min(chunk, queries)
+    block = FEW_BLOCK if chunk <= FEW else BLOCK if chunk <= CHUNK else BLOCK // 2
+    return _Sizes(chunk, min(block, items // GROUP * GROUP), group)
 
 
 def search(
@@ -93,12 +122,18 @@ def search(
         chunk = max(1, min(CHUNK, DENSE_SCORES // max(1, items)))
         return by_chunks(lambda q, w: _score_all(q, rows, w, k), queries, where, chunk)
 
-    def part(queries: Array, where: Array) -> tuple[Array, Array]:
-        best = _group_maxima(queries, rows, where, used)
-        _, groups = lax.top_k(best, k + EXCESS)
-        return _score_groups(queries, rows, where, groups, k)
+    sizes = _sizes(queries.shape[0], rows)
 
-    return by_chunks(part, queries, where, CHUNK)
+    def part(queries: Array, where: Array) -> tuple[Array, Array]:
+        best = _group_maxima(queries, rows, where, used, sizes)
+        _, groups = lax.top_k(best, k + EXCESS)
+
+        def one(query: Array, groups: Array, mask: Array) -> tuple[Array, Array]:
+            return _score_groups(query, rows, mask, groups, k, sizes)
+
+        return _each(one, (queries, groups), where)
+
+    return by_chunks(part, queries, where, sizes.chunk)
 
 
 def search_coarse(
@@ -108,39 +143,55 @@ def search_coarse(
     where: Bool[Array, "masks items"],
     used: Int[Array, ""] | int,
     k: int,
+    dtype: str,
 ) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"], Bool[Array, " queries"]]:
-    """Do as `search` by a first pass over int8 rows, and say for which queries that is proven.
+    """Do as `search` by a first pass over rounded rows, and say for which queries that is proven.
 
     Let q = q' + d be a query and x = x' + e a row, where the dash marks what was rounded. Then
     <q, x> = <q', x'> + <q', e> + <d, x>, at most <q', x'> + |q'| |e| + |d| |x|, which bounds every
     group from above. A result is proven when the groups left out are bounded below the k-th score.
+    Half the shortlist is scored first, and often proves it.
 
     Args:
         queries: (Q, D) float32 of length 1.
         rows: (N, D); the vectors meant have length 1, and `is_dense` does not hold.
-        coarse: The same vectors in int8.
+        coarse: The same vectors, rounded.
         where: As for `search`.
         used: As for `search`.
         k: At least 1, static.
+        dtype: What to round queries to, as for `round_to`; rows in int8 may be met in bfloat16.
     """
     # Sums in float32 are off by no more than this, and so are the lengths measured by them.
     slack = (rows.values.shape[1] + 16) * 2.0**-22
-    block = BLOCK if queries.shape[0] > FEW else WIDE_BLOCK
-    errors = _group_errors(coarse.error, block) if coarse.error.ndim else coarse.error
+    sizes, count = _sizes(queries.shape[0], rows), shortlist_size(k)
+    errors = _group_errors(coarse.error, sizes) if coarse.error.ndim else coarse.error
 
     def part(queries: Array, where: Array) -> tuple[Array, Array, Array]:
-        asked = round_to_int8(queries)
-        best = _group_maxima(asked.rows.values, coarse.rows, where, used)
+        asked = round_to(queries, dtype)
+        best = _group_maxima(asked.rows.values, coarse.rows, where, used, sizes)
         length = 1.0 + asked.error[:, None]
         bound = best * asked.rows.scale[:, None] + length * errors + asked.error[:, None]
-        bounds, groups = lax.top_k(bound, shortlist_size(k))
-        scores, found = _score_groups(queries, rows, where, groups, k)
-        # Not `bounds[:, -1]`: a slice is merged into the selection and makes it a whole sort.
-        left_out, last = jnp.min(bounds, axis=1), jnp.min(scores, axis=1)
-        proven = (left_out < last - slack) | (left_out == -jnp.inf)
-        return scores, found, proven
+        # A slice of its result would be merged into the selection and make it a whole sort.
+        bounds, groups = lax.optimization_barrier(lax.top_k(bound, count))
+        left_out = jnp.stack([bounds[:, count // 2], bounds[:, -1]], axis=1)
 
-    return by_chunks(part, queries, where, CHUNK)
+        def one(
+            query: Array, groups: Array, left_out: Array, mask: Array
+        ) -> tuple[Array, Array, Array]:
+            def scored(groups: Array) -> tuple[Array, Array]:
+                return _score_groups(query, rows, mask, groups, k, sizes)
+
+            def proven(scores: Array, bound: Array) -> Array:
+                return (bound < scores[-1] - slack) | (bound == -jnp.inf)
+
+            first = scored(groups[: count // 2])
+            enough = proven(first[0], left_out[0])
+            scores, found = lax.cond(enough, lambda: first, lambda: scored(groups))
+            return scores, found, enough | proven(scores, left_out[1])
+
+        return _each(one, (queries, groups, left_out), where)
+
+    return by_chunks(part, queries, where, sizes.chunk)
 
 
 def merge(
@@ -152,17 +203,12 @@ def merge(
     return values, jnp.take_along_axis(ids, places, axis=1)
 
 
-def _block(queries: int, items: int) -> int:
-    return min(BLOCK if queries > FEW else WIDE_BLOCK, items // GROUP * GROUP)
-
-
 def _group_maxima(
-    queries: Array, rows: Rows, where: Array, used: Array | int
+    queries: Array, rows: Rows, where: Array, used: Array | int, sizes: _Sizes
 ) -> Float[Array, "queries groups"]:
     """Take each group's best score; -inf where no row of it may be found."""
-    items = rows.values.shape[0]
-    block = _block(queries.shape[0], items)
-    per_block = block // GROUP
+    items, (_, block, group) = rows.values.shape[0], sizes
+    per_block = block // group
 
     def step(number: Array, maxima: Array) -> Array:
         # The last block reaches back over rows of the one before, so that all have one shape.
@@ -171,7 +217,7 @@ def _group_maxima(
         allowed = lax.dynamic_slice_in_dim(where, begin, block, 1)
         allowed &= begin + jnp.arange(block, dtype=jnp.int32) >= number * block
         scores = jnp.where(allowed.T, _dot(values, queries) * scale[:, None], -jnp.inf)
-        best = jnp.max(scores.reshape(per_block, GROUP, -1), axis=1)
+        best = jnp.max(scores.reshape(per_block, group, -1), axis=1)
         return lax.dynamic_update_slice_in_dim(maxima, best, number * per_block, 0)
 
     blocks = -(-items // block)
@@ -180,54 +226,47 @@ def _group_maxima(
     return lax.fori_loop(0, needed, step, start).T
 
 
-def _first_row(group: Array, queries: int, items: int) -> Array:
-    block = _block(queries, items)
-    number, place = jnp.divmod(group, block // GROUP)
-    return jnp.minimum(number * block, items - block) + place * GROUP
-
-
-def _group_errors(error: Array, block: int) -> Array:
+def _group_errors(error: Array, sizes: _Sizes) -> Array:
     """Take the largest rounding error of every group, groups counted as `_group_maxima` does."""
-    items = error.shape[0]
-    block = min(block, items // GROUP * GROUP)
+    items, (_, block, group) = error.shape[0], sizes
     whole = items // block * block
-    parts = [error[:whole].reshape(-1, GROUP)]
+    parts = [error[:whole].reshape(-1, group)]
     if whole < items:
-        parts.append(error[items - block :].reshape(-1, GROUP))
+        parts.append(error[items - block :].reshape(-1, group))
     return jnp.max(jnp.concatenate(parts), axis=1)
 
 
 def _dot(values: Array, queries: Array) -> Float[Array, "rows queries"]:
+    dims = (((1,), (1,)), ((), ()))
     if queries.dtype == jnp.int8:
-        dims = (((1,), (1,)), ((), ()))
         exact = lax.dot_general(values, queries, dims, preferred_element_type=jnp.int32)
         return exact.astype(jnp.float32)
-    return jnp.matmul(values.astype(jnp.float32), queries.T, precision=lax.Precision.HIGHEST)
+    values = values.astype(queries.dtype)  # int8 in bfloat16 is exact
+    highest = lax.Precision.HIGHEST
+    return lax.dot_general(values, queries, dims, highest, preferred_element_type=jnp.float32)
+
+
+def _each(function: Callable[..., Results], parts: tuple[Array, ...], where: Array) -> Results:
+    """Apply a function of (*parts, mask) to one query at a time."""
+    if where.shape[0] == 1:
+        return lax.map(lambda args: function(*args, where[0]), parts)
+    return lax.map(lambda args: function(*args), (*parts, where))
 
 
 def _score_groups(
-    queries: Array, rows: Rows, where: Array, groups: Array, k: int
+    query: Array, rows: Rows, mask: Array, groups: Array, k: int, sizes: _Sizes
 ) -> tuple[Array, Array]:
-    """Score all rows of each query's groups and keep the k best."""
-    count, (items, dim) = queries.shape[0], rows.values.shape
-    block = _block(count, items)
-    groups = jnp.sort(groups, axis=1)  # then a tie goes to the lower row
-    firsts = _first_row(groups, count, items)
-    floors = groups // (block // GROUP) * block  # rows below belong to the block before
-    inside = jnp.arange(GROUP, dtype=jnp.int32)
-
-    def one(args: tuple[Array, ...]) -> tuple[Array, Array]:
-        query, first, floor, mask = args
-        take = jax.vmap(lambda at: lax.dynamic_slice(rows.values, (at, 0), (GROUP, dim)))
-        ids = (first[:, None] + inside).reshape(-1)
-        scores = _dot(take(first).reshape(-1, dim), query[None])[:, 0] * rows.scale[ids]
-        scores = jnp.where(mask[ids] & (ids >= jnp.repeat(floor, GROUP)), scores, -jnp.inf)
-        values, places = lax.top_k(scores, k)
-        return values, jnp.where(values > -jnp.inf, ids[places], -1)
-
-    if where.shape[0] == 1:
-        return lax.map(lambda args: one((*args, where[0])), (queries, firsts, floors))
-    return lax.map(one, (queries, firsts, floors, where))
+    """Score all rows of one query's groups and keep the k best."""
+    (items, dim), (_, block, group) = rows.values.shape, sizes
+    number, place = jnp.divmod(jnp.sort(groups), block // group)  # so a tie goes to the lower row
+    # The last block reaches back; its rows below `floor` belong to the block before.
+    first, floor = jnp.minimum(number * block, items - block) + place * group, number * block
+    take = jax.vmap(lambda at: lax.dynamic_slice(rows.values, (at, 0), (group, dim)))
+    ids = (first[:, None] + jnp.arange(group, dtype=jnp.int32)).reshape(-1)
+    scores = _dot(take(first).reshape(-1, dim), query[None])[:, 0] * rows.scale[ids]
+    scores = jnp.where(mask[ids] & (ids >= jnp.repeat(floor, group)), scores, -jnp.inf)
+    values, places = lax.top_k(scores, k)
+    return values, jnp.where(values > -jnp.inf, ids[places], -1)
 
 
 def _score_all(queries: Array, rows: Rows, where: Array, k: int) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """The device side of an index: rows that grow in place, and their search."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,11 +19,14 @@ STORAGES = ("float32", "bfloat16", "int8")
 
 SMALLEST = 1024  # a capacity is a multiple of this
 APPEND_SIZES = (65_536, 1024)  # rows are written in parts of these sizes, each compiled once
-QUERY_SIZES = (128, 16, 1)
+QUERY_SIZES = (512, 128, 16, 1)
+FIRST_ROUNDING = "int8"  # of the first pass
+LESS_ROUNDING = {"int8": "bfloat16", "bfloat16": None}  # for neighbours closer than it can tell
+ENOUGH_ASKED = 64  # queries, before one is judged
 
 
 class Held(NamedTuple):
-    """Rows as stored, and their int8 copy for the first pass; None where they are int8 already."""
+    """Rows as stored, and a rounded copy for the first pass; None where they are rounded enough."""
 
     rows: Rows
     coarse: Coarse | None
@@ -44,9 +48,11 @@ class Store:
         self.dim = dim
         self.storage = storage
         self._used = 0
-        self._held = _empty(0, dim, storage)
+        self._rounding: str | None = FIRST_ROUNDING
+        self._asked = self._unproven = 0  # queries, and those whose answer that did not prove
+        rows = Rows(jnp.zeros((0, dim), storage), jnp.zeros((0,), jnp.float32))
+        self._held = _coarsen(rows, self._rounding)
         self._live = jnp.zeros((1, 0), bool)
-        self._coarse_helps = True
 
     @property
     def nbytes(self) -> int:
@@ -63,14 +69,15 @@ class Store:
         self._reserve(len(vectors))
         for part in _parts(len(vectors)):
             padded, count = _pad(vectors[part])
-            self._put(_encode(padded, self.storage), count)
+            self._put(_encode(padded, self.storage, self._rounding), count)
 
     def append_rows(self, values: np.ndarray, scale: np.ndarray) -> None:
         """Fill the next slots with rows as `rows` gave them."""
         self._reserve(len(values))
         for part in _parts(len(values)):
             (padded, count), (scales, _) = _pad(values[part]), _pad(scale[part])
-            self._put(_coarsen(Rows(jnp.asarray(padded), jnp.asarray(scales))), count)
+            rows = Rows(jnp.asarray(padded), jnp.asarray(scales))
+            self._put(_coarsen(rows, self._rounding), count)
 
     def rows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give values and scales of slots, as stored."""
@@ -106,36 +113,51 @@ class Store:
         Returns:
             `(scores, slots)`, (Q, k); -inf and -1 where there is none.
         """
-        coarse = self._coarse_helps and not kernel.is_dense(self.capacity, k)
-        scores, slots, proven = self._search(queries, k, where, coarse=coarse)
+        rounding = None if kernel.is_dense(self.capacity, k) else self._rounding
+        scores, slots, proven = self._search(queries, k, where, rounding)
         redo = np.flatnonzero(~proven)
+        if rounding is not None:
+            self._judge(rounding, len(queries), len(redo))
         if len(redo):
-            # Data whose neighbours are closer than int8 can tell would only pay twice.
-            self._coarse_helps = 2 * len(redo) < len(queries)
             again = where if where is None or len(where) == 1 else where[redo]
-            scores[redo], slots[redo], _ = self._search(queries[redo], k, again, coarse=False)
+            if self._rounding != rounding:
+                scores[redo], slots[redo] = self.search(queries[redo], k, again)
+            else:
+                scores[redo], slots[redo], _ = self._search(queries[redo], k, again, None)
         return scores, slots
 
+    def _judge(self, rounding: str, asked: int, unproven: int) -> None:
+        """Round less from now on if most answers had to be sought again in float32."""
+        self._asked, self._unproven = self._asked + asked, self._unproven + unproven
+        if self._asked < ENOUGH_ASKED or 2 * self._unproven <= self._asked:
+            return
+        self._rounding = LESS_ROUNDING[rounding]
+        self._held = _coarsen(self._held.rows, self._rounding)
+        self._asked = self._unproven = 0
+
     def _search(
-        self, queries: np.ndarray, k: int, where: np.ndarray | None, *, coarse: bool
+        self, queries: np.ndarray, k: int, where: np.ndarray | None, rounding: str | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         spare = ((0, 0), (0, self.capacity - self._used))
         shared = self._live
         if where is not None and len(where) == 1:
             shared = jnp.asarray(np.pad(where, spare))
-        results = []
-        for start, size in _query_parts(len(queries)):
+
+        def find(place: tuple[int, int]) -> list[np.ndarray]:
+            start, size = place
             part = slice(start, start + size)
             short = ((0, size - len(queries[part])), (0, 0))
             mask = shared
             if where is not None and len(where) > 1:
                 mask = jnp.asarray(np.pad(np.pad(where[part], spare), short))
             asked = jnp.asarray(np.pad(queries[part], short))
-            results.append(_find(asked, self._held, mask, self._used, k, coarse))
-        columns = [
-            np.concatenate([np.asarray(part) for part in column])
-            for column in zip(*results, strict=True)
-        ]
+            found = _find(asked, self._held, mask, self._used, k, rounding)
+            return [np.asarray(part) for part in found]
+
+        # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(find, _query_parts(len(queries))))
+        columns = [np.concatenate(column) for column in zip(*results, strict=True)]
         scores, slots, proven = (column[: len(queries)] for column in columns)
         return scores, slots, proven
 
@@ -151,33 +173,25 @@ class Store:
     def _put(self, new: Held, count: int) -> None:
         self._held = _write(self._held, new, self._used, count)
         self._used += count
-        self._coarse_helps = True
 
 
-def _empty(capacity: int, dim: int, storage: str) -> Held:
-    rows = Rows(jnp.zeros((capacity, dim), storage), jnp.zeros((capacity,), jnp.float32))
-    return _coarsen(rows)
+@partial(jax.jit, static_argnums=(1, 2))
+def _encode(vectors: Array, storage: str, rounding: str | None) -> Held:
+    unit = normalize(vectors)
+    if storage == "float32":
+        return _coarsen(Rows(unit, jnp.ones(unit.shape[:1], jnp.float32)), rounding)
+    values, scale = kernel.round_to(unit, storage).rows
+    meant = values.astype(jnp.float32) * scale[:, None]
+    length = jnp.sqrt(jnp.sum(meant * meant, axis=1))  # rounding moved it off 1
+    return _coarsen(Rows(values, scale / jnp.where(length > 0, length, 1.0)), rounding)
 
 
 @partial(jax.jit, static_argnums=1)
-def _encode(vectors: Array, storage: str) -> Held:
-    unit = normalize(vectors)
-    if storage == "float32":
-        return _coarsen(Rows(unit, jnp.ones(unit.shape[:1], jnp.float32)))
-    if storage == "int8":
-        values, scale = kernel.round_to_int8(unit).rows
-    else:
-        values, scale = unit.astype(jnp.bfloat16), jnp.ones(unit.shape[:1], jnp.float32)
-    meant = values.astype(jnp.float32) * scale[:, None]
-    length = jnp.sqrt(jnp.sum(meant * meant, axis=1))  # rounding moved it off 1
-    return _coarsen(Rows(values, scale / jnp.where(length > 0, length, 1.0)))
-
-
-@jax.jit
-def _coarsen(rows: Rows) -> Held:
-    if rows.values.dtype == jnp.int8:
+def _coarsen(rows: Rows, rounding: str | None) -> Held:
+    if rounding is None or rows.values.dtype.name in ("int8", rounding):
         return Held(rows, None)
-    return Held(rows, kernel.round_to_int8(rows.values.astype(jnp.float32) * rows.scale[:, None]))
+    meant = rows.values.astype(jnp.float32) * rows.scale[:, None]
+    return Held(rows, kernel.round_to(meant, rounding))
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -199,14 +213,14 @@ def _write(held: Held, new: Held, start: Array, count: Array) -> Held:
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _find(
-    queries: Array, held: Held, where: Array, used: Array, k: int, coarse: bool
+    queries: Array, held: Held, where: Array, used: Array, k: int, rounding: str | None
 ) -> tuple[Array, Array, Array]:
     asked = normalize(queries)
-    if not coarse:
+    if rounding is None:
         scores, slots = kernel.search(asked, held.rows, where, used, k)
         return scores, slots, jnp.ones(queries.shape[:1], bool)
     first = Coarse(held.rows, jnp.float32(0)) if held.coarse is None else held.coarse
-    return kernel.search_coarse(asked, held.rows, first, where, used, k)
+    return kernel.search_coarse(asked, held.rows, first, where, used, k, rounding)
 
 
 def _parts(count: int) -> list[slice]:
@@ -223,11 +237,12 @@ def _pad(rows: np.ndarray) -> tuple[np.ndarray, int]:
 
 def _query_parts(count: int) -> list[tuple[int, int]]:
     """Cut queries into (start, size), few sizes being compiled and little padded."""
-    large, small, single = QUERY_SIZES
+    largest, large, small, single = QUERY_SIZES
     parts, start = [], 0
     while start < count:
         rest = count - start
         size = single if rest == 1 else small if rest <= 3 * small else large
+        size = largest if rest > 3 * large else size
         parts.append((start, size))
         start += size
     return parts
