@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -71,7 +72,7 @@ class DataParallel:
         """How many devices there are, over all processes."""
         return len(self.devices)
 
-    @property
+    @cached_property
     def local_count(self) -> int:
         """How many of the devices are this process's own."""
         return len(self._mesh.local_mesh.devices)
@@ -146,8 +147,7 @@ class DataParallel:
         Returns:
             Arrays (devices of this process, B / these, ...).
         """
-        sharding = NamedSharding(self._mesh.local_mesh, P(AXIS))
-        count = self.local_count
+        sharding, count = self._spread, self.local_count
 
         def split(rows: np.ndarray) -> np.ndarray:
             return rows.reshape(count, len(rows) // count, *rows.shape[1:])
@@ -270,9 +270,14 @@ class DataParallel:
 
         return jax.tree.map(place, tree, is_leaf=lambda node: isinstance(node, TrainState))
 
-    @property
+    # Made once: each step asks for them.
+    @cached_property
     def _mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), (AXIS,))
+
+    @cached_property
+    def _spread(self) -> NamedSharding:
+        return NamedSharding(self._mesh.local_mesh, P(AXIS))
 
     def _pmap(
         self,
