@@ -19,7 +19,8 @@ STORAGES = ("float32", "bfloat16", "int8")
 
 SMALLEST = 1024  # a capacity is a multiple of this
 APPEND_SIZES = (65_536, 1024)  # rows are written in parts of these sizes, each compiled once
-QUERY_SIZES = (512, 128, 16, 1)
+QUERY_SIZES = {512: 385, 128: 49, 16: 2, 1: 1}  # of a part, and how many are left for one at least
+MASKED = 128  # a part's queries where each has its own mask, which are large
 FIRST_ROUNDING = "int8"  # of the first pass
 LESS_ROUNDING = {"int8": "bfloat16", "bfloat16": None}  # for neighbours closer than it can tell
 ENOUGH_ASKED = 64  # queries, before one is judged
@@ -156,7 +157,8 @@ class Store:
 
         # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
         with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(find, _query_parts(len(queries))))
+            largest = max(QUERY_SIZES) if where is None or len(where) == 1 else MASKED
+            results = list(pool.map(find, _query_parts(len(queries), largest)))
         columns = [np.concatenate(column) for column in zip(*results, strict=True)]
         scores, slots, proven = (column[: len(queries)] for column in columns)
         return scores, slots, proven
@@ -235,14 +237,12 @@ def _pad(rows: np.ndarray) -> tuple[np.ndarray, int]:
     return np.pad(rows, ((0, size - len(rows)), *((0, 0),) * (rows.ndim - 1))), len(rows)
 
 
-def _query_parts(count: int) -> list[tuple[int, int]]:
+def _query_parts(count: int, largest: int) -> list[tuple[int, int]]:
     """Cut queries into (start, size), few sizes being compiled and little padded."""
-    largest, large, small, single = QUERY_SIZES
     parts, start = [], 0
     while start < count:
-        rest = count - start
-        size = single if rest == 1 else small if rest <= 3 * small else large
-        size = largest if rest > 3 * large else size
-        parts.append((start, size))
-        start += size
+        left = count - start
+        sizes = (size for size, least in QUERY_SIZES.items() if left >= least and size <= largest)
+        parts.append((start, next(sizes)))
+        start += parts[-1][1]
     return parts
