@@ -87,7 +87,8 @@ def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
         return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
 
     bytes_each = _bytes(height, width, x.shape[3], g.shape[3])
-    total = sum_blocks(block, x, g, bytes_each, KERNEL_GRAD_BLOCK)
+    of_sum = 4 * SEEN * SEEN * x.shape[3] * g.shape[3]  # which every block adds to
+    total = sum_blocks(block, x, g, bytes_each, max(KERNEL_GRAD_BLOCK, of_sum))
     total = total.reshape(SEEN, SEEN, *total.shape[1:])
     return jnp.einsum("ai,bj,abcf->ijcf", *_both(_OF_KERNEL, x.dtype), total)
 
