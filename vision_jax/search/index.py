@@ -28,8 +28,9 @@ class CosineIndex:
     Args:
         dim: Width of the vectors.
         storage: What is kept of each number. "float32" (5 bytes, with the int8 copy of the first
-            pass) finds the exact neighbours. "bfloat16" (3 bytes) and "int8" (1 byte, one scale
-            per vector) find the exact neighbours among the rounded vectors.
+            pass; 6 once neighbours prove too close for it and the copy is bfloat16) finds the
+            exact neighbours. "bfloat16" (3 bytes) and "int8" (1 byte, one scale per vector) find
+            the exact neighbours among the rounded vectors.
         about: What the index is of, such as the model that made the vectors: any JSON-able
             value, kept as an attribute and in the file.
     """
