@@ -10,10 +10,10 @@ first if it is not there); their floor is that of 10,000 training images. The la
 accuracy on real test images of that classifier's network trained anew on 10,000 generated images
 that the classifier named.
 
-Seed 0 on one of two cores of an AMD EPYC (Zen 4), jax 0.12.0, about 43 minutes (three seeds may run
-side by side with XLA_FLAGS=--xla_cpu_multi_thread_eigen=false): Frechet distance 135.1 after the
-first epoch and 38.1 at the end, floor 0.78; kernel distance 0.090; accuracy trained on generated
-0.817. Seed 1 after the first epoch: 139.2.
+Seed 0 on an AMD EPYC (Zen 4), jax 0.12.0, an hour and a half on a core that other work shared (with
+XLA_FLAGS=--xla_cpu_multi_thread_eigen=false seeds run side by side): Frechet distance 135.1 after
+the first epoch and 38.1 at the end, floor 0.78; kernel distance 0.090; accuracy trained on
+generated 0.817. Seed 1 after the first epoch: 139.2.
 """
 
 import dataclasses

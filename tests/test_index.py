@@ -48,6 +48,18 @@ def test_search_equals_the_pure_function():
     np.testing.assert_array_equal(ids, expected)
 
 
+def test_vectors_too_close_for_int8_are_still_exact():
+    # All neighbours lie within the error of the first pass, so that nothing can be proven by it.
+    gallery = np.float32(1) + vectors(7000) * np.float32(1e-3)
+    asked = np.float32(1) + vectors(20, 1) * np.float32(1e-3)
+    index = CosineIndex(DIM)
+    index.add(gallery)
+    assert not kernel.is_dense(7000, 10)
+    scores, _ = index.search(asked, 10)
+    expected, _ = brute_force(asked, gallery, np.arange(7000), 10)
+    np.testing.assert_allclose(scores, expected, atol=5e-7)
+
+
 @pytest.mark.parametrize(
     ("storage", "close"), [("float32", 0.3), ("bfloat16", 0.2), ("int8", 0.15)]
 )

@@ -343,7 +343,7 @@ def work(library: str, network: str, batch: int) -> None:
 def each(call: Callable[[], Any]) -> float:
     """Seconds that a call takes, over as many as fill a turn."""
     begin, calls = time.perf_counter(), 0
-    while (spent := time.perf_counter() - begin) < TURN or not calls:
+    while (spent := time.perf_counter() - begin) < TURN:
         call()
         calls += 1
     return spent / calls

@@ -61,7 +61,7 @@ def cosine_top_k(
     """Find each query's k most similar gallery vectors, exactly.
 
     The gallery streams through in blocks: besides it, memory holds a few bytes per gallery row and
-    the scores of one block for 128 queries, however many queries there are.
+    the scores of one block for at most 512 queries, however many there are.
 
     Args:
         queries: (Q, D), any scale. A query with a NaN or an infinity finds nothing.

@@ -155,10 +155,14 @@ class Store:
             found = _find(asked, self._held, mask, self._used, k, rounding)
             return [np.asarray(part) for part in found]
 
-        # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
-        with ThreadPoolExecutor(2) as pool:
-            largest = max(QUERY_SIZES) if where is None or len(where) == 1 else MASKED
-            results = list(pool.map(find, _query_parts(len(queries), largest)))
+        largest = max(QUERY_SIZES) if where is None or len(where) == 1 else MASKED
+        parts = _query_parts(len(queries), largest)
+        if len(parts) == 1:  # threads would only cost their start
+            results = [find(parts[0])]
+        else:
+            # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
+            with ThreadPoolExecutor(2) as pool:
+                results = list(pool.map(find, parts))
         columns = [np.concatenate(column) for column in zip(*results, strict=True)]
         scores, slots, proven = (column[: len(queries)] for column in columns)
         return scores, slots, proven

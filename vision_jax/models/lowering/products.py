@@ -21,14 +21,14 @@ KERNEL_GRAD_BLOCK = 2 << 20
 _NONE: Padding = ((0, 0), (0, 0))
 
 
-def _pad(x: jax.Array, edges: Sequence[Pair]) -> jax.Array:
+def pad(x: jax.Array, edges: Sequence[Pair]) -> jax.Array:
     """Zeros around the array; a negative edge cuts."""
     return lax.pad(x, jnp.zeros((), x.dtype), [(before, after, 0) for before, after in edges])
 
 
 def _views(x: jax.Array, window: Sequence[int], strides: Pair, padding: Padding) -> list[jax.Array]:
     """What each of the kernel's weights sees, in the kernel's order, each of output size."""
-    x = _pad(x, ((0, 0), *padding, (0, 0)))
+    x = pad(x, ((0, 0), *padding, (0, 0)))
     batch, height, width, channels = x.shape
     rows = (height - window[0]) // strides[0] * strides[0] + 1
     columns = (width - window[1]) // strides[1] * strides[1] + 1
@@ -93,7 +93,7 @@ def forward_one_feature(x: jax.Array, kernel: jax.Array, padding: Padding) -> ja
     window, channels = kernel.shape[:2], kernel.shape[2]
     maps = kernel.reshape(-1, channels) @ x.reshape(-1, channels).T
     maps = maps.reshape(*window, *x.shape[:3])
-    maps = _pad(maps, ((0, 0), (0, 0), (0, 0), *padding))
+    maps = pad(maps, ((0, 0), (0, 0), (0, 0), *padding))
     rows, columns = (maps.shape[3] - window[0] + 1, maps.shape[4] - window[1] + 1)
     shifted = (
         maps[i, j, :, i : i + rows, j : j + columns]
@@ -132,7 +132,7 @@ def forward_im2col(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arr
     """The product of the patch matrix with the kernel (stride 1)."""
     window = kernel.shape[:2]
     weights = kernel.reshape(-1, kernel.shape[3])
-    x = _pad(x, ((0, 0), *padding, (0, 0)))
+    x = pad(x, ((0, 0), *padding, (0, 0)))
 
     def block(x: jax.Array) -> jax.Array:
         return _patches(x, window) @ weights
@@ -180,7 +180,7 @@ def _add_views(
             (right, steps[1] - outputs[1] - right),
             (0, 0),
         )
-        return _pad(patches[:, :, :, i, j], edges)
+        return pad(patches[:, :, :, i, j], edges)
 
     def of_class(row: int, column: int) -> jax.Array:
         weights = product(range(row, window[0], strides[0]), range(column, window[1], strides[1]))

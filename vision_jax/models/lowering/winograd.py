@@ -17,6 +17,7 @@ from jax import lax
 
 from vision_jax.models.lowering.blocks import map_blocks, sum_blocks
 from vision_jax.models.lowering.native import Padding
+from vision_jax.models.lowering.products import pad
 
 TILE = 4
 WINDOW = 3
@@ -59,7 +60,8 @@ def forward(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Convolve NHWC images with a (3, 3, channels, features) kernel at stride 1."""
     features = kernel.shape[3]
     height, width = outputs(x, padding)
-    weights = jnp.einsum("ai,bj,ijcf->abcf", *_both(_OF_KERNEL, x.dtype), kernel)
+    mixing = jnp.asarray(_OF_KERNEL, kernel.dtype)
+    weights = jnp.einsum("ai,bj,ijcf->abcf", mixing, mixing, kernel)
     weights = weights.reshape(SEEN * SEEN, -1, features)
 
     def block(x: jax.Array) -> jax.Array:
@@ -78,10 +80,9 @@ def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
     rows, columns = tiles(height, width)
 
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
-        edges = ((0, 0, 0), (0, rows * TILE - height, 0), (0, columns * TILE - width, 0), (0, 0, 0))
-        g = lax.pad(g, jnp.zeros((), g.dtype), edges)
-        spread = _mix(_TO_TILE.T, [g[:, i::TILE] for i in range(TILE)], 0)
-        spread = _mix(_TO_TILE.T, [spread[:, :, :, j::TILE] for j in range(TILE)], 1)
+        g = pad(g, ((0, 0), (0, rows * TILE - height), (0, columns * TILE - width), (0, 0)))
+        spread = _mix(_TO_TILE.T, [_every(g, i, rows, 1) for i in range(TILE)], 0)
+        spread = _mix(_TO_TILE.T, [_every(spread, j, columns, 3) for j in range(TILE)], 1)
         spread = spread.reshape(SEEN * SEEN, -1, g.shape[3])
         seen = _coordinates(x, padding)
         return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
@@ -90,17 +91,18 @@ def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
     of_sum = 4 * SEEN * SEEN * x.shape[3] * g.shape[3]  # which every block adds to
     total = sum_blocks(block, x, g, bytes_each, max(KERNEL_GRAD_BLOCK, of_sum))
     total = total.reshape(SEEN, SEEN, *total.shape[1:])
-    return jnp.einsum("ai,bj,abcf->ijcf", *_both(_OF_KERNEL, x.dtype), total)
+    mixing = jnp.asarray(_OF_KERNEL, total.dtype)
+    return jnp.einsum("ai,bj,abcf->ijcf", mixing, mixing, total)
 
 
 def _coordinates(x: jax.Array, padding: Padding) -> jax.Array:
     """(36, tiles of all images, channels): what each tile sees."""
     rows, columns = tiles(*outputs(x, padding))
     edges = [
-        (before, count * TILE + WINDOW - 1 - size - before, 0)
+        (before, count * TILE + WINDOW - 1 - size - before)
         for count, size, (before, _) in zip((rows, columns), x.shape[1:3], padding, strict=True)
     ]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    x = pad(x, [(0, 0), *edges, (0, 0)])
     lines = _mix(_OF_SEEN, [_every(x, i, rows, 1) for i in range(SEEN)], 0)
     seen = _mix(_OF_SEEN, [_every(lines, j, columns, 3) for j in range(SEEN)], 1)
     return seen.reshape(SEEN * SEEN, -1, x.shape[3])
@@ -131,10 +133,6 @@ def _joined(pixels: jax.Array) -> jax.Array:
     batch, rows, columns, features = pixels.shape[2:]
     pixels = pixels.transpose(2, 3, 0, 4, 1, 5)
     return pixels.reshape(batch, rows * TILE, columns * TILE, features)
-
-
-def _both(matrix: np.ndarray, dtype: jax.typing.DTypeLike) -> tuple[jax.Array, jax.Array]:
-    return jnp.asarray(matrix, dtype), jnp.asarray(matrix, dtype)
 
 
 def outputs(x: jax.Array, padding: Padding) -> tuple[int, int]:
