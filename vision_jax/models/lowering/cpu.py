@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.models.lowering import native, products, small, winograd
+from vision_jax.models.lowering import native, phases, products, small, winograd
 from vision_jax.models.lowering.native import Padding, Pair
 
-# Pixels of the largest image that is written out as one product for each.
+# Pixels of the largest image, and the share of the multiplications that are left with what bringing
+# it to its coordinates and back adds, at which a small image's form is ahead of what else there is.
 _SMALL = 64
+_LEFT = 0.65
 
 # Channels below which older XLA runs a convolution slower than a patch matrix's product.
 _FEW = 4
@@ -42,14 +44,14 @@ def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding)
         return native.forward(x, kernel, strides=strides, padding=padding)
     if channels == 1:
         return products.forward_one_channel(x, kernel, strides, padding)
+    if features == 1 and strides == (1, 1):
+        return products.forward_one_feature(x, kernel, padding)
+    if _is_winograd(x, kernel.shape, strides, padding):
+        return winograd.forward(x, kernel, padding)
+    if _is_small(x.shape[1:3], kernel.shape, strides, padding):
+        return small.forward(x, kernel, strides=strides, padding=padding)
     if strides != (1, 1):
         return native.forward(x, kernel, strides=strides, padding=padding)
-    if features == 1:
-        return products.forward_one_feature(x, kernel, padding)
-    if _is_small(x.shape[1:3], kernel.shape[:2], strides, padding):
-        return small.forward(x, kernel, strides=strides, padding=padding)
-    if _is_winograd(x, kernel.shape, padding):
-        return winograd.forward(x, kernel, padding)
     if _VALID_IS_FAST:
         return native.forward(x, kernel, strides=strides, padding=padding)
     if channels < _FEW:
@@ -64,17 +66,17 @@ def input_grad(
     channels, features = kernel.shape[2:]
     if _crops(padding) or g.dtype != jnp.float32:
         return native.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    if _is_small(size, kernel.shape[:2], strides, padding):
+    turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
+    if _is_winograd(g, turned.shape, strides, edges):
+        return winograd.forward(g, turned, edges)
+    if _is_small(size, kernel.shape, strides, padding):
         return small.input_grad(g, kernel, strides=strides, padding=padding, size=size)
     if strides != (1, 1):
         return products.input_grad_col2im(g, kernel, strides, padding, size)
-    turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
     if features == 1:
         return products.forward_one_channel(g, turned, strides, edges)
     if channels == 1:
         return products.forward_one_feature(g, turned, edges)
-    if _is_winograd(g, turned.shape, edges):
-        return winograd.forward(g, turned, edges)
     # As in products.kernel_grad, XLA must not fold the turning into the convolution.
     turned = lax.optimization_barrier(turned)
     return native.forward(g, turned, strides=strides, padding=edges)
@@ -88,13 +90,13 @@ def kernel_grad(
         return native.kernel_grad(x, g, strides=strides, padding=padding, size=size)
     if x.shape[3] == 1:
         return products.kernel_grad_one_channel(x, g, strides, padding, size)
-    if strides == (1, 1):
-        if g.shape[3] == 1:
-            return products.kernel_grad_one_feature(x, g, padding, size)
-        if _is_small(x.shape[1:3], size, strides, padding):
-            return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-        if _is_winograd(x, (*size, x.shape[3], g.shape[3]), padding):
-            return winograd.kernel_grad(x, g, padding)
+    if g.shape[3] == 1 and strides == (1, 1):
+        return products.kernel_grad_one_feature(x, g, padding, size)
+    kernel = (*size, x.shape[3], g.shape[3])
+    if _is_winograd(x, kernel, strides, padding):
+        return winograd.kernel_grad(x, g, padding)
+    if _is_small(x.shape[1:3], kernel, strides, padding):
+        return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
     return products.kernel_grad(x, g, strides, padding, size)
 
 
@@ -106,22 +108,28 @@ def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Ar
     return y[:, : y.shape[1] - bottom, : y.shape[2] - right]
 
 
-def _is_winograd(x: jax.Array, kernel: Sequence[int], padding: Padding) -> bool:
-    """Whether Winograd's form pays for a convolution of stride 1 with a kernel of this shape."""
-    if tuple(kernel[:2]) != (winograd.WINDOW,) * 2 or min(kernel[2:]) < _MANY:
+def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Padding) -> bool:
+    """Whether Winograd's form pays for a convolution with a kernel of this shape."""
+    if strides != (1, 1) or tuple(kernel[:2]) != (winograd.WINDOW,) * 2 or min(kernel[2:]) < _MANY:
         return False
     height, width = winograd.outputs(x, padding)
     rows, columns = winograd.tiles(height, width)
     return rows * columns * winograd.TILE**2 <= _COVER * height * width
 
 
+def _is_small(size: Sequence[int], kernel: Sequence[int], strides: Pair, padding: Padding) -> bool:
+    """Whether the form of small images pays for a convolution with a kernel of this shape."""
+    rows, columns, channels, features = kernel
+    widest = max(phases.packed_window((rows, columns), strides, padding))
+    if size[0] * size[1] > _SMALL or widest > small.WINDOW:
+        return False
+    form, outputs = small.form_of(tuple(size), (rows, columns), strides, padding)
+    packed = channels * strides[0] * strides[1]
+    results = outputs[0] * outputs[1]
+    coordinates, pixels = form.pixels.shape
+    needed = coordinates * (pixels * packed + packed * features + results * features)
+    return needed <= _LEFT * results * rows * columns * channels * features
+
+
 def _crops(padding: Padding) -> bool:
     return any(edge < 0 for pair in padding for edge in pair)
-
-
-def _is_small(size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding) -> bool:
-    """Whether padding makes up a quarter of a product that can be written out by the pixel."""
-    if size[0] * size[1] > _SMALL:
-        return False
-    used = (small.used(*args) for args in zip(size, window, strides, padding, strict=True))
-    return next(used) * next(used) < 0.75

@@ -1,114 +1,197 @@
-"""Convolutions of images hardly larger than their kernel, without products with padding.
+"""Convolutions of small images, by as few multiplications as their size allows.
 
-On a 4x4 image more than half of a padded 5x5 kernel's products have a padding zero for a factor.
-Here each pixel of the result is one matrix product, of the batch with the part of the kernel that
-meets the image.
+Along an axis, a tile of t results that see s pixels through r weights takes t + min(s, r) - 1
+products of sums of pixels with sums of weights, instead of t * r (Toom and Cook; Winograd,
+"Arithmetic Complexity of Computations", 1980): 4 pixels and 5 weights 7 instead of 20, and that
+along both axes. The pixels of an image are so few that bringing all of them to these coordinates,
+and back, is a matrix product with a constant. Of results with a deviation of 1 the worst of
+millions is off by 1e-4, with the points of Barabasz et al. ("Error Analysis and Improving the
+Accuracy of Winograd Convolution for Deep Neural Networks", 2020).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpy.polynomial import polynomial
 
+from vision_jax.models.lowering import phases
+from vision_jax.models.lowering.blocks import map_blocks, sum_blocks
 from vision_jax.models.lowering.native import Padding, Pair
 
-Span = tuple[int, int, int]
+TILE = 4
+WINDOW = 5  # the widest kernel for whose tiles there are points enough
+
+# Bytes of a block's coordinates, of both images and results. They leave the second-level cache,
+# but within a loop older XLA rearranges them on one core.
+BLOCK = 32 << 20
+
+_POINTS = (0, 1, -1, 0.5, -2, -0.5, 2)
+
+
+class Form(NamedTuple):
+    """A convolution as results @ ((pixels @ x) * (weights @ kernel)), image and kernel flat."""
+
+    pixels: np.ndarray
+    weights: np.ndarray
+    results: np.ndarray
 
 
 def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """`native.forward` as one product for each output pixel."""
-    batch, *size, _ = x.shape
-    rows, columns = (
-        _input_spans(*args) for args in zip(size, kernel.shape[:2], strides, padding, strict=True)
-    )
-    outputs = [
-        x[:, top:bottom, left:right].reshape(batch, -1)
-        @ kernel[i : i + bottom - top, j : j + right - left].reshape(-1, kernel.shape[3])
-        for top, bottom, i in rows
-        for left, right, j in columns
-    ]
-    return jnp.stack(outputs, 1).reshape(batch, len(rows), len(columns), -1)
+    """`native.forward`."""
+    form, size = form_of(x.shape[1:3], kernel.shape[:2], strides, padding)
+    kernel = phases.pack_kernel(kernel, strides, padding)
+    weights = _weights(form, kernel)
+
+    def block(x: jax.Array) -> jax.Array:
+        pixels = _to(form.pixels, phases.pack(x, strides))
+        products = lax.dot_general(pixels, weights, (((2,), (1,)), ((0,), (0,))))
+        return _back(form.results, products, size)
+
+    return map_blocks(block, x, _bytes(form, kernel.shape[2:]), BLOCK)
 
 
 def input_grad(
     g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`native.input_grad` as one product for each input pixel."""
-    batch, *outputs, _ = g.shape
-    rows, columns = (
-        _output_spans(*args)
-        for args in zip(size, outputs, kernel.shape[:2], strides, padding, strict=True)
-    )
-    # An output one step later meets the same pixel `stride` weights earlier.
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    grads = []
-    for top, bottom, i in rows:
-        for left, right, j in columns:
-            seen = g[:, top:bottom, left:right].reshape(batch, -1)
-            weights = turned[
-                kernel.shape[0] - 1 - i :: strides[0], kernel.shape[1] - 1 - j :: strides[1]
-            ][: bottom - top, : right - left]
-            grads.append(seen @ weights.reshape(-1, kernel.shape[2]))
-    return jnp.stack(grads, 1).reshape(batch, *size, -1)
+    """`native.input_grad`."""
+    form, _ = form_of(size, kernel.shape[:2], strides, padding)
+    kernel = phases.pack_kernel(kernel, strides, padding)
+    weights = _weights(form, kernel)
+
+    def block(g: jax.Array) -> jax.Array:
+        products = lax.dot_general(_to(form.results.T, g), weights, (((2,), (2,)), ((0,), (0,))))
+        x = _back(form.pixels.T, products, phases.packed_size(size, strides))
+        return phases.unpack(x, strides, size)
+
+    return map_blocks(block, g, _bytes(form, kernel.shape[2:]), BLOCK)
 
 
 def kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`native.kernel_grad` as one product for each row of the kernel.
+    """`native.kernel_grad`."""
+    form, _ = form_of(x.shape[1:3], size, strides, padding)
 
-    The product pairs all columns of the image with all columns of the output; each of the
-    kernel's columns is the sum of one of its diagonals.
+    def block(x: jax.Array, g: jax.Array) -> jax.Array:
+        pixels, results = _to(form.pixels, phases.pack(x, strides)), _to(form.results.T, g)
+        return lax.dot_general(pixels, results, (((1,), (1,)), ((0,), (0,))))
+
+    channels = strides[0] * strides[1] * x.shape[3]
+    total = sum_blocks(block, x, g, _bytes(form, (channels, g.shape[3])), BLOCK)
+    grad = jnp.asarray(form.weights.T, x.dtype) @ total.reshape(len(total), -1)
+    grad = grad.reshape(*phases.packed_window(size, strides, padding), *total.shape[1:])
+    return phases.unpack_kernel(grad, strides, padding, size)
+
+
+@lru_cache
+def form_of(
+    size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding
+) -> tuple[Form, Pair]:
+    """The form of a convolution of packed images; height and width of its results."""
+    down, across = (
+        _axis(*sizes)
+        for sizes in zip(
+            phases.packed_size(size, strides),
+            phases.packed_window(window, strides, padding),
+            phases.packed_padding(size, window, strides, padding),
+            strict=True,
+        )
+    )
+    both = (np.kron(a, b).astype(np.float32) for a, b in zip(down, across, strict=True))
+    return Form(*both), (len(down.results), len(across.results))
+
+
+def _axis(size: int, window: int, padding: Pair) -> Form:
+    """The form along one axis: tiles of results beside one another, each with its own products."""
+    outputs = size + sum(padding) - window + 1
+    parts = []
+    for start in range(0, outputs, TILE):
+        results = min(TILE, outputs - start)
+        first = start - padding[0]  # the pixel that the tile's first result sees first
+        low = max(0, first)
+        high = max(low, min(size, first + results + window - 1))
+        parts.append((start, low, _tile(results, window, high - low, low - first)))
+    products = [len(form.pixels) for _, _, form in parts]
+    whole = Form(
+        np.zeros((sum(products), size)),
+        np.zeros((sum(products), window)),
+        np.zeros((outputs, sum(products))),
+    )
+    row = 0
+    for count, (start, low, form) in zip(products, parts, strict=True):
+        rows = slice(row, row + count)
+        whole.pixels[rows, low : low + form.pixels.shape[1]] = form.pixels
+        whole.weights[rows] = form.weights
+        whole.results[start : start + len(form.results), rows] = form.results
+        row += count
+    return whole
+
+
+def _tile(results: int, window: int, seen: int, skipped: int) -> Form:
+    """The form of a tile that sees `seen` pixels after `skipped` of padding."""
+    if seen == 0:
+        return Form(np.zeros((0, 0)), np.zeros((0, window)), np.zeros((results, 0)))
+    if window <= seen:
+        of_seen, of_few, to_results = _toom_cook(results, window)
+        return Form(of_seen[:, skipped : skipped + seen], of_few, to_results)
+    # With fewer pixels than weights they change places: the kernel runs backwards over the pixels.
+    of_seen, of_few, to_results = _toom_cook(results, seen)
+    places = np.arange(results + seen - 1) - (results - 1) + skipped
+    taken = (places[:, None] == np.arange(window)).astype(float)
+    return Form(of_few, of_seen @ taken, to_results[::-1])
+
+
+def _toom_cook(results: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices of what is seen, the weights and the results of a one-dimensional correlation.
+
+    The transpose of a product of polynomials, which are evaluated at as many points as it has
+    coefficients, infinity among them, and interpolated.
     """
-    (_, height, width, channels), (_, out_height, out_width, features) = x.shape, g.shape
-    x, g = (a.reshape(*a.shape[:2], -1) for a in (x, g))
-    rows = []
-    for i in range(size[0]):
-        first, last = _meeting(i, height, out_height, strides[0], padding[0])
-        start = first * strides[0] + i - padding[0][0]
-        seen = x[:, start :: strides[0]][:, : last - first].reshape(-1, x.shape[2])
-        pairs = seen.T @ g[:, first:last].reshape(-1, g.shape[2])
-        pairs = pairs.reshape(width, channels, out_width, features)
-        columns = []
-        for j in range(size[1]):
-            first, last = _meeting(j, width, out_width, strides[1], padding[1])
-            columns.append(
-                sum(
-                    (pairs[o * strides[1] + j - padding[1][0], :, o] for o in range(first, last)),
-                    jnp.zeros((channels, features), x.dtype),
-                )
-            )
-        rows.append(jnp.stack(columns))
-    return jnp.stack(rows)
+    points = _POINTS[: results + window - 2]
+    infinity = np.eye(len(points) + 1)[-1]
+    others = [[b for b in points if b != a] for a in points]
+    scale = np.array(
+        [np.prod([a - b for b in rest]) for a, rest in zip(points, others, strict=True)]
+    )
+
+    def powers(count: int) -> np.ndarray:
+        return np.vander(np.array(points, float), count, increasing=True)
+
+    of_seen = np.vstack(
+        [
+            *([*polynomial.polyfromroots(rest), 0] for rest in others),
+            polynomial.polyfromroots(points),
+        ]
+    )
+    of_weights = np.vstack([powers(window) / scale[:, None], infinity[-window:]])
+    to_results = np.hstack([powers(results).T, infinity[-results:, None]])
+    return of_seen, of_weights, to_results
 
 
-def used(size: int, window: int, stride: int, padding: Pair) -> float:
-    """Share of a kernel's products along one side that do not meet padding."""
-    spans = _input_spans(size, window, stride, padding)
-    return sum(last - first for first, last, _ in spans) / (window * len(spans))
+def _weights(form: Form, kernel: jax.Array) -> jax.Array:
+    """(products, channels, features)."""
+    flat = kernel.reshape(-1, kernel.shape[2] * kernel.shape[3])
+    weights = jnp.asarray(form.weights, kernel.dtype) @ flat
+    return weights.reshape(-1, *kernel.shape[2:])
 
 
-def _input_spans(size: int, window: int, stride: int, padding: Pair) -> list[Span]:
-    """For each output the inputs that it sees, from and to, and the first one's weight."""
-    starts = range(-padding[0], size + padding[1] - window + 1, stride)
-    ends = (max(0, min(size, a + window)) for a in starts)
-    return [(min(max(0, a), b), b, max(0, -a)) for a, b in zip(starts, ends, strict=True)]
+def _to(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+    """(products, images, channels)."""
+    x = x.reshape(x.shape[0], -1, x.shape[3])
+    return lax.dot_general(jnp.asarray(matrix, x.dtype), x, (((1,), (1,)), ((), ())))
 
 
-def _output_spans(
-    size: int, outputs: int, window: int, stride: int, padding: Pair
-) -> Sequence[Span]:
-    """For each input the outputs that see it, from and to, and its weight in the first."""
-    spans = []
-    for place in range(padding[0], padding[0] + size):
-        first = max(0, -((window - 1 - place) // stride))
-        last = min(outputs - 1, place // stride)
-        spans.append((first, max(first, last + 1), place - first * stride))
-    return spans
+def _back(matrix: np.ndarray, products: jax.Array, size: Pair) -> jax.Array:
+    """Images of (products, images, channels)."""
+    x = lax.dot_general(jnp.asarray(matrix, products.dtype), products, (((1,), (0,)), ((), ())))
+    return x.transpose(1, 0, 2).reshape(x.shape[1], *size, -1)
 
 
-def _meeting(weight: int, size: int, outputs: int, stride: int, padding: Pair) -> Pair:
-    """The outputs, from and to, in which a weight meets the image."""
-    first = max(0, -((weight - padding[0]) // stride))
-    last = (size - 1 - weight + padding[0]) // stride
-    return first, max(first, min(outputs, last + 1))
+def _bytes(form: Form, channels: Sequence[int]) -> int:
+    """Of one image's coordinates and its result's."""
+    return 4 * len(form.pixels) * sum(channels)
