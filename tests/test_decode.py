@@ -31,6 +31,48 @@ def test_png_round_trip_is_exact(pixels, tmp_path):
     np.testing.assert_array_equal(read_image(path, channels=3), pixels)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (28, 28), (300, 200)])
+def test_a_plain_png_has_pillows_pixels(channels, size, monkeypatch):
+    values = np.random.default_rng(1).integers(0, 256, (*size, channels), np.uint8)
+    data = encoded(Image.fromarray(values.squeeze(-1) if channels == 1 else values))
+    plain = decode._decode_plain(data, channels)
+    # Only what is so large that Pillow writes it in several pieces is none.
+    assert (plain is None) == (data.count(b"IDAT") > 1)
+    np.testing.assert_array_equal(read_image(data, channels=channels), values)
+    monkeypatch.setattr(decode, "pyspng", None)
+    np.testing.assert_array_equal(read_image(data, channels=channels), values)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (1, {}),  # RGB to grey
+        (3, {"transparency": (1, 2, 3)}),
+        (3, {"exif": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"}),
+    ],
+)
+def test_a_png_with_more_to_it_than_pixels_is_left_to_pillow(channels, options, pixels):
+    assert decode._decode_plain(encoded(Image.fromarray(pixels), **options), channels) is None
+
+
+def test_a_damaged_png_has_the_same_fate_with_and_without_libspng(pixels, monkeypatch):
+    data = encoded(Image.fromarray(pixels))
+    damaged = [data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :] for at in range(len(data))]
+    damaged += [data[:end] for end in range(1, len(data))]
+
+    def fate(data):
+        try:
+            return read_image(data, channels=3).tobytes()
+        except BadImageError as error:
+            return str(error)
+
+    with_it = [fate(data) for data in damaged]
+    monkeypatch.setattr(decode, "pyspng", None)
+    assert with_it == [fate(data) for data in damaged]
+    assert sum(isinstance(found, str) for found in with_it) > len(damaged) / 2
+
+
 def test_grey_is_one_channel_and_widens_to_three(pixels):
     data = encoded(Image.fromarray(pixels[..., 0]))
     np.testing.assert_array_equal(read_image(data, channels=1), pixels[..., :1])
