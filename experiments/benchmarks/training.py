@@ -5,6 +5,7 @@
     python experiments/benchmarks/training.py --network gan16    # one of them
     python experiments/benchmarks/training.py --batch 64 --library ours --library torch
     python experiments/benchmarks/training.py --python ~/other/bin/python   # ours there as well
+    JAX_NUM_CPU_DEVICES=2 python experiments/benchmarks/training.py   # ours on two devices
 
 Every contender runs in a process of its own, trains the same network on the same random batch
 with Adam, and waits for its turn; the turns go round, so a machine that slows down slows all.
@@ -114,10 +115,10 @@ def ours(network: str, batch: int) -> Contender:
         "label": jnp.asarray(labels),
         "mask": jnp.ones(batch, bool),
     }
-    parallel = DataParallel.over(1)
+    parallel = DataParallel.over()
     state = parallel.replicate(task.init(jax.random.key(0), device_batch))
     run = jax.pmap(task.train_step, "batch", in_axes=(None, 0), out_axes=None, donate_argnums=0)
-    shards = jax.tree.map(lambda leaf: leaf[None], device_batch)
+    shards = jax.tree.map(lambda x: x.reshape(parallel.count, -1, *x.shape[1:]), device_batch)
 
     def step() -> None:
         nonlocal state
