@@ -48,11 +48,9 @@ def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding)
         return products.forward_one_feature(x, kernel, padding)
     if _is_winograd(x, kernel.shape, strides, padding):
         return winograd.forward(x, kernel, padding)
-    if _is_small(x.shape[1:3], kernel.shape, strides, padding):
+    if _is_small(x.shape[:3], kernel.shape, strides, padding):
         return small.forward(x, kernel, strides=strides, padding=padding)
-    if strides != (1, 1):
-        return native.forward(x, kernel, strides=strides, padding=padding)
-    if _VALID_IS_FAST:
+    if strides != (1, 1) or _VALID_IS_FAST:
         return native.forward(x, kernel, strides=strides, padding=padding)
     if channels < _FEW:
         return products.forward_im2col(x, kernel, padding)
@@ -69,7 +67,7 @@ def input_grad(
     turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
     if _is_winograd(g, turned.shape, strides, edges):
         return winograd.forward(g, turned, edges)
-    if _is_small(size, kernel.shape, strides, padding):
+    if _is_small((len(g), *size), kernel.shape, strides, padding):
         return small.input_grad(g, kernel, strides=strides, padding=padding, size=size)
     if strides != (1, 1):
         return products.input_grad_col2im(g, kernel, strides, padding, size)
@@ -95,7 +93,7 @@ def kernel_grad(
     kernel = (*size, x.shape[3], g.shape[3])
     if _is_winograd(x, kernel, strides, padding):
         return winograd.kernel_grad(x, g, padding)
-    if _is_small(x.shape[1:3], kernel, strides, padding):
+    if _is_small(x.shape[:3], kernel, strides, padding):
         return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
     return products.kernel_grad(x, g, strides, padding, size)
 
@@ -117,18 +115,22 @@ def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Pa
     return rows * columns * winograd.TILE**2 <= _COVER * height * width
 
 
-def _is_small(size: Sequence[int], kernel: Sequence[int], strides: Pair, padding: Padding) -> bool:
-    """Whether the form of small images pays for a convolution with a kernel of this shape."""
+def _is_small(
+    images: Sequence[int], kernel: Sequence[int], strides: Pair, padding: Padding
+) -> bool:
+    """Whether the form of small images pays for (batch, height, width) and a kernel's shape."""
+    batch, *size = images
     rows, columns, channels, features = kernel
-    widest = max(phases.packed_window((rows, columns), strides, padding))
-    if size[0] * size[1] > _SMALL or widest > small.WINDOW:
+    window = phases.packed_window((rows, columns), strides, padding)
+    if size[0] * size[1] > _SMALL or max(window) > small.WINDOW:
         return False
     form, outputs = small.form_of(tuple(size), (rows, columns), strides, padding)
-    packed = channels * strides[0] * strides[1]
-    results = outputs[0] * outputs[1]
+    packed, results = channels * strides[0] * strides[1], outputs[0] * outputs[1]
     coordinates, pixels = form.pixels.shape
-    needed = coordinates * (pixels * packed + packed * features + results * features)
-    return needed <= _LEFT * results * rows * columns * channels * features
+    each = pixels * packed + packed * features + results * features
+    once = window[0] * window[1] * packed * features
+    direct = results * rows * columns * channels * features
+    return coordinates * (each + once / batch) <= _LEFT * direct
 
 
 def _crops(padding: Padding) -> bool:
