@@ -6,6 +6,7 @@ import stat
 import unicodedata
 import warnings
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 MAX_PIXELS = 100_000_000
 _BACKGROUND = (255, 255, 255)
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PLAIN = {1: b"\x08\0\0\0\0", 3: b"\x08\x02\0\0\0"}
 """Of 8 bits, grey or RGB, not interlaced: a PNG header's last bytes by the channels."""
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class BadImageError(InputError):
@@ -145,21 +148,28 @@ def _decode_plain(data: bytes, channels: int) -> UInt8[np.ndarray, "height width
     Opening a small image takes Pillow longer than decoding it. libspng does not look at the
     checksums, so what is damaged is left to Pillow here.
     """
-    if pyspng is None or not data.startswith(b"\x89PNG\r\n\x1a\n") or data[37:41] != b"IDAT":
+    shape = _plain_shape(data[:33], channels)
+    if pyspng is None or shape is None or not data.endswith(_PNG_END):
         return None
-    width, height, length = (int.from_bytes(data[at : at + 4]) for at in (16, 20, 33))
-    end = 41 + length  # of the pixels; their checksum and the last chunk follow
-    if data[24:29] != _PLAIN.get(channels) or len(data) != end + 16 or height * width > MAX_PIXELS:
-        return None
-    if any(
-        zlib.crc32(data[start:stop]) != int.from_bytes(data[stop : stop + 4])
-        for start, stop in ((12, 29), (37, end), (end + 8, end + 12))
-    ):
+    pixels = memoryview(data)[37:-16]  # and what they are called
+    length, checksum = int.from_bytes(data[33:37]), int.from_bytes(data[-16:-12])
+    if pixels[:4] != b"IDAT" or len(pixels) != length + 4 or zlib.crc32(pixels) != checksum:
         return None
     try:
-        return pyspng.load(data).reshape(height, width, channels)
+        return pyspng.load(data).reshape(shape)
     except (RuntimeError, ValueError):
         return None
+
+
+@lru_cache
+def _plain_shape(start: bytes, channels: int) -> tuple[int, int, int] | None:
+    """(height, width, channels) of a PNG that starts so, if it is of the plain kind."""
+    width, height, checksum = (int.from_bytes(start[at : at + 4]) for at in (16, 20, 29))
+    if not start.startswith(_PNG) or start[24:29] != _PLAIN.get(channels):
+        return None
+    if zlib.crc32(start[12:29]) != checksum or height * width > MAX_PIXELS:
+        return None
+    return height, width, channels
 
 
 def _decode(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Image.Image:
