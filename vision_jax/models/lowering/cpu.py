@@ -5,9 +5,9 @@ below the rate of its matrix product. These forms gather the kernel's view of th
 rows of a matrix (im2col) and multiply, one block of images at a time: on a whole batch at once
 that matrix, kernel area times the size of the image, leaves the cache and costs more than the
 product itself. 3x3 kernels with many channels go by Winograd's transformation, which spares three
-quarters of the product. What remains is XLA's convolution with its dimensions in the one order that
-it runs at speed everywhere: outside of loops it brings any order into that one, within them it does
-not.
+quarters of the product, and small images by Toom and Cook's, which spares more. What remains is
+XLA's convolution with its dimensions in the one order that it runs at speed everywhere: outside of
+loops it brings any order into that one, within them it does not.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from jax import lax
 from vision_jax.models.lowering import native, phases, products, small, winograd
 from vision_jax.models.lowering.native import Padding, Pair
 
-# Pixels of the largest image, and the share of the multiplications that are left with what bringing
-# it to its coordinates and back adds, at which a small image's form is ahead of what else there is.
+# Pixels of the largest image for the form of small images, and the share of the multiplications at
+# which that form is ahead, counting those that bring images and kernel to its coordinates and back.
 _SMALL = 64
 _LEFT = 0.65
 
