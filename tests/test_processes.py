@@ -84,12 +84,21 @@ class Group:
 
     def wait_for(self, text):
         """Waits until the first process has printed something."""
-        while text not in self.files[0].read_text():
+        self.wait_until(lambda: text in self.files[0].read_text())
+
+    def wait_until(self, condition):
+        """Waits for a condition while the first process runs."""
+        while not condition():
             try:
                 self.members[0].wait(timeout=0.1)
             except subprocess.TimeoutExpired:
                 continue
             raise AssertionError(self.files[0].read_text() + self.files[1].read_text())
+
+
+def whole_steps(workdir):
+    manifests = workdir.glob("checkpoints/*/manifest.json")
+    return [path.parent.name for path in manifests if path.parent.name.isdigit()]
 
 
 def words_for(family, data_dir, epochs):
@@ -146,7 +155,8 @@ def test_a_signal_to_any_process_saves_in_all(asked, slurm, data_dir, tmp_path):
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(lost, data_dir, tmp_path):
     words, heartbeat = words_for("cnn", data_dir, 10), ("--distributed.heartbeat", "5")
     with Group(words, tmp_path / "run", *heartbeat) as group:
-        group.wait_for("epoch 2/10")
+        # The line of an epoch is printed while its checkpoint is still being written.
+        group.wait_until(lambda: whole_steps(tmp_path / "run"))
         group.members[lost].kill()
         codes, printed = group.wait()
     assert codes[lost] == -signal.SIGKILL
