@@ -16,6 +16,7 @@ from vision_jax.data.loader import Loader
 from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
 from vision_jax.run import load_run
+from vision_jax.training import manifest
 from vision_jax.training.metrics import read_metrics
 from vision_jax.training.processes import Distributed, Vote, first_alone, joined
 
@@ -96,9 +97,9 @@ class Group:
             raise AssertionError(self.files[0].read_text() + self.files[1].read_text())
 
 
-def whole_steps(workdir):
-    manifests = workdir.glob("checkpoints/*/manifest.json")
-    return [path.parent.name for path in manifests if path.parent.name.isdigit()]
+def has_a_whole_checkpoint(workdir):
+    steps = [folder for folder in workdir.glob("checkpoints/*") if folder.name.isdigit()]
+    return any(manifest.fault(folder) is None for folder in steps)
 
 
 def words_for(family, data_dir, epochs):
@@ -156,7 +157,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(lost, dat
     words, heartbeat = words_for("cnn", data_dir, 10), ("--distributed.heartbeat", "5")
     with Group(words, tmp_path / "run", *heartbeat) as group:
         # The line of an epoch is printed while its checkpoint is still being written.
-        group.wait_until(lambda: whole_steps(tmp_path / "run"))
+        group.wait_until(lambda: has_a_whole_checkpoint(tmp_path / "run"))
         group.members[lost].kill()
         codes, printed = group.wait()
     assert codes[lost] == -signal.SIGKILL

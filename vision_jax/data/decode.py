@@ -149,11 +149,13 @@ def _decode_plain(data: bytes, channels: int) -> UInt8[np.ndarray, "height width
     checksums, so what is damaged is left to Pillow here.
     """
     shape = _plain_shape(data[:33], channels)
-    if pyspng is None or shape is None or not data.endswith(_PNG_END):
+    if pyspng is None or shape is None or shape[0] * shape[1] > MAX_PIXELS:
         return None
     pixels = memoryview(data)[37:-16]  # and what they are called
     length, checksum = int.from_bytes(data[33:37]), int.from_bytes(data[-16:-12])
-    if pixels[:4] != b"IDAT" or len(pixels) != length + 4 or zlib.crc32(pixels) != checksum:
+    if pixels[:4] != b"IDAT" or len(pixels) != length + 4 or not data.endswith(_PNG_END):
+        return None
+    if zlib.crc32(pixels) != checksum:
         return None
     try:
         return pyspng.load(data).reshape(shape)
@@ -167,9 +169,7 @@ def _plain_shape(start: bytes, channels: int) -> tuple[int, int, int] | None:
     width, height, checksum = (int.from_bytes(start[at : at + 4]) for at in (16, 20, 29))
     if not start.startswith(_PNG) or start[24:29] != _PLAIN.get(channels):
         return None
-    if zlib.crc32(start[12:29]) != checksum or height * width > MAX_PIXELS:
-        return None
-    return height, width, channels
+    return (height, width, channels) if zlib.crc32(start[12:29]) == checksum else None
 
 
 def _decode(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Image.Image:

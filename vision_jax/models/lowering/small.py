@@ -1,12 +1,11 @@
 """Convolutions of small images, by as few multiplications as their size allows.
 
 Along an axis, a tile of t results that see s pixels through r weights takes t + min(s, r) - 1
-products of sums of pixels with sums of weights, instead of t * r (Toom and Cook; Winograd,
-"Arithmetic Complexity of Computations", 1980): 4 pixels and 5 weights 7 instead of 20, and that
-along both axes. The pixels of an image are so few that bringing all of them to these coordinates,
-and back, is a matrix product with a constant. Of results with a deviation of 1 the worst of
-millions is off by 1e-4, with the points of Barabasz et al. ("Error Analysis and Improving the
-Accuracy of Winograd Convolution for Deep Neural Networks", 2020).
+products of sums of pixels with sums of weights, instead of t * r: 4 pixels and 5 weights 7 instead
+of 20, and that along both axes. The pixels of an image are so few that bringing all of them to
+these coordinates, and back, is a matrix product with a constant. Of results with a deviation of 1
+the worst of half a million is off by 1e-4, with the points of Barabasz et al. ("Error Analysis and
+Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020).
 """
 
 from collections.abc import Sequence
@@ -17,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from numpy.polynomial import polynomial
 
-from vision_jax.models.lowering import phases
+from vision_jax.models.lowering import phases, toom_cook
 from vision_jax.models.lowering.blocks import map_blocks, sum_blocks
 from vision_jax.models.lowering.native import Padding, Pair
 
@@ -137,40 +135,13 @@ def _tile(results: int, window: int, seen: int, skipped: int) -> Form:
     if seen == 0:
         return Form(np.zeros((0, 0)), np.zeros((0, window)), np.zeros((results, 0)))
     if window <= seen:
-        of_seen, of_few, to_results = _toom_cook(results, window)
+        of_seen, of_few, to_results = toom_cook.matrices(_POINTS, results, window)
         return Form(of_seen[:, skipped : skipped + seen], of_few, to_results)
     # With fewer pixels than weights they change places: the kernel runs backwards over the pixels.
-    of_seen, of_few, to_results = _toom_cook(results, seen)
+    of_seen, of_few, to_results = toom_cook.matrices(_POINTS, results, seen)
     places = np.arange(results + seen - 1) - (results - 1) + skipped
     taken = (places[:, None] == np.arange(window)).astype(float)
     return Form(of_few, of_seen @ taken, to_results[::-1])
-
-
-def _toom_cook(results: int, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices of what is seen, the weights and the results of a one-dimensional correlation.
-
-    The transpose of a product of polynomials, which are evaluated at as many points as it has
-    coefficients, infinity among them, and interpolated.
-    """
-    points = _POINTS[: results + window - 2]
-    infinity = np.eye(len(points) + 1)[-1]
-    others = [[b for b in points if b != a] for a in points]
-    scale = np.array(
-        [np.prod([a - b for b in rest]) for a, rest in zip(points, others, strict=True)]
-    )
-
-    def powers(count: int) -> np.ndarray:
-        return np.vander(np.array(points, float), count, increasing=True)
-
-    of_seen = np.vstack(
-        [
-            *([*polynomial.polyfromroots(rest), 0] for rest in others),
-            polynomial.polyfromroots(points),
-        ]
-    )
-    of_weights = np.vstack([powers(window) / scale[:, None], infinity[-window:]])
-    to_results = np.hstack([powers(results).T, infinity[-results:, None]])
-    return of_seen, of_weights, to_results
 
 
 def _weights(form: Form, kernel: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from vision_jax.models.lowering import toom_cook
 from vision_jax.models.lowering.blocks import map_blocks, sum_blocks
 from vision_jax.models.lowering.native import Padding
 from vision_jax.models.lowering.products import pad
@@ -29,31 +30,8 @@ BLOCK = 8 << 20
 KERNEL_GRAD_BLOCK = 16 << 20
 
 # Coordinates of what a tile sees, of a kernel, and the tile from its coordinates; each along one
-# axis.
-_OF_SEEN = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ],
-    float,
-)
-_OF_KERNEL = np.array(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
-)
-_TO_TILE = np.array(
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], float
-)
+# axis, with Lavin and Gray's points.
+_OF_SEEN, _OF_KERNEL, _TO_TILE = toom_cook.matrices((0, 1, -1, 2, -2), TILE, WINDOW)
 
 
 def forward(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
