@@ -1,6 +1,7 @@
 """Reader processes: what they hand over, and how they end."""
 
 import dataclasses
+import gc
 import itertools
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing.synchronize import SemLock
 from pathlib import Path
 
 import jax
@@ -41,6 +43,19 @@ def test_a_killed_reader_is_named(small_source):
     with pytest.raises(ReaderKilledError, match="one of the 2 reader processes ended with code -9"):
         list(items)
     assert not children(os.getpid())
+
+
+def test_readers_do_not_pile_up_semaphores(small_source):
+    loader = Loader(small_source, 8, train=True, on_device_bytes=0, workers=1)
+    gc.disable()
+    try:
+        counts = []
+        for _ in range(3):
+            list(loader.items(0, 2))
+            counts.append(sum(issubclass(type(thing), SemLock) for thing in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert 0 < counts[2] <= counts[0]
 
 
 def test_a_step_takes_bytes_and_makes_floats_of_them_itself(small_source):

@@ -7,6 +7,7 @@ for one step: for a set that is held on the device only indices, for a larger on
 
 import contextlib
 import dataclasses
+import gc
 import multiprocessing
 import os
 import re
@@ -266,6 +267,9 @@ def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     import grain
     from absl import flags
 
+    # What grain leaves of earlier readers are cycles that hold dozens of semaphores. If they were
+    # freed by chance while Python starts the new processes, it would warn of each as leaked.
+    gc.collect()
     # grain's workers read absl flags, which a library's caller may never have parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
