@@ -29,6 +29,10 @@ SEEN = TILE + WINDOW - 1
 BLOCK = 8 << 20
 KERNEL_GRAD_BLOCK = 16 << 20
 
+# Newer XLA computes a product for each coordinate on all cores, if the first factor is summed over
+# its last axis; other forms of it, and all of older XLA's, take one core.
+_SPREADS_PRODUCTS = jax.__version_info__ >= (0, 11)
+
 # Coordinates of what a tile sees, of a kernel, and the tile from its coordinates; each along one
 # axis, with Lavin and Gray's points.
 _OF_SEEN, _OF_KERNEL, _TO_TILE = toom_cook.matrices((0, 1, -1, 2, -2), TILE, WINDOW)
@@ -38,16 +42,12 @@ def forward(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Convolve NHWC images with a (3, 3, channels, features) kernel at stride 1."""
     features = kernel.shape[3]
     height, width = outputs(x, padding)
-    mixing = jnp.asarray(_OF_KERNEL, kernel.dtype)
-    weights = jnp.einsum("ai,bj,ijcf->abcf", mixing, mixing, kernel)
-    weights = weights.reshape(SEEN * SEEN, -1, features)
+    weights = _mix_both(_OF_KERNEL, kernel).reshape(SEEN * SEEN, -1, features)
 
     def block(x: jax.Array) -> jax.Array:
         products = lax.dot_general(_coordinates(x, padding), weights, (((2,), (1,)), ((0,), (0,))))
         products = products.reshape(SEEN, SEEN, x.shape[0], *tiles(height, width), features)
-        lines = _mix(_TO_TILE, [products[i] for i in range(SEEN)], 0)
-        pixels = _mix(_TO_TILE, [lines[:, j] for j in range(SEEN)], 1)
-        return _joined(pixels)[:, :height, :width]
+        return _joined(_mix_both(_TO_TILE, products))[:, :height, :width]
 
     return map_blocks(block, x, _bytes(height, width, *kernel.shape[2:]), BLOCK)
 
@@ -63,14 +63,15 @@ def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
         spread = _mix(_TO_TILE.T, [_every(spread, j, columns, 3) for j in range(TILE)], 1)
         spread = spread.reshape(SEEN * SEEN, -1, g.shape[3])
         seen = _coordinates(x, padding)
-        return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
+        if not _SPREADS_PRODUCTS:
+            return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
+        seen = lax.optimization_barrier(seen.swapaxes(1, 2))
+        return lax.dot_general(seen, spread, (((2,), (1,)), ((0,), (0,))))
 
     bytes_each = _bytes(height, width, x.shape[3], g.shape[3])
     of_sum = 4 * SEEN * SEEN * x.shape[3] * g.shape[3]  # which every block adds to
     total = sum_blocks(block, x, g, bytes_each, max(KERNEL_GRAD_BLOCK, of_sum))
-    total = total.reshape(SEEN, SEEN, *total.shape[1:])
-    mixing = jnp.asarray(_OF_KERNEL, total.dtype)
-    return jnp.einsum("ai,bj,abcf->ijcf", mixing, mixing, total)
+    return _mix_both(_OF_KERNEL.T, total.reshape(SEEN, SEEN, *total.shape[1:]))
 
 
 def _coordinates(x: jax.Array, padding: Padding) -> jax.Array:
@@ -88,6 +89,12 @@ def _coordinates(x: jax.Array, padding: Padding) -> jax.Array:
 
 def _every(x: jax.Array, start: int, count: int, axis: int) -> jax.Array:
     return lax.slice_in_dim(x, start, start + (count - 1) * TILE + 1, TILE, axis)
+
+
+def _mix_both(matrix: np.ndarray, grid: jax.Array) -> jax.Array:
+    """A product with a small matrix along the first axis, and one along the second."""
+    lines = _mix(matrix, [grid[i] for i in range(matrix.shape[1])], 0)
+    return _mix(matrix, [lines[:, j] for j in range(matrix.shape[1])], 1)
 
 
 def _mix(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
