@@ -59,6 +59,8 @@ CASES = [
     ((2, 1), 5, 4, (3, 3), (1, 1), "SAME"),
     ((4, 4), 32, 33, (5, 5), (1, 1), "SAME"),
     ((8, 8), 64, 128, (5, 5), (2, 2), "SAME"),
+    ((8, 8), 64, 64, (5, 5), (1, 1), "SAME"),
+    ((4, 4), 5, 4, (1, 1), (1, 1), ((5, 0), (0, 5))),
     ((4, 4), 32, 33, (7, 7), (1, 1), "SAME"),
     ((7, 8), 32, 33, (3, 3), (1, 1), "SAME"),
     ((10, 6), 33, 32, (3, 3), (1, 1), "VALID"),
@@ -73,7 +75,7 @@ def test_cpu_forms_equal_native_ones(case, older, large, monkeypatch):
     size, channels, features, window, strides, padding = case
     # Blocks of two of the images, so that one is left over.
     monkeypatch.setattr(blocks, "block_length", lambda length, limit: min(2, length))
-    monkeypatch.setattr(cpu, "_VALID_IS_FAST", not older)
+    monkeypatch.setattr(native, "OLDER", older)
     if large:  # than a block, which then is two rows of an image
         row = 4 * channels * window[0] * window[1] * (size[1] - window[1] + 1)
         monkeypatch.setattr(products, "BLOCK", 2 * row)
@@ -96,6 +98,14 @@ def test_cpu_forms_equal_native_ones(case, older, large, monkeypatch):
     expected, *actual = jax.jit(lambda: [every(form) for form in (native, *forms)])()
     for results in actual:
         assert_close(results, expected)
+
+
+def test_results_that_see_only_padding_and_empty_batches():
+    image, kernel = jnp.ones((3, 1, 1, 8)), jnp.ones((1, 1, 8, 8))
+    unseen = layers.conv(image, kernel, strides=(2, 2), padding=((1, 0), (1, 0)))
+    np.testing.assert_array_equal(unseen, jnp.zeros_like(image))
+    nothing, kernel = jnp.ones((0, 4, 4, 8)), jnp.ones((5, 5, 8, 8))
+    assert layers.conv(nothing, kernel, strides=(2, 2)).shape == (0, 2, 2, 8)
 
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])

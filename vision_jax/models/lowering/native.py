@@ -8,6 +8,9 @@ Padding = tuple[Pair, Pair]
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
+# Whether XLA is one whose CPU is slower at some operations; each use says at which.
+OLDER = jax.__version_info__ < (0, 11)
+
 
 def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
     """The convolution."""
@@ -17,7 +20,7 @@ def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding)
 def input_grad(
     g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """The gradient of the input, `size` its height and width,."""
+    """The gradient of the input, `size` its height and width."""
     like_x = jax.ShapeDtypeStruct((g.shape[0], *size, kernel.shape[2]), g.dtype)
 
     def convolve(x: jax.Array) -> jax.Array:
@@ -29,7 +32,7 @@ def input_grad(
 def kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """The gradient of the kernel, `size` its height and width,."""
+    """The gradient of the kernel, `size` its height and width."""
     like_kernel = jax.ShapeDtypeStruct((*size, x.shape[3], g.shape[3]), x.dtype)
 
     def convolve(kernel: jax.Array) -> jax.Array:

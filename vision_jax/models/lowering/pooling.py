@@ -49,8 +49,12 @@ def _views(x: jax.Array, window: Pair, strides: Pair, padding: Padding) -> list[
 
 
 def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """The maximum as a chain over strided slices, which XLA:CPU fuses and vectorises."""
-    first, *rest = _views(x, window, strides, padding)
+    """The maximum as a chain over strided slices, which XLA:CPU fuses and vectorises.
+
+    The barrier keeps what comes before out of that chain: it would be computed anew for each
+    window, at strides, and once more where it is kept for the gradient.
+    """
+    first, *rest = _views(lax.optimization_barrier(x), window, strides, padding)
     for view in rest:
         first = lax.max(first, view)
     return first

@@ -18,6 +18,9 @@ from vision_jax.models.lowering.native import Padding, Pair
 BLOCK = 4 << 20
 KERNEL_GRAD_BLOCK = 2 << 20
 
+# Bytes of a block of the result of one channel.
+ONE_CHANNEL_BLOCK = 512 << 10
+
 _NONE: Padding = ((0, 0), (0, 0))
 
 
@@ -83,9 +86,18 @@ def forward_one_channel(
     x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
 ) -> jax.Array:
     """A sum of scaled views: one channel is too narrow for a matrix product, and this fuses."""
-    views = _views(x, kernel.shape[:2], strides, padding)
     weights = kernel.reshape(-1, kernel.shape[3])
-    return reduce(jnp.add, (view * weight for view, weight in zip(views, weights, strict=True)))
+
+    def block(x: jax.Array) -> jax.Array:
+        views = _views(x, kernel.shape[:2], strides, padding)
+        return reduce(jnp.add, (view * weight for view, weight in zip(views, weights, strict=True)))
+
+    if not native.OLDER:
+        return block(x)
+    # Older XLA fuses through barriers: it would compute the sum anew for the windows of a pool that
+    # follows. What a loop writes it leaves alone.
+    result = jax.eval_shape(block, x)
+    return map_blocks(block, x, 4 * math.prod(result.shape[1:]), ONE_CHANNEL_BLOCK)
 
 
 def forward_one_feature(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:

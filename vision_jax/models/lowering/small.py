@@ -88,7 +88,7 @@ def kernel_grad(
 
 @lru_cache
 def form_of(
-    size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding
+    size: tuple[int, ...], window: tuple[int, ...], strides: Pair, padding: Padding
 ) -> tuple[Form, Pair]:
     """The form of a convolution of packed images; height and width of its results."""
     down, across = (

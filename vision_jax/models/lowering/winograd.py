@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vision_jax.models.lowering import toom_cook
+from vision_jax.models.lowering import native, toom_cook
 from vision_jax.models.lowering.blocks import map_blocks, sum_blocks
 from vision_jax.models.lowering.native import Padding
 from vision_jax.models.lowering.products import pad
@@ -28,10 +28,6 @@ SEEN = TILE + WINDOW - 1
 # but smaller products lose more than that costs.
 BLOCK = 8 << 20
 KERNEL_GRAD_BLOCK = 16 << 20
-
-# Newer XLA computes a product for each coordinate on all cores, if the first factor is summed over
-# its last axis; other forms of it, and all of older XLA's, take one core.
-_SPREADS_PRODUCTS = jax.__version_info__ >= (0, 11)
 
 # Coordinates of what a tile sees, of a kernel, and the tile from its coordinates; each along one
 # axis, with Lavin and Gray's points.
@@ -63,7 +59,9 @@ def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
         spread = _mix(_TO_TILE.T, [_every(spread, j, columns, 3) for j in range(TILE)], 1)
         spread = spread.reshape(SEEN * SEEN, -1, g.shape[3])
         seen = _coordinates(x, padding)
-        if not _SPREADS_PRODUCTS:
+        # XLA spreads a batch of products over the cores if the first factor is summed over its last
+        # axis; other forms, and all of older XLA's, take one core.
+        if native.OLDER:
             return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
         seen = lax.optimization_barrier(seen.swapaxes(1, 2))
         return lax.dot_general(seen, spread, (((2,), (1,)), ((0,), (0,))))
