@@ -116,9 +116,10 @@ def ours(network: str, batch: int) -> Contender:
         "mask": jnp.ones(batch, bool),
     }
     parallel = DataParallel.over()
+    parallel.check(batch)
     state = parallel.replicate(task.init(jax.random.key(0), device_batch))
     run = jax.pmap(task.train_step, "batch", in_axes=(None, 0), out_axes=None, donate_argnums=0)
-    shards = jax.tree.map(lambda x: x.reshape(parallel.count, -1, *x.shape[1:]), device_batch)
+    shards = parallel.shard(device_batch)
 
     def step() -> None:
         nonlocal state
