@@ -56,7 +56,7 @@ def test_a_png_with_more_to_it_than_pixels_is_left_to_pillow(channels, options, 
     assert decode._decode_plain(encoded(Image.fromarray(pixels), **options), channels) is None
 
 
-def test_a_png_cut_or_with_a_byte_changed_has_one_fate_with_and_without_libspng(pixels, monkeypatch):
+def test_a_png_cut_or_changed_in_a_byte_fares_alike_without_libspng(pixels, monkeypatch):
     data = encoded(Image.fromarray(pixels))
     damaged = [data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :] for at in range(len(data))]
     damaged += [data[:end] for end in range(1, len(data))]

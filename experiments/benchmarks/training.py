@@ -1,4 +1,4 @@
-"""Training steps of the article's networks: this project beside Keras and PyTorch.
+"""Training steps of four networks: this project beside Keras and PyTorch.
 
     pip install -e '.[bench]'
     python experiments/benchmarks/training.py                    # all networks, about 12 minutes
@@ -15,7 +15,8 @@ trains both networks). The table gives, for each contender:
     images/s    batch size over the median turn's time for a step
     of best     images/s over the best peer's (a peer is anything but ours)
     of product  counted work over the median step, as a share of the rate of a float32 matrix
-                product of 2048 x 2048, which takes turns in each process too
+                product of 2048 x 2048, which takes turns in each process too; ours trains on all
+                devices, the product runs on one
     start       seconds from the first call to its result, compilation included; of ours, first
                 with an empty compilation cache, then with what that left there
     peak        memory of the process in MB, at its highest
