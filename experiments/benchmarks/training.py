@@ -1,15 +1,16 @@
 """Training steps of four networks: this project beside Keras and PyTorch.
 
     pip install -e '.[bench]'
-    python experiments/benchmarks/training.py                    # all networks, about 12 minutes
+    python experiments/benchmarks/training.py                    # all networks, about 15 minutes
     python experiments/benchmarks/training.py --network gan16    # one of them
     python experiments/benchmarks/training.py --batch 64 --library ours --library torch
     python experiments/benchmarks/training.py --python ~/other/bin/python   # ours there as well
     JAX_NUM_CPU_DEVICES=2 python experiments/benchmarks/training.py   # ours on two devices
 
 Every contender runs in a process of its own, trains the same network on the same random batch
-with Adam, and waits for its turn; the turns go round, so a machine that slows down slows all.
-One turn is half a second of steps, one after another as in training, and at least one (a GAN's step
+with Adam, and waits for its turn; the turns go round, so a machine that slows down slows all. The
+others are stopped by a signal, since some libraries' threads wait in a loop for more work and would
+slow the next turn. One turn is 2 seconds of steps, one after another as in training (a GAN's step
 trains both networks). The table gives, for each contender:
 
     images/s    batch size over the median turn's time for a step
@@ -47,7 +48,7 @@ SHAPES = {
 }
 STAGES = {"cnn224": (32, 64, 128, 128), "cnn28": (32, 64, 128)}
 MATRIX = 2048
-TURN = 0.5  # seconds
+TURN = 2.0  # seconds
 
 
 class Contender(NamedTuple):
@@ -355,18 +356,17 @@ def each(call: Callable[[], Any]) -> float:
 def open_worker(python: str, library: str, command: list[str]) -> tuple[Worker, str]:
     """A contender's process, and the seconds of its start; ours starts twice, for its cache."""
     if library != "ours":
-        worker = Worker(
-            python, __file__, command, {"KERAS_BACKEND": library.removeprefix("keras-")}
-        )
+        environment = {"KERAS_BACKEND": library.removeprefix("keras-")}
+        worker = Worker(python, __file__, command, environment, held=True)
         return worker, f"{worker.first['start']:.1f} s"
     with tempfile.TemporaryDirectory() as cache:
         environment = {
             "JAX_COMPILATION_CACHE_DIR": cache,
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",  # as the command line has it
         }
-        cold = Worker(python, __file__, command, environment)
+        cold = Worker(python, __file__, command, environment, held=True)
         cold.close()
-        warm = Worker(python, __file__, command, environment)
+        warm = Worker(python, __file__, command, environment, held=True)
     return warm, f"{cold.first['start']:.1f} s, then {warm.first['start']:.1f} s"
 
 
