@@ -6,9 +6,8 @@ rows of a matrix (im2col) and multiply, one block of images at a time: on a whol
 that matrix, kernel area times the size of the image, leaves the cache and costs more than the
 product itself. 3x3 kernels with many channels go by Winograd's transformation, which spares three
 quarters of the product, and small images by Toom and Cook's, which spares up to four fifths of all
-multiplications. What remains is
-XLA's convolution with its dimensions in the one order that it runs at speed everywhere: outside of
-loops it brings any order into that one, within them it does not.
+multiplications. What remains is XLA's convolution with its dimensions in the one order that it runs
+at speed everywhere: outside of loops it brings any order into that one, within them it does not.
 """
 
 from collections.abc import Sequence

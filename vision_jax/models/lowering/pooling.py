@@ -1,6 +1,5 @@
 """Max pooling and its derivatives: the maximum, and two linear maps that it selects."""
 
-from itertools import product
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from jax.interpreters import ad
 
 from vision_jax.models.lowering.native import Padding, Pair
 from vision_jax.models.lowering.operation import fold_batch, operation
+from vision_jax.models.lowering.products import views
 
 
 def native_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
@@ -36,16 +36,7 @@ def native_scatter(x: jax.Array, values: jax.Array, **kw: Any) -> jax.Array:
 
 
 def _views(x: jax.Array, window: Pair, strides: Pair, padding: Padding) -> list[jax.Array]:
-    """The window's elements in scan order, each an array of the pool's output shape."""
-    low = np.array(-np.inf, x.dtype)
-    x = lax.pad(x, low, ((0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)))
-    batch, height, width, channels = x.shape
-    rows = (height - window[0]) // strides[0] * strides[0] + 1
-    columns = (width - window[1]) // strides[1] * strides[1] + 1
-    return [
-        lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, *strides, 1))
-        for i, j in product(range(window[0]), range(window[1]))
-    ]
+    return views(x, window, strides, padding, fill=-np.inf)
 
 
 def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:

@@ -24,14 +24,16 @@ ONE_CHANNEL_BLOCK = 512 << 10
 _NONE: Padding = ((0, 0), (0, 0))
 
 
-def pad(x: jax.Array, edges: Sequence[Pair]) -> jax.Array:
-    """Zeros around the array; a negative edge cuts."""
-    return lax.pad(x, jnp.zeros((), x.dtype), [(before, after, 0) for before, after in edges])
+def pad(x: jax.Array, edges: Sequence[Pair], fill: float = 0.0) -> jax.Array:
+    """`fill` around the array; a negative edge cuts."""
+    return lax.pad(x, jnp.full((), fill, x.dtype), [(before, after, 0) for before, after in edges])
 
 
-def _views(x: jax.Array, window: Sequence[int], strides: Pair, padding: Padding) -> list[jax.Array]:
-    """What each of the kernel's weights sees, in the kernel's order, each of output size."""
-    x = pad(x, ((0, 0), *padding, (0, 0)))
+def views(
+    x: jax.Array, window: Sequence[int], strides: Pair, padding: Padding, fill: float = 0.0
+) -> list[jax.Array]:
+    """What each place of a window sees, in scan order, each of output size; padding is `fill`."""
+    x = pad(x, ((0, 0), *padding, (0, 0)), fill)
     batch, height, width, channels = x.shape
     rows = (height - window[0]) // strides[0] * strides[0] + 1
     columns = (width - window[1]) // strides[1] * strides[1] + 1
@@ -43,7 +45,7 @@ def _views(x: jax.Array, window: Sequence[int], strides: Pair, padding: Padding)
 
 def _patches(x: jax.Array, window: Sequence[int]) -> jax.Array:
     """(batch, height, width, rows * columns * channels): the kernel's view from each output."""
-    return jnp.concatenate(_views(x, window, (1, 1), _NONE), axis=3)
+    return jnp.concatenate(views(x, window, (1, 1), _NONE), axis=3)
 
 
 def turned(
@@ -89,8 +91,8 @@ def forward_one_channel(
     weights = kernel.reshape(-1, kernel.shape[3])
 
     def block(x: jax.Array) -> jax.Array:
-        views = _views(x, kernel.shape[:2], strides, padding)
-        return reduce(jnp.add, (view * weight for view, weight in zip(views, weights, strict=True)))
+        seen = views(x, kernel.shape[:2], strides, padding)
+        return reduce(jnp.add, (view * weight for view, weight in zip(seen, weights, strict=True)))
 
     if not native.OLDER:
         return block(x)
@@ -120,7 +122,7 @@ def kernel_grad_one_channel(
     """The product of each weight's map with the output gradient, both as they lie in memory."""
 
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
-        maps = jnp.stack([view[..., 0] for view in _views(x, size, strides, padding)])
+        maps = jnp.stack([view[..., 0] for view in views(x, size, strides, padding)])
         return maps.reshape(len(maps), -1) @ g.reshape(-1, g.shape[3])
 
     bytes_each = 4 * size[0] * size[1] * g.shape[1] * g.shape[2]
