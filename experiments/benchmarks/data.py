@@ -250,9 +250,9 @@ def compare(kind: str, contenders: list[tuple[str, str]], turns: int, root: Path
     made = BATCHES[kind] * BATCH
     rates = {label: made / worker.median("seconds") for label, worker in workers.items()}
     best = max((rates[name] for name in PEERS if name in rates), default=np.nan)
-    decoder = rates.get("decoder", np.nan)
+    bare = rates.get("decoder", np.nan)
     for label, rate in rates.items():
-        print(f"| {kind} | {label} | {rate:.0f} | {rate / best:.2f} | {rate / decoder:.2f} |")
+        print(f"| {kind} | {label} | {rate:.0f} | {rate / best:.2f} | {rate / bare:.2f} |")
         workers[label].close()
 
 

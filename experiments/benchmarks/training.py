@@ -1,7 +1,7 @@
 """Training steps of four networks: this project beside Keras and PyTorch.
 
     pip install -e '.[bench]'
-    python experiments/benchmarks/training.py                    # all networks, about 15 minutes
+    python experiments/benchmarks/training.py                    # all networks, about 18 minutes
     python experiments/benchmarks/training.py --network gan16    # one of them
     python experiments/benchmarks/training.py --batch 64 --library ours --library torch
     python experiments/benchmarks/training.py --python ~/other/bin/python   # ours there as well
