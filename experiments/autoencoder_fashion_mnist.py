@@ -30,7 +30,7 @@ from cnn_fashion_mnist import CONFIG as CLASSIFIER
 
 from vision_jax import load_run, train
 from vision_jax.config import AutoencoderConfig, DataConfig, OptimizerConfig, TrainAutoencoder
-from vision_jax.evaluation import measure
+from vision_jax.evaluation.measure import measure
 
 DATA = DataConfig(
     name="fashion_mnist",

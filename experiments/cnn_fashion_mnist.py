@@ -19,7 +19,7 @@ import tyro
 
 from vision_jax import load_run, train
 from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
-from vision_jax.evaluation import measure
+from vision_jax.evaluation.measure import measure
 
 CONFIG = TrainCNN(
     data=DataConfig(

@@ -46,9 +46,10 @@ from vision_jax.config import (
     TrainConfig,
     TrainGAN,
 )
+from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import Loader, read_all
-from vision_jax.data.sources import ArraySource, open_source
-from vision_jax.families import About, build_task
+from vision_jax.data.sources import ArraySource
+from vision_jax.run.build import About, build_task
 from vision_jax.search import cosine_top_k
 from vision_jax.search.evaluation import evaluate_retrieval, knn_accuracy
 from vision_jax.training.loop import fit

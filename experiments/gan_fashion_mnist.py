@@ -29,9 +29,9 @@ from cnn_fashion_mnist import CONFIG as CLASSIFIER
 
 from vision_jax import Run, load_run, train
 from vision_jax.config import DataConfig, GANConfig, OptimizerConfig, TrainGAN
-from vision_jax.quality import measure_generation, train_on_generated
-from vision_jax.sheets import write_run_sheets
-from vision_jax.splits import open_split
+from vision_jax.evaluation.generation import measure_generation, train_on_generated
+from vision_jax.reports.generated import write_run_sheets
+from vision_jax.run.data import open_split
 
 CONFIG = TrainGAN(
     data=DataConfig(

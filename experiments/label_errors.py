@@ -27,10 +27,11 @@ from vision_jax.config import (
     TrainCNN,
     TrainConfig,
 )
+from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import read_all
-from vision_jax.data.sources import open_source
 from vision_jax.inspection.survey import inspect, open_splits
-from vision_jax.run import load_run, train
+from vision_jax.run.run import load_run
+from vision_jax.run.train import train
 
 SHARE = 0.02
 

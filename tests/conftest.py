@@ -16,8 +16,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN  # noqa: E402
-from vision_jax.data.sources import ArraySource, open_source  # noqa: E402
-from vision_jax.run import train  # noqa: E402
+from vision_jax.data.catalog import open_source  # noqa: E402
+from vision_jax.data.sources import ArraySource  # noqa: E402
+from vision_jax.run.train import train  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

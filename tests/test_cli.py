@@ -11,7 +11,7 @@ from PIL import Image
 
 from vision_jax.cli import main
 from vision_jax.data.loader import read_all
-from vision_jax.run import load_run
+from vision_jax.run.run import load_run
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vision_jax.data.sources import open_source
+    from vision_jax.data.catalog import open_source
     from vision_jax.errors import InputError
-    from vision_jax.run import Run, load_run, train
+    from vision_jax.run.run import Run, load_run
+    from vision_jax.run.train import train
     from vision_jax.search import CosineIndex, cosine_similarity, cosine_top_k
     from vision_jax.training.loop import fit
 
@@ -29,13 +30,13 @@ __all__ = [
 _HOMES = {
     "CosineIndex": "search",
     "InputError": "errors",
-    "Run": "run",
+    "Run": "run.run",
     "cosine_similarity": "search",
     "cosine_top_k": "search",
     "fit": "training.loop",
-    "load_run": "run",
-    "open_source": "data.sources",
-    "train": "run",
+    "load_run": "run.run",
+    "open_source": "data.catalog",
+    "train": "run.train",
 }
 _SUBPACKAGES = ("config", "data", "models", "search", "tasks", "training")
 

@@ -98,8 +98,9 @@ class Files(NamedTuple):
 
 
 def our_loader(files: Files, kind: str, workers: int, batch: int = BATCH) -> Any:
+    from vision_jax.data.catalog import open_source
     from vision_jax.data.loader import Loader
-    from vision_jax.data.sources import ArraySource, open_source
+    from vision_jax.data.sources import ArraySource
 
     if kind == "memory":
         source: Any = ArraySource.from_arrays(files.pixels(), np.zeros(60_000, np.int32))
@@ -114,7 +115,7 @@ def our_loader(files: Files, kind: str, workers: int, batch: int = BATCH) -> Any
 def ours(files: Files, kind: str, workers: int) -> Iterator[Any]:
     import jax
 
-    from vision_jax.training.parallel import DataParallel
+    from vision_jax.training.steps import DataParallel
 
     loader = our_loader(files, kind, workers)
     parallel = DataParallel.over(1)

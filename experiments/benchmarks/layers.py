@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.models.lowering import convolution, native
+from vision_jax.ops.cpu import convolution
+from vision_jax.ops.cpu import xla as native
 
 MATRIX = 2048
 

@@ -37,7 +37,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from vision_jax.search import CosineIndex, cosine_top_k  # noqa: E402
-from vision_jax.search.approximate import InvertedFile  # noqa: E402
+from vision_jax.search.inverted_file import InvertedFile  # noqa: E402
 
 Search = Callable[[np.ndarray, int], Any]
 

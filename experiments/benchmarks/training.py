@@ -100,7 +100,7 @@ def ours(network: str, batch: int) -> Contender:
     from vision_jax.tasks.adversarial import Adversarial
     from vision_jax.tasks.classification import Classification
     from vision_jax.tasks.reconstruction import Reconstruction
-    from vision_jax.training.parallel import DataParallel
+    from vision_jax.training.steps import DataParallel
 
     images, labels = random_batch(network, batch)
     task: Any

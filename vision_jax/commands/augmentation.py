@@ -34,8 +34,8 @@ def augmentations(
         manual_dir: Folder with files fetched by hand.
         seed: Of what is drawn, in [0, 2**32).
     """
-    from vision_jax.augmentation_page import write_augmentations
-    from vision_jax.data.sources import open_source
+    from vision_jax.data.catalog import open_source
+    from vision_jax.reports.augmentations import write_augmentations
 
     if not out.parent.is_dir():
         raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")

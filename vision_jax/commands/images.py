@@ -121,8 +121,8 @@ def index(
         bad_files: Images that cannot be read: end with their name, or leave them out with a
             warning. Default: what the run was trained with.
     """
-    from vision_jax.gallery import write_index
-    from vision_jax.run import load_run
+    from vision_jax.gallery.indexing import write_index
+    from vision_jax.run.run import load_run
 
     if not out.parent.is_dir():
         raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
@@ -161,9 +161,9 @@ def search(
         workdir: Folder of the run that made the index, if it has moved since.
         picture: PNG to draw the queries and their neighbours into.
     """
-    from vision_jax import gallery
     from vision_jax.data.decode import printable
-    from vision_jax.run import load_run
+    from vision_jax.gallery import lookup
+    from vision_jax.run.run import load_run
 
     if picture is not None and not picture.parent.is_dir():
         raise InputError(f"--picture is {str(picture)!r}; the folder {picture.parent} must exist")
@@ -172,13 +172,13 @@ def search(
             f"{len(images)} images and {len(keys)} keys to look up were given; some images or some "
             "--keys are needed"
         )
-    loaded = gallery.load_index(index)
-    allowed = gallery.select_ids(loaded, where) if where else None
+    loaded = lookup.load_index(index)
+    allowed = lookup.select_ids(loaded, where) if where else None
     run = load_run(workdir or loaded.about["workdir"], loaded.about["step"])
     if keys:
-        found = gallery.search_indexed(loaded, gallery.find_keys(loaded, keys), k, where=allowed)
+        found = lookup.search_indexed(loaded, lookup.find_keys(loaded, keys), k, where=allowed)
     else:
-        found = gallery.search_images(loaded, run, images, k, where=allowed)
+        found = lookup.search_images(loaded, run, images, k, where=allowed)
     names = [*map(printable, images), *keys]
     for name, scores, ids in zip(names, *found, strict=True):
         print(name)
@@ -186,9 +186,9 @@ def search(
         for place, (score, row) in enumerate(zip(scores, rows, strict=True), start=1):
             print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
     if picture is not None:
-        from vision_jax.report import found_grid
+        from vision_jax.reports.searches import found_grid
 
-        asked = gallery.read_indexed(loaded, run, keys) if keys else run.read_images(images)
+        asked = lookup.read_indexed(loaded, run, keys) if keys else run.read_images(images)
         titles = [Path(name).name for name in names]
         found_grid(loaded, run, asked, titles, *found).savefig(picture, dpi=110)
         print(f"picture -> {picture}")
@@ -203,7 +203,7 @@ def duplicates(index: tyro.conf.Positional[Path], threshold: float = 0.999) -> N
         index: File that `vision-jax index` wrote.
         threshold: Cosine similarity from which two images count as nearly the same, in (0, 1].
     """
-    from vision_jax.gallery import find_duplicates, load_index
+    from vision_jax.gallery.lookup import find_duplicates, load_index
 
     groups = find_duplicates(load_index(index), threshold)
     leaks = sum(leak for leak, _ in groups)

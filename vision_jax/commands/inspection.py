@@ -53,11 +53,11 @@ def inspect(
         raise InputError(f"--channels is {channels}; it must be 1 or 3")
     if image_size is not None and image_size < 1:
         raise InputError(f"--image-size is {image_size}; it must be at least 1")
-    from vision_jax.inspection.page import write_inspection
     from vision_jax.inspection.survey import inspect as survey
     from vision_jax.inspection.survey import open_splits
     from vision_jax.inspection.tables import summary, to_json
-    from vision_jax.run import load_run
+    from vision_jax.reports.inspection import write_inspection
+    from vision_jax.run.run import load_run
 
     run = None if workdir is None else load_run(workdir, parse_checkpoint(checkpoint))
     if run is not None:

@@ -28,7 +28,7 @@ def evaluate(
         classifier: Folder of a classifier's run, by whose features the images of a GAN or a
             variational autoencoder are compared with real ones.
     """
-    from vision_jax.evaluation import evaluate_run
+    from vision_jax.evaluation.measure import evaluate_run
 
     evaluate_run(workdir, split, parse_checkpoint(checkpoint), classifier)
 
@@ -44,8 +44,8 @@ def generate(workdir: Workdir, seed: int = 0, checkpoint: str = "best") -> None:
         seed: Of the latents from which new images are made, in [0, 2**32).
         checkpoint: `best` by the validation metric, `last`, or a step.
     """
-    from vision_jax.run import load_run
-    from vision_jax.sheets import write_run_sheets
+    from vision_jax.reports.generated import write_run_sheets
+    from vision_jax.run.run import load_run
 
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed is {seed}; it must be in [0, 2**32)")
@@ -61,7 +61,7 @@ def report(workdir: Workdir) -> None:
     Args:
         workdir: Folder of the run.
     """
-    from vision_jax.report import write_report
+    from vision_jax.reports.run import write_report
 
     print(f"report -> {write_report(workdir)}")
 

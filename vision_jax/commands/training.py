@@ -22,7 +22,7 @@ from vision_jax.config import (
     TrainConfig,
     TrainGAN,
 )
-from vision_jax.training.processes import Distributed, joined
+from vision_jax.parallel.processes import Distributed, joined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = N
 
 def _train(config: TrainConfig, place: Place) -> bool:
     """Trains, and says whether it came to the end."""
-    from vision_jax.run import train as run_training
+    from vision_jax.run.train import train as run_training
     from vision_jax.training.profile import parse_steps
 
     steps = None if place.profile is None else parse_steps(place.profile)

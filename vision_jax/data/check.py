@@ -9,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from vision_jax.data.catalog import open_source
 from vision_jax.data.decode import FORMATS, BadImageError, printable, read_image
+from vision_jax.data.decode_all import find_bad, look_at_all
+from vision_jax.data.folder_tree import Finding, read_tree
 from vision_jax.data.folders import select_files
 from vision_jax.data.prepare import BUILDERS
 from vision_jax.data.records import scan_of
-from vision_jax.data.scan import find_bad, look_at_all
-from vision_jax.data.sources import open_source
-from vision_jax.data.tree import Finding, read_tree
 from vision_jax.errors import InputError
 
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Integer
 
 from vision_jax.data.decode import BadImageError, printable, read_image
-from vision_jax.data.scan import Scan, find_bad, warn_of
+from vision_jax.data.decode_all import Scan, find_bad, warn_of
+from vision_jax.data.folder_tree import Finding, Tree, read_tree
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
-from vision_jax.data.tree import Finding, Tree, read_tree
 from vision_jax.errors import InputError
 
 

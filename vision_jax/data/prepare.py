@@ -116,8 +116,8 @@ def prepare_folder(
         InputError: the folder holds no image, one of them is bad, or the data set is there already.
     """
     from vision_jax.data.builders.image_folder import Content, ImageFolder
+    from vision_jax.data.folder_tree import read_tree
     from vision_jax.data.folders import open_folder
-    from vision_jax.data.tree import read_tree
 
     _check_data_dir(data_dir, writing=True)
     if name in BUILDERS:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from vision_jax.data.decode import read_image
-from vision_jax.data.scan import Scan, find_bad, warn_of
+from vision_jax.data.decode_all import Scan, find_bad, warn_of
 from vision_jax.data.sources import Example, Source, Subset, check_shape
 from vision_jax.errors import InputError
 

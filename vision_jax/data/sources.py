@@ -1,10 +1,11 @@
 """Random access to the images of a data set, a folder, or arrays in memory."""
 
 import abc
+import bisect
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -202,6 +203,76 @@ class Subset(Source):
         return self.whole.key(self.chosen[index])
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Concatenated(Source):
+    """The examples of several sources, each keeping its own name for them.
+
+    Attributes:
+        parts: the sources, in order.
+    """
+
+    parts: tuple[Source, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[Source]) -> "Concatenated":
+        """Joins sources.
+
+        Args:
+            parts: at least 1, of one image shape and the same classes.
+
+        Raises:
+            InputError: the shapes or the classes differ.
+        """
+        first = parts[0]
+        for part in parts[1:]:
+            if part.image_shape != first.image_shape:
+                raise InputError(
+                    f"{part.name} {part.split} has images of shape {part.image_shape}; "
+                    f"{first.image_shape} as in {first.split} is needed"
+                )
+            if part.label_names != first.label_names:
+                raise InputError(f"{part.split} and {first.split} of {first.name} differ in labels")
+        split = "+".join(part.split for part in parts)
+        return cls(first.name, split, first.image_shape, first.label_names, tuple(parts))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Reads examples; see `Source.read`."""
+        places = [self._place(index) for index in indices]
+        rows = [
+            iter(part.read([i for its, i in places if its == number]))
+            for number, part in enumerate(self.parts)
+        ]
+        return [next(rows[number]) for number, _ in places]
+
+    def labels(self) -> Integer[np.ndarray, " examples"] | None:
+        """The labels of all examples; see `Source.labels`."""
+        labels = [part.labels() for part in self.parts]
+        known = [rows for rows in labels if rows is not None]
+        return np.concatenate(known) if len(known) == len(labels) else None
+
+    def digests(self) -> list[str]:
+        """A SHA-256 of each example; see `Source.digests`."""
+        return [digest for part in self.parts for digest in part.digests()]
+
+    def splits(self) -> list[str]:
+        """The split of each example; see `Source.splits`."""
+        return [split for part in self.parts for split in part.splits()]
+
+    def key(self, index: int) -> str:
+        """Names the example at an index; see `Source.key`."""
+        number, place = self._place(index)
+        return self.parts[number].key(place)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The part that an example is in, and where in it."""
+        ends = list(itertools.accumulate(map(len, self.parts)))
+        number = bisect.bisect_right(ends, index)
+        return number, index - (ends[number] - len(self.parts[number]))
+
+
 def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> None:
     """Refuses an image of another shape than its source's.
 
@@ -214,56 +285,3 @@ def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> No
             f"has shape {image.shape}; {shape} is needed. --data.image-size brings images of many "
             "sizes to one",
         )
-
-
-def open_source(
-    name: str,
-    split: str,
-    *,
-    data_dir: str | Path | None = None,
-    manual_dir: str | Path | None = None,
-    image_size: int | None = None,
-    channels: int | None = None,
-    bad_files: BadFiles = "error",
-) -> Source:
-    """Opens a split of a data set or folder, preparing it first where this project can.
-
-    Args:
-        name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
-        split: tfds's slicing syntax, such as `train`, `train[:90%]` or `all`. A folder without
-            split folders has `train` and `test`, a fixed 80:20 division of each class.
-        data_dir: where prepared data sets live, a folder or `gs://BUCKET/FOLDER`; tfds's own
-            default if None.
-        manual_dir: a folder of files fetched by hand.
-        image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
-        channels: 1 for grey, 3 for RGB; None keeps the set's own, and RGB for folders.
-        bad_files: `error` refuses what cannot be an image, such as a link that leaves the folder,
-            at once, and raises when a damaged image is read; `skip` decodes every image of the
-            split once and leaves the bad ones out, with a warning; `later` raises only when a bad
-            image is read, and says nothing before.
-
-    Returns:
-        A `Source`.
-
-    Raises:
-        InputError: there is no such data set, folder or split, or it holds no usable image.
-    """
-    from vision_jax.data.prepare import BUILDERS, open_builder
-
-    # A folder that is called as one of this project's sets is written as a path: ./digits.
-    if name not in BUILDERS and Path(name).is_dir():
-        from vision_jax.data.folders import open_folder
-
-        return open_folder(
-            Path(name),
-            split,
-            image_size=image_size,
-            channels=channels or 3,
-            bad_files=bad_files,
-        )
-    from vision_jax.data.records import open_records
-
-    builder = open_builder(name, data_dir=data_dir, manual_dir=manual_dir)
-    return open_records(
-        builder, split, image_size=image_size, channels=channels, skip=bad_files == "skip"
-    )

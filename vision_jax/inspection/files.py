@@ -10,11 +10,10 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from vision_jax.data.concatenated import Concatenated
 from vision_jax.data.decode import FORMATS, BadImageError, path_fault
 from vision_jax.data.folders import FolderSource
 from vision_jax.data.records import TfdsSource
-from vision_jax.data.sources import Source
+from vision_jax.data.sources import Concatenated, Source
 
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B")
 

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Shaped, UInt8
 from tqdm import tqdm
 
-from vision_jax.data.concatenated import Concatenated
+from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import Loader, to_float
-from vision_jax.data.sources import Source, open_source
+from vision_jax.data.sources import Concatenated, Source
 from vision_jax.errors import InputError
 from vision_jax.inspection.files import Files, read_files
 from vision_jax.inspection.label_errors import Suspect, find_label_errors
-from vision_jax.run import Run
+from vision_jax.run.run import Run
 from vision_jax.search import near_duplicates
 
 THUMBNAIL = 16

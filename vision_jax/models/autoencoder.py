@@ -17,6 +17,8 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
+from vision_jax.ops.pooling import max_pool
+from vision_jax.ops.upsampling import upsample_nearest
 
 Images = Float[Array, "batch height width channels"]
 Codes = Float[Array, "batch code"]
@@ -217,7 +219,7 @@ class _ConvEncoder(nn.Module):
     def __call__(self, x: Maps) -> Maps:
         for number, features in enumerate(self.hidden, start=1):
             x = nn.relu(_conv(features, f"conv{number}", self.dtype)(x))
-            x = layers.stage(layers.max_pool(x))
+            x = layers.stage(max_pool(x))
         return nn.relu(_conv(self.code, "code", self.dtype)(x)).astype(jnp.float32)
 
 
@@ -230,7 +232,7 @@ class _ConvDecoder(nn.Module):
     def __call__(self, x: Maps) -> Maps:
         for number, features in enumerate(self.hidden, start=1):
             x = layers.stage(nn.relu(_conv(features, f"conv{number}", self.dtype)(x)))
-            x = layers.upsample_nearest(x)
+            x = upsample_nearest(x)
         return _conv(self.channels, "logits", self.dtype)(x).astype(jnp.float32)
 
 

@@ -10,6 +10,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
+from vision_jax.ops.pooling import max_pool
 
 # Keras's default, also of the biases at zero, which Flax shares.
 _glorot = jax.nn.initializers.glorot_uniform()
@@ -61,7 +62,7 @@ class CNN(nn.Module):
                 kernel_init=_glorot,
                 name=f"conv{number}",
             )(x)
-            x = layers.stage(layers.max_pool(nn.relu(x)))
+            x = layers.stage(max_pool(nn.relu(x)))
             endpoints[f"stage{number}"] = x
         x = x.reshape(len(x), -1)
         dense = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_glorot, name="dense")

@@ -1,6 +1,5 @@
 """Cosine search on device: similarity, exact top-k, an index with ids, and retrieval metrics."""
 
-from vision_jax.search.approximate import InvertedFile
 from vision_jax.search.duplicates import near_duplicates
 from vision_jax.search.evaluation import (
     average_precision,
@@ -15,8 +14,9 @@ from vision_jax.search.evaluation import (
 )
 from vision_jax.search.expansion import augment_database, expand_queries
 from vision_jax.search.index import CosineIndex
+from vision_jax.search.index_file import IndexFileError
+from vision_jax.search.inverted_file import InvertedFile
 from vision_jax.search.similarity import cosine_similarity, cosine_top_k
-from vision_jax.search.storage import IndexFileError
 from vision_jax.search.streaming import streamed_top_k
 
 __all__ = [

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vision_jax.search import storage
-from vision_jax.search.approximate import Approximate, approximate_index
-from vision_jax.search.store import Store
+from vision_jax.search import index_file as storage
+from vision_jax.search.device_rows import Store
+from vision_jax.search.inverted_file import Approximate, approximate_index
 
 Matrix = Float[Array | np.ndarray, "rows dim"]
 Ids = Int[np.ndarray, " rows"] | Sequence[int]

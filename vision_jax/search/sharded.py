@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from vision_jax.search.similarity import masked_top_k, normalize
 from vision_jax.tasks.base import AXIS
-from vision_jax.training.parallel import DataParallel
+from vision_jax.training.steps import DataParallel
 
 
 class ShardedGallery:

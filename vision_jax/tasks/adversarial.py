@@ -11,15 +11,14 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from vision_jax.data.augment import per_example_keys
-from vision_jax.data.diff_augment import Name, diff_augment
+from vision_jax.augment.differentiable import Name, diff_augment
+from vision_jax.augment.recipes import per_example_keys
 from vision_jax.data.loader import Batch
+from vision_jax.losses.adversarial import Logits, Loss, discriminator_losses, generator_losses
 from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
 
-Loss = Literal["non_saturating", "minimax", "hinge"]
 Images = Float[Array, "batch height width channels"]
 Latents = Float[Array, "batch latent"]
-Logits = Float[Array, " batch"]
 
 # What a key is folded with, one number per use of it.
 _INIT, _LATENT, _DROPOUT, _AUGMENT = 0, 1, 2, 3
@@ -277,43 +276,6 @@ class Adversarial:
             "real_accuracy": masked_sum(real > 0, mask),
             "fake_accuracy": masked_sum(fake < 0, mask),
         }
-
-
-def discriminator_losses(loss: Loss, logits: Logits, *, real: bool) -> Logits:
-    """The discriminator's loss on each real or each generated image.
-
-    Args:
-        loss: `non_saturating` and `minimax`: -log D(x) of real and -log(1 - D(x)) of generated
-            images, D the sigmoid of the logit (Goodfellow et al., 2014); `hinge`: max(0, 1 - d)
-            and max(0, 1 + d) of the logit d (Lim and Ye, 2017).
-        logits: (B,).
-        real: which of the two the images are.
-
-    Returns:
-        (B,) at least 0.
-    """
-    signed = -logits if real else logits
-    return nn.relu(1 + signed) if loss == "hinge" else nn.softplus(signed)
-
-
-def generator_losses(loss: Loss, logits: Logits) -> Logits:
-    """The generator's loss on each generated image.
-
-    Args:
-        loss: `minimax`: log(1 - D(x)); `non_saturating`: -log D(x), whose gradient does not fade
-            while the discriminator wins (Goodfellow et al., 2014, section 3); `hinge`: -d.
-        logits: (B,) the discriminator's.
-
-    Returns:
-        (B,).
-    """
-    match loss:
-        case "minimax":
-            return -nn.softplus(logits)
-        case "non_saturating":
-            return nn.softplus(-logits)
-        case "hinge":
-            return -logits
 
 
 def to_signed(images: Images) -> Images:

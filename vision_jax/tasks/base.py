@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
 from vision_jax.models import layers
-from vision_jax.models.lowering.blocks import block_length
+from vision_jax.ops.cpu.blocks import block_length
 
 Metrics = dict[str, Any]
 """Named figures that merge by addition: `(total, count)` for a mean, or an array of counts."""

@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key
 
-from vision_jax.data.color import normalize
+from vision_jax.augment.color import normalize
 from vision_jax.data.loader import Batch
 from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
-from vision_jax.models.lowering.sums import row_sum
+from vision_jax.losses.reconstruction import pixel_mean, standard_normal_divergence
 from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
 
 Loss = Literal["binary_cross_entropy", "mean_squared_error"]
@@ -178,10 +178,10 @@ class Reconstruction:
         self, images: Images, outputs: Images, endpoints: dict[str, Array]
     ) -> dict[str, Float[Array, " batch"]]:
         """Each image's figures."""
-        squared = _pixel_mean(jnp.square(outputs - images))
+        squared = pixel_mean(jnp.square(outputs - images))
         loss = squared
         if self.loss == "binary_cross_entropy":
-            loss = _pixel_mean(optax.sigmoid_binary_cross_entropy(endpoints["logits"], images))
+            loss = pixel_mean(optax.sigmoid_binary_cross_entropy(endpoints["logits"], images))
         if "log_variance" not in endpoints:
             return {"loss": loss, "mean_squared_error": squared}
         divergence = standard_normal_divergence(endpoints["embedding"], endpoints["log_variance"])
@@ -191,24 +191,3 @@ class Reconstruction:
             "mean_squared_error": squared,
             "divergence": divergence,
         }
-
-
-def standard_normal_divergence(
-    mean: Float[Array, "batch code"], log_variance: Float[Array, "batch code"]
-) -> Float[Array, " batch"]:
-    """The Kullback-Leibler divergence of diagonal Gaussians from the standard normal.
-
-    Args:
-        mean: (B, D).
-        log_variance: (B, D) natural logarithms of the variances.
-
-    Returns:
-        (B,) nats, at least 0 (Kingma and Welling, 2014, appendix B).
-    """
-    terms = jnp.square(mean) + jnp.exp(log_variance) - log_variance - jnp.ones((), mean.dtype)
-    return jnp.sum(terms, -1) * 0.5
-
-
-def _pixel_mean(values: Images) -> Float[Array, " batch"]:
-    rows = values.reshape(len(values), -1)
-    return row_sum(rows) * jnp.float32(1 / rows.shape[1])

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vision_jax.errors import InputError, RunError
-from vision_jax.training import manifest
+from vision_jax.training import checksums as manifest
 from vision_jax.training.closing import Closing
 
 Which = Literal["best", "last"] | int

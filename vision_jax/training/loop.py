@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from vision_jax.data.augment import Augment
+from vision_jax.augment.recipes import Augment
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
+from vision_jax.parallel.processes import Vote
 from vision_jax.tasks.base import Metrics, Task, TrainState
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.metrics import Row, compute
-from vision_jax.training.parallel import DataParallel
-from vision_jax.training.processes import Vote
 from vision_jax.training.profile import Profile
 from vision_jax.training.progress import STEPS_AHEAD, Progress
+from vision_jax.training.steps import DataParallel
 
 Log = Callable[[Row, dict[str, float]], object]
 AfterEpoch = Callable[[TrainState, int], object]

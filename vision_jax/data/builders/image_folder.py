@@ -11,8 +11,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from vision_jax.data.decode import printable
+from vision_jax.data.decode_all import look_at_all
 from vision_jax.data.folders import FolderSource
-from vision_jax.data.scan import look_at_all
 from vision_jax.errors import InputError
 
 _NAME = r"[a-z][a-z0-9_]*"

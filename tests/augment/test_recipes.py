@@ -1,0 +1,105 @@
+import re
+import typing
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.augment.geometry import random_resized_crop
+from vision_jax.augment.recipes import RECIPES, augment, per_example_keys
+from vision_jax.config import DataConfig
+from vision_jax.errors import InputError
+
+KEY = jax.random.key(3)
+
+
+def make_batch(height, width, channels, count=8):
+    rng = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(rng.random((count, height, width, channels)), jnp.float32),
+        "label": jnp.arange(count, dtype=jnp.int32),
+        "mask": jnp.ones(count, bool),
+    }
+
+
+def rows(batch, start, stop):
+    return {name: values[start:stop] for name, values in batch.items()}
+
+
+def test_keys_do_not_depend_on_how_a_batch_is_spread():
+    whole = per_example_keys(KEY, 0, 6)
+    parts = [per_example_keys(KEY, first, 2) for first in (0, 2, 4)]
+    np.testing.assert_array_equal(
+        jax.random.key_data(whole), np.concatenate([jax.random.key_data(p) for p in parts])
+    )
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 1), (66, 64, 3)])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_augmented_parts_equal_the_augmented_whole(recipe, shape):
+    batch = make_batch(*shape)
+    apply = jax.jit(partial(augment, recipe=recipe, flip=True, pad_crop=2))
+    whole = apply(KEY, batch, 0)
+    parts = [apply(KEY, rows(batch, first, first + 4), first) for first in (0, 4)]
+    for name, values in whole.items():
+        joined = np.concatenate([np.asarray(part[name]) for part in parts])
+        np.testing.assert_allclose(values, joined, atol=2e-6)
+    found = np.asarray(whole["image"])
+    assert found.shape == batch["image"].shape
+    assert found.dtype == np.float32
+    assert 0 <= found.min() <= found.max() <= 1
+    assert not np.allclose(found, batch["image"], atol=1e-3)
+    assert not np.allclose(found, apply(jax.random.key(4), batch, 0)["image"], atol=1e-3)
+    assert ("label_weight" in whole) == (recipe == "strong")
+
+
+def test_the_knobs_come_before_the_recipe():
+    batch = make_batch(9, 9, 1)
+    both = augment(KEY, batch, recipe="light", flip=True, pad_crop=1)
+    moved = augment(KEY, batch, flip=True, pad_crop=1)
+    then = augment(KEY, moved, recipe="light")
+    np.testing.assert_allclose(both["image"], then["image"], atol=1e-6)
+
+
+def test_light_neither_mirrors_nor_turns():
+    # A bright left half stays bright there, whatever is drawn.
+    half = jnp.zeros((100, 16, 16, 1), jnp.float32).at[:, :, :8].set(0.6)
+    batch = {"image": half, "mask": jnp.ones(100, bool)}
+    found = np.asarray(jax.jit(partial(augment, recipe="light"))(KEY, batch)["image"])
+    assert (found[:, :, :6].mean((1, 2, 3)) > found[:, :, 10:].mean((1, 2, 3)) + 0.2).all()
+    assert (np.diff(found, axis=1) == 0).all()
+
+
+def test_standard_enlarges_windows_of_large_images_alone():
+    size = 64
+    ramp = jnp.tile(
+        jnp.linspace(0.2, 0.8, size, dtype=jnp.float32)[None, :, None, None], (40, 1, size, 1)
+    )
+    crop = jax.jit(partial(random_resized_crop, scale=(0.25, 1.0)))
+    slopes = np.diff(
+        np.asarray(crop(per_example_keys(KEY, 0, 40), ramp))[:, 8:-8, size // 2, 0], axis=1
+    )
+    zoom = (0.6 / (size - 1)) / slopes.mean(1)
+    assert zoom.min() + 1e-3 >= 1
+    assert zoom.max() < 2.5
+    assert zoom.std() > 0.1
+
+
+def test_the_config_names_the_recipes_and_their_docstrings_say_what_they_are():
+    assert typing.get_args(typing.get_type_hints(DataConfig)["recipe"]) == tuple(RECIPES)
+    for recipe in RECIPES.values():
+        assert re.match(r"[A-Z].*\.", recipe.__doc__)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_an_accelerator_runs_no_host_code(platform):
+    apply = jax.jit(partial(augment, recipe="strong"))
+    module = jax.export.export(apply, platforms=[platform])(KEY, make_batch(66, 66, 3))
+    assert not re.findall(r"callback|infeed|outfeed|stablehlo\.send", module.mlir_module())
+
+
+def test_an_odd_batch_cannot_be_mixed():
+    with pytest.raises(InputError, match="a device's batch is 3; it must be even"):
+        augment(KEY, make_batch(8, 8, 1, count=3), recipe="strong")

@@ -1,0 +1,132 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.config import (
+    FAMILIES,
+    AutoencoderConfig,
+    DataConfig,
+    GANConfig,
+    OptimizerConfig,
+    TrainAutoencoder,
+    TrainCNN,
+    TrainGAN,
+    from_json,
+)
+from vision_jax.data.loader import blank_batch
+from vision_jax.errors import InputError
+from vision_jax.run.build import TASKS, About, build_task
+
+ABOUT = About((28, 28, 1), tuple("0123456789"), 1000, 10)
+CONFIGS = [
+    TrainCNN(),
+    TrainAutoencoder(),
+    TrainAutoencoder(model=AutoencoderConfig(kind="dense")),
+    TrainAutoencoder(model=AutoencoderConfig(kind="variational")),
+    TrainGAN(),
+]
+
+
+def state_shapes(config, about=ABOUT):
+    task = build_task(config, about)
+    return jax.eval_shape(task.init, jax.random.key(0), blank_batch(about.image_shape))
+
+
+def size(tree):
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def test_every_family_has_a_config_and_a_task():
+    assert FAMILIES.keys() == TASKS.keys()
+    for config in CONFIGS:
+        assert isinstance(build_task(config, ABOUT), TASKS[config.family])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.family}-{c.model}"[:40])
+def test_configs_round_trip_and_build_networks(config):
+    assert from_json(config.to_json(), origin="text") == config
+    assert size(state_shapes(config).params) > 1000
+
+
+def test_defaults_are_the_networks_own():
+    kinds = ("conv", "dense", "variational")
+    sizes = [
+        size(state_shapes(TrainAutoencoder(model=AutoencoderConfig(kind=kind))).params)
+        for kind in kinds
+    ]
+    assert sizes == [3_801, 2_837_314, 815_824]
+    config = TrainAutoencoder(model=AutoencoderConfig(kind="dense", hidden=(5,), code=2))
+    assert size(state_shapes(config).params) == 784 * 5 + 5 + 5 * 2 + 2 + 2 * 5 + 5 + 5 * 784 + 784
+
+
+def test_the_gans_default_at_16x16x3_is_the_published_one():
+    about = dataclasses.replace(ABOUT, image_shape=(16, 16, 3))
+    state = state_shapes(TrainGAN(), about)
+    generator = (state.params["generator"], state.stats["generator"])
+    assert size(generator) == 1_455_552
+    assert size(state.params["discriminator"]) == 211_841
+    assert TrainGAN().optimizer == OptimizerConfig(
+        learning_rate=1e-4, schedule="constant", momentum=0.5
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.family}-{c.model}"[:40])
+def test_precision_reaches_every_network(config):
+    """In bfloat16 products differ a little; what comes out is float32."""
+    task = build_task(dataclasses.replace(config, precision="bfloat16"), ABOUT)
+    state = state_shapes(config)
+    step = jax.vmap(task.train_step, (None, 0), out_axes=None, axis_name="batch")
+    batch = jax.tree.map(lambda x: x[None], blank_batch(ABOUT.image_shape))
+    jaxpr = str(jax.make_jaxpr(step)(state, batch))
+    assert "bf16" in jaxpr
+    embedding = jax.eval_shape(task.embed, state, jnp.zeros((1, 28, 28, 1)))
+    assert embedding.dtype == jnp.float32
+    after, metrics = jax.eval_shape(step, state, batch)
+    for leaf in jax.tree.leaves((after.params, after.stats, metrics)):
+        assert leaf.dtype == jnp.float32
+
+
+def test_the_optimizer_has_the_configs_momentum():
+    def after_two_steps(momentum):
+        optimizer = OptimizerConfig(name="sgd", schedule="constant", momentum=momentum)
+        config = TrainAutoencoder(optimizer=optimizer)
+        rule = build_task(config, ABOUT).optimizer
+        params = {"w": jnp.ones(3)}
+        with jax.numpy_dtype_promotion("standard"):
+            state = rule.init(params)
+            for sign in (1.0, -1.0):
+                updates, state = rule.update({"w": jnp.full(3, sign)}, state, params)
+        return np.asarray(updates["w"])
+
+    # Nesterov's: the gradient -1 and 0.9 of the running mean -1 + 0.9 · 1, times the rate.
+    np.testing.assert_allclose(after_two_steps(0.0), 1e-3, rtol=1e-5)
+    np.testing.assert_allclose(after_two_steps(0.9), 1.09e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: AutoencoderConfig(hidden=()), "model.hidden"),
+        (lambda: AutoencoderConfig(code=0), "model.code is 0"),
+        (lambda: AutoencoderConfig(beta=-1.0), "model.beta is -1.0"),
+        (lambda: GANConfig(generator=()), "model.generator"),
+        (lambda: GANConfig(discriminator=(0,)), "model.discriminator"),
+        (lambda: GANConfig(latent_size=0), "model.latent_size is 0"),
+        (lambda: GANConfig(dropout=1.0), "model.dropout is 1.0"),
+        (lambda: GANConfig(r1=-1.0), "model.r1 is -1.0"),
+        (lambda: GANConfig(ema=1.0), "model.ema is 1.0"),
+        (lambda: OptimizerConfig(momentum=1.0), "optimizer.momentum is 1.0"),
+    ],
+)
+def test_values_out_of_range_are_named(build, message):
+    with pytest.raises(InputError, match=message):
+        build().check()
+
+
+def test_a_classifier_needs_labels():
+    about = dataclasses.replace(ABOUT, label_names=None)
+    with pytest.raises(InputError, match="has no labels"):
+        build_task(TrainCNN(data=DataConfig(name="digits")), about)

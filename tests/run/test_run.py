@@ -1,0 +1,152 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vision_jax.config import DataConfig
+from vision_jax.data.loader import read_all
+from vision_jax.errors import InputError
+from vision_jax.run.run import load_run
+from vision_jax.run.train import train
+from vision_jax.run.workdir import check_config, write_config
+from vision_jax.training.metrics import read_metrics
+
+
+@pytest.fixture(scope="module")
+def run(workdir):
+    return load_run(workdir)
+
+
+@pytest.fixture(scope="module")
+def rows(run):
+    return read_all(run.source())
+
+
+def test_a_run_leaves_its_files(workdir, config):
+    assert json.loads((workdir / "config.json").read_text())["epochs"] == 3
+    assert [row["epoch"] for row in read_metrics(workdir)] == [1, 2, 3]
+    assert list(workdir.glob("events.out.tfevents.*"))
+    steps = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
+    assert 3 * 20 in steps
+    assert load_run(workdir, "last").step == 60
+    assert load_run(workdir).config == config
+
+
+def test_the_same_command_does_nothing_more(workdir, config):
+    before = (workdir / "metrics.jsonl").read_bytes()
+    assert train(config, workdir, progress=False).history == []
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_it_learned(run):
+    figures = run.evaluate()
+    assert figures["accuracy"] > 0.6  # 0.1 by chance
+    assert figures["confusion"].sum() == 360
+
+
+def test_predictions_are_the_evaluated_ones(run, rows):
+    probabilities = run.predict(rows["image"])
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    accuracy = (probabilities.argmax(1) == rows["label"]).mean()
+    assert accuracy == pytest.approx(run.evaluate()["accuracy"])
+
+
+def test_images_may_be_bytes_floats_or_a_source(run, rows):
+    from_bytes = run.embed(rows["image"])
+    assert from_bytes.shape == (360, 64)
+    np.testing.assert_allclose(
+        run.embed(rows["image"].astype(np.float32) / 255), from_bytes, atol=1e-5
+    )
+    np.testing.assert_array_equal(run.embed(run.source()), from_bytes)
+    np.testing.assert_allclose(run.embed(rows["image"][:3]), from_bytes[:3], atol=1e-5)
+
+
+def test_image_files_are_brought_to_the_runs_shape(run, rows, tmp_path):
+    from PIL import Image
+
+    enlarged = Image.fromarray(rows["image"][0, ..., 0]).resize((32, 32), Image.Resampling.BOX)
+    enlarged.convert("RGB").save(tmp_path / "digit.png")
+    read = run.read_images([tmp_path / "digit.png"])
+    assert read.shape == (1, 8, 8, 1)
+    cosine = np.corrcoef(read.ravel(), rows["image"][0].ravel())[0, 1]
+    assert cosine > 0.9
+
+
+def test_another_shape_is_named(run):
+    with pytest.raises(InputError, match=r"\(9, 8, 1\).*\(8, 8, 1\)"):
+        run.predict(np.zeros((1, 9, 8, 1), np.uint8))
+
+
+def test_a_workdir_of_another_config_is_refused_and_left_alone(workdir, config):
+    before = {path: path.read_bytes() for path in workdir.glob("*.json*")}
+    with pytest.raises(InputError, match="epochs: 3 there, 4 asked for"):
+        train(replace(config, epochs=4), workdir)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_folder_of_something_else_is_refused(config, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="holds something else"):
+        train(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_killed_before_its_config_starts_again(config, tmp_path):
+    for name in (".lock", "config.json.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoints").mkdir()
+    check_config(config, tmp_path)
+    write_config(config, tmp_path)
+    check_config(config, tmp_path)
+    assert not (tmp_path / "config.json.tmp").exists()
+
+
+def test_bad_data_leaves_no_workdir(config, tmp_path):
+    for data in (
+        replace(config.data, name="nothing"),
+        replace(config.data, batch_size=50),
+        replace(config.data, batch_size=4000),
+    ):
+        with pytest.raises(InputError):
+            train(replace(config, data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_writer_is_refused(workdir, config):
+    import fcntl
+
+    with (workdir / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="being trained by another process"):
+            train(config, workdir)
+
+
+@pytest.mark.slow
+def test_data_that_changed_is_refused(config, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    data = DataConfig(
+        name=str(tmp_path / "images"),
+        channels=1,
+        train_split="train",
+        validation_split="test",
+        batch_size=4,
+    )
+    changed = replace(config, data=data, epochs=1)
+    train(changed, tmp_path / "run", progress=False)
+    (tmp_path / "images" / "c").mkdir()
+    (tmp_path / "images" / "a" / "0.png").rename(tmp_path / "images" / "c" / "0.png")
+    with pytest.raises(InputError, match="label_names"):
+        train(changed, tmp_path / "run", progress=False)
+
+
+def test_what_is_no_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        load_run(tmp_path)

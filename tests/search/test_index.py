@@ -1,0 +1,348 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.search import CosineIndex, cosine_top_k, kernel
+from vision_jax.search import device_rows as store
+from vision_jax.search.index_file import IndexFileError
+
+DIM = 16
+
+
+def vectors(count, seed=0, dim=DIM):
+    return np.random.default_rng(seed).standard_normal((count, dim), np.float32)
+
+
+def brute_force(queries, gallery, ids, k):
+    """Sort exact scores, ties by the lower id."""
+    scores = unit(queries) @ unit(gallery).T
+    order = np.lexsort((np.broadcast_to(ids, scores.shape), -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, 1), np.asarray(ids)[order]
+
+
+def unit(rows):
+    rows = np.asarray(rows, np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("queries", [1, 5, 130])
+def test_search_equals_brute_force_across_capacities(queries):
+    gallery, asked = vectors(7000), vectors(queries, 1)
+    index = CosineIndex(DIM)
+    index.add(gallery[:900])
+    index.add(gallery[900:])
+    scores, ids = index.search(asked, 10)
+    expected_scores, expected = brute_force(asked, gallery, np.arange(7000), 10)
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
+    assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
+
+
+def test_search_equals_the_pure_function():
+    gallery, asked = vectors(7000), vectors(20, 1)
+    index = CosineIndex(DIM)
+    index.add(gallery)
+    _, ids = index.search(asked, 10)
+    _, expected = cosine_top_k(jnp.asarray(asked), jnp.asarray(gallery), 10)
+    np.testing.assert_array_equal(ids, expected)
+
+
+def test_vectors_too_close_for_int8_are_still_exact():
+    # All neighbours lie within the error of the first pass, so that nothing can be proven by it.
+    gallery = np.float32(1) + vectors(7000) * np.float32(1e-3)
+    asked = np.float32(1) + vectors(20, 1) * np.float32(1e-3)
+    index = CosineIndex(DIM)
+    index.add(gallery)
+    assert not kernel.is_dense(7000, 10)
+    scores, _ = index.search(asked, 10)
+    expected, _ = brute_force(asked, gallery, np.arange(7000), 10)
+    np.testing.assert_allclose(scores, expected, atol=5e-7)
+
+
+@pytest.mark.parametrize(
+    ("storage", "close"), [("float32", 0.3), ("bfloat16", 0.2), ("int8", 0.15)]
+)
+@pytest.mark.parametrize("rounding", ["bfloat16", None])
+def test_neighbours_too_close_for_the_first_pass_are_still_exact(rounding, storage, close):
+    # They lie within the error of int8, the closer ones also within that of bfloat16.
+    spread = close if rounding else 1e-3
+    gallery = np.float32(1) + vectors(7000) * np.float32(spread)
+    asked = np.float32(1) + vectors(store.ENOUGH_ASKED, 1) * np.float32(spread)
+    index = CosineIndex(DIM, storage=storage)
+    ids = index.add(gallery)
+    assert not kernel.is_dense(7000, 10)
+    expected, _ = brute_force(asked, index.vectors(ids), ids, 10)
+    for _ in range(3):
+        scores, _ = index.search(asked, 10)
+        np.testing.assert_allclose(scores, expected, atol=5e-7)
+    assert index._store._rounding == rounding
+    index.add(-gallery[:100])
+    assert (index.search(-asked, 10)[0] > 0).all()
+
+
+@pytest.mark.parametrize("queries", [1, 16, 40, 600])
+def test_wide_vectors_are_searched_in_smaller_groups(queries):
+    gallery, asked = vectors(5100, dim=300), vectors(queries, 1, dim=300)
+    index = CosineIndex(300)
+    index.add(gallery)
+    scores, ids = index.search(asked, 10)
+    expected_scores, expected = brute_force(asked, gallery, np.arange(5100), 10)
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+def test_rounded_storage_is_exact_among_its_own_vectors(storage):
+    gallery, asked = vectors(7000), vectors(20, 1)
+    index = CosineIndex(DIM, storage=storage)
+    ids = index.add(gallery)
+    kept = index.vectors(ids)
+    np.testing.assert_allclose(np.linalg.norm(kept, axis=1), 1, rtol=1e-5)
+    assert 1 - (kept * unit(gallery)).sum(1).min() < 1e-3
+    scores, found = index.search(asked, 10)
+    expected_scores, expected = brute_force(asked, kept, ids, 10)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
+    assert (found == expected).mean() > 0.99
+
+
+def test_ties_go_to_the_lower_id_even_if_added_later():
+    index = CosineIndex(DIM)
+    row = vectors(1)
+    index.add(np.repeat(row, 60, 0), ids=np.arange(100, 40, -1))
+    index.add(vectors(20, 1), ids=np.arange(20))
+    scores, ids = index.search(row * np.float32(5), 4)
+    np.testing.assert_array_equal(ids, [[41, 42, 43, 44]])
+    assert len(set(scores[0].tolist())) == 1
+
+
+def test_removed_vectors_are_not_found_and_ids_return():
+    gallery = vectors(3000)
+    index = CosineIndex(DIM)
+    index.add(gallery, metadata=[{"row": i} for i in range(3000)])
+    gone = np.arange(0, 3000, 3)
+    index.remove(gone)
+    kept = np.setdiff1d(np.arange(3000), gone)
+    np.testing.assert_array_equal(index.ids, kept)
+    _, ids = index.search(gallery[:50], 5)
+    np.testing.assert_array_equal(ids, brute_force(gallery[:50], gallery[kept], kept, 5)[1])
+    index.add(gallery[:1], ids=[0])
+    _, ids = index.search(gallery[:1], 1)
+    assert ids[0, 0] == 0
+    assert index.metadata([0, 1, -1]) == [None, {"row": 1}, None]
+
+
+def test_removal_of_most_vectors_frees_their_slots():
+    gallery = vectors(3000)
+    index = CosineIndex(DIM)
+    index.add(gallery)
+    index.remove(np.arange(100, 3000))
+    capacity = index.nbytes
+    index.add(gallery[100:2500])
+    assert index.nbytes == capacity
+    assert index.ids[100] == 3000
+    assert 5 in index
+    assert 500 not in index
+    _, ids = index.search(gallery[100:102], 1)
+    np.testing.assert_array_equal(ids[:, 0], [3000, 3001])
+
+
+def test_adding_and_removing_compile_nothing_new():
+    index = CosineIndex(DIM)
+    index.add(vectors(5000))
+    index.add(vectors(200, 1))
+    index.search(vectors(3), 5)
+    index.remove([7])
+    before = store._write._cache_size(), store._find._cache_size()
+    for seed in range(5):
+        index.add(vectors(100 + seed, seed))
+        index.remove([seed])
+        index.search(vectors(5 + seed, seed), 5)
+    assert (store._write._cache_size(), store._find._cache_size()) == before
+
+
+@pytest.mark.parametrize("kind", ["mask", "mask per query", "ids", "ids per query"])
+def test_filters(kind):
+    gallery, asked = vectors(6000), vectors(3, 1)
+    index = CosineIndex(DIM)
+    index.add(gallery, ids=np.arange(6000) * 2)
+    index.remove([0])
+    allowed = np.random.default_rng(2).random((3, 5999)) < 0.01
+    if not kind.endswith("per query"):
+        allowed[:] = allowed[0]
+    where = {
+        "mask": allowed[0],
+        "mask per query": allowed,
+        "ids": index.ids[allowed[0]],
+        "ids per query": [index.ids[row].tolist() for row in allowed],
+    }[kind]
+    _, ids = index.search(asked, 5, where=where)
+    for row, query, mask in zip(ids, asked, allowed, strict=True):
+        rows = np.flatnonzero(mask) + 1
+        np.testing.assert_array_equal(
+            row, brute_force(query[None], gallery[rows], rows * 2, 5)[1][0]
+        )
+
+
+def test_a_filter_that_leaves_too_few_pads():
+    index = CosineIndex(DIM)
+    index.add(vectors(10))
+    scores, ids = index.search(vectors(2, 1), 4, where=[3, 5])
+    assert (np.sort(ids, axis=1)[:, :2] == -1).all()
+    assert (scores[:, 2:] == -np.inf).all()
+    assert set(ids[:, :2].ravel().tolist()) == {3, 5}
+
+
+def test_approximate_search_finds_most_and_follows_changes():
+    centers = vectors(40, 3)
+    gallery = centers[np.arange(3000) % 40] + vectors(3000) * np.float32(0.4)
+    index = CosineIndex(DIM)
+    index.add(gallery, ids=np.arange(3000) + 7)
+    _, exact = index.search(gallery[:100], 10)
+    scores, found = index.search(gallery[:100], 10, approximate=True)
+    assert (exact[:, :, None] == found[:, None, :]).any(2).mean() >= 0.95
+    assert (np.diff(scores) <= 0).all()
+    index.remove(exact[:, 0])
+    _, found = index.search(gallery[:100], 1, approximate=True)
+    assert not set(found.ravel().tolist()) & set(exact[:, 0].tolist())
+
+
+def test_search_by_id_leaves_itself_out():
+    gallery = vectors(50)
+    gallery[7] = gallery[3]
+    index = CosineIndex(DIM)
+    index.add(gallery)
+    scores, ids = index.search_by_id([3, 7], 2)
+    np.testing.assert_array_equal(ids[:, 0], [7, 3])
+    np.testing.assert_allclose(scores[:, 0], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
+def test_a_saved_index_returns_bit_for_bit(tmp_path, storage):
+    index = CosineIndex(DIM, storage=storage, about={"model": "cnn"})
+    index.add(vectors(1500), metadata=[{"name": f"é{i}"} for i in range(1500)])
+    index.remove([3, 1499])
+    index.save(tmp_path / "a")
+    loaded = CosineIndex.load(tmp_path / "a")
+    loaded.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    for ours, theirs in zip(
+        index.search(vectors(3, 1), 9), loaded.search(vectors(3, 1), 9), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert loaded.about == {"model": "cnn"}
+    assert loaded.metadata([5]) == [{"name": "é5"}]
+    assert loaded.add(vectors(1, 2)).tolist() == [1500]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("index") / "index"
+    index = CosineIndex(DIM)
+    index.add(vectors(20), metadata=list(range(20)))
+    index.save(path)
+    return path.read_bytes()
+
+
+def test_every_truncation_is_noticed(saved, tmp_path):
+    for length in [*range(0, len(saved), 41), len(saved) - 1]:
+        (tmp_path / "index").write_bytes(saved[:length])
+        with pytest.raises(IndexFileError, match="index"):
+            CosineIndex.load(tmp_path / "index")
+
+
+def test_every_bit_flip_is_noticed(saved, tmp_path):
+    for at in range(0, len(saved), 7):
+        altered = bytearray(saved)
+        altered[at] ^= 1 << at % 8
+        (tmp_path / "index").write_bytes(altered)
+        with pytest.raises(IndexFileError, match="index"):
+            CosineIndex.load(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": 10**12}, "contradicts itself"),
+        ({"dim": 0}, "not one of an index"),
+        ({"version": 2}, "version 2, this program reads version 1"),
+        ({"storage": "pickle"}, "not one of an index"),
+        ({"sections": {}}, "lacks a field"),
+        ({"sections": []}, "lacks a field"),
+        ({"count": True}, "not one of an index"),
+    ],
+)
+def test_a_hostile_header_is_refused(saved, tmp_path, change, message):
+    import hashlib
+
+    length = int.from_bytes(saved[8:16], "little")
+    header = json.loads(saved[16 : 16 + length]) | change
+    text = json.dumps(header).encode()
+    front = saved[:8] + len(text).to_bytes(8, "little") + text
+    rest = saved[16 + length + 32 :]
+    (tmp_path / "index").write_bytes(front + hashlib.sha256(front).digest() + rest)
+    with pytest.raises(IndexFileError, match=message):
+        CosineIndex.load(tmp_path / "index")
+
+
+def test_a_header_that_asks_for_terabytes_allocates_nothing(saved, tmp_path):
+    (tmp_path / "index").write_bytes(saved[:8] + (1 << 42).to_bytes(8, "little") + saved[16:])
+    with pytest.raises(IndexFileError, match="a header of 4398046511104 bytes"):
+        CosineIndex.load(tmp_path / "index")
+
+
+def test_what_cannot_be_written_leaves_the_old_file(saved, tmp_path):
+    path = tmp_path / "index"
+    path.write_bytes(saved)
+    index = CosineIndex.load(path)
+    index.add(vectors(1, 1), metadata=[object()])
+    with pytest.raises(ValueError, match="JSON-able"):
+        index.save(path)
+    assert path.read_bytes() == saved
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda index: index.add(vectors(2, dim=3)), r"width 16, got \(2, 3\)"),
+        (lambda index: index.add(np.float32([[np.nan] * DIM])), r"1 rows, the first being \[0\]"),
+        (lambda index: index.add(np.float32([[1] * DIM, [np.inf] * DIM])), r"being \[1\]"),
+        (lambda index: index.add(np.zeros((1, DIM), np.float32)), r"being \[0\]"),
+        (lambda index: index.add(vectors(2), ids=[20, 20]), r"1 repeated.*\[20\]"),
+        (lambda index: index.add(vectors(2), ids=[20, 4]), r"1 already present.*\[4\]"),
+        (lambda index: index.add(vectors(2), ids=[20, -4]), r"1 negative.*\[-4\]"),
+        (lambda index: index.add(vectors(2), ids=[20]), "need 2 integer ids"),
+        (lambda index: index.add(vectors(2), metadata=[1]), "1 metadata values for 2"),
+        (lambda index: index.remove([1, 99]), r"not in the index: \[99\]"),
+        (lambda index: index.search(vectors(1), 0), "at least 1, got 0"),
+        (lambda index: index.search(np.zeros((1, DIM), np.float32), 1), "no cosine"),
+        (lambda index: index.search(vectors(1), 1, where=np.ones(3, bool)), r"\(10,\).*\(3,\)"),
+        (lambda index: index.search(vectors(1), 1, where=[99]), r"\[99\]"),
+        (lambda index: index.search(vectors(1), 1, where=[[1], [2]]), "2 lists of ids for 1"),
+        (lambda index: index.search_by_id([99], 1), r"\[99\]"),
+        (lambda index: index.search(vectors(1), 1, [1], approximate=True), "takes no filter"),
+    ],
+)
+def test_bad_input_is_named_and_changes_nothing(call, message):
+    index = CosineIndex(DIM)
+    index.add(vectors(10))
+    before = index.search(vectors(3, 1), 10)
+    with pytest.raises(ValueError, match=message):
+        call(index)
+    assert len(index) == 10
+    for ours, theirs in zip(before, index.search(vectors(3, 1), 10), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_empty_index_cannot_be_searched():
+    with pytest.raises(ValueError, match="empty"):
+        CosineIndex(DIM).search(vectors(1), 1)
+
+
+@pytest.mark.parametrize("arguments", [{"dim": 0}, {"dim": 4, "storage": "float16"}])
+def test_bad_construction(arguments):
+    with pytest.raises(ValueError, match="got"):
+        CosineIndex(**arguments)

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vision_jax.search import cosine_top_k
+from vision_jax.search.inverted_file import (
+    InvertedFile,
+    SelectedApproximately,
+    approximate_top_k,
+    k_means,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    centers = rng.standard_normal((60, 16))
+    rows = centers[rng.integers(0, 60, 4000)] + 0.5 * rng.standard_normal((4000, 16))
+    queries = centers[rng.integers(0, 60, 150)] + 0.5 * rng.standard_normal((150, 16))
+    return rows.astype(np.float32), queries.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def truth(data):
+    return cosine_top_k(jnp.asarray(data[1]), jnp.asarray(data[0]), 10)
+
+
+@pytest.fixture(scope="module")
+def lists(data):
+    return InvertedFile(data[0], nlist=64)
+
+
+def test_the_default_reaches_its_recall_and_looks_at_few(data, truth, lists):
+    report = lists.recall(data[1], truth[1])
+    assert report.recall >= 0.95
+    assert report.share < 0.5
+    assert report.nprobe == lists.nprobe
+
+
+def test_all_lists_find_all(data, truth, lists):
+    scores, found = lists.search(data[1], 10, nprobe=64)
+    np.testing.assert_array_equal(found, truth[1])
+    np.testing.assert_allclose(scores, truth[0], rtol=1e-5)
+
+
+def test_recall_grows_with_the_lists_probed(data, truth, lists):
+    recalls = [lists.recall(data[1], truth[1], nprobe=n).recall for n in (1, 8, 64)]
+    assert recalls == sorted(recalls)
+    assert recalls[-1] == 1
+
+
+def test_scores_are_those_of_the_rows_found(data, lists):
+    scores, found = lists.search(data[1][:1], 5)
+    row, query = data[0][found[0]].astype(np.float64), data[1][0]
+    expected = row @ query / np.linalg.norm(row, axis=1) / np.linalg.norm(query)
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-5)
+
+
+def test_the_same_key_gives_the_same_lists(data, lists):
+    np.testing.assert_array_equal(InvertedFile(data[0], nlist=64).centroids, lists.centroids)
+
+
+def test_places_beyond_what_was_probed_are_missing():
+    scores, found = InvertedFile(np.eye(3, dtype=np.float32), nlist=2).search(np.ones((1, 3)), 5)
+    np.testing.assert_array_equal(found, [[0, 1, 2, -1, -1]])
+    assert (scores[0, 3:] == -np.inf).all()
+
+
+def test_k_means_finds_separated_directions():
+    rng = np.random.default_rng(0)
+    label = np.arange(300) % 3
+    rows = np.eye(3)[label] + 0.05 * rng.standard_normal((300, 3))
+    rows = jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), jnp.float32)
+    for seed in range(20):
+        centroids = np.asarray(k_means(jax.random.key(seed), rows, 3))
+        np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, rtol=1e-5)
+        nearest = np.argmax(rows @ centroids.T, axis=1)
+        if len(set(nearest[:3].tolist())) == 3:
+            np.testing.assert_array_equal(nearest, nearest[:3][label])
+            return
+    pytest.fail("no start of 20 found the three directions")
+
+
+def test_the_selection_for_tpus_is_exact_elsewhere(data, truth):
+    rows, queries = (jnp.asarray(part) for part in data)
+    _, found = approximate_top_k(queries, rows, 10)
+    assert (np.asarray(found) == np.asarray(truth[1])).mean() > 0.99
+    scores, found = SelectedApproximately(data[0][:3]).search(data[1], 5)
+    assert (found[:, 3:] == -1).all()
+    assert (scores[:, 3:] == -np.inf).all()
+    assert (np.sort(found[:, :3], axis=1) == np.arange(3)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda lists: InvertedFile(np.ones((0, 2), np.float32)), "got 0"),
+        (lambda lists: InvertedFile(np.ones((3, 2), np.float32), nlist=4), r"\[1, 3\], got 4"),
+        (lambda lists: InvertedFile(np.ones((3, 2), np.float32), nprobe=9), "got 9"),
+        (lambda lists: lists.search(np.ones((1, 3), np.float32), 1), r"width 16, got \(1, 3\)"),
+        (lambda lists: lists.search(np.ones((1, 16), np.float32), 0), "got 0"),
+        (lambda lists: lists.search(np.ones((1, 16), np.float32), 1, nprobe=65), "got 65"),
+    ],
+)
+def test_bad_input_is_named(lists, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(lists)

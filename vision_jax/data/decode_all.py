@@ -1,0 +1,100 @@
+"""Looking at every image once, on all cores, to find those that cannot be decoded."""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from vision_jax.data.decode import BadImageError
+from vision_jax.data.folder_tree import Finding
+from vision_jax.errors import DataWarning
+
+_NAMED = 3
+_AT_ONCE = 512
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What is to be looked at.
+
+    Attributes:
+        key: tells whether two scans are of the same images, unchanged, for the same purpose.
+        read: decodes the image at an index, or raises `BadImageError`.
+        count: how many images there are.
+        name: what to call them in the progress bar.
+    """
+
+    key: str
+    read: Callable[[int], Any] = dataclasses.field(compare=False)
+    count: int
+    name: str
+
+
+def look_at_all(look: Callable[[int], _T], count: int, name: str) -> list[_T]:
+    """Calls a function for each index, in threads, under a progress bar if it takes some seconds.
+
+    Args:
+        look: what to do; decoding lets other threads run.
+        count: the indices are those below it.
+        name: what to call the images.
+
+    Returns:
+        What it returned, in order.
+    """
+    results: list[_T] = []
+    threads = os.cpu_count() or 1
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=count, desc=f"checking {name}", unit="img", delay=2, leave=False) as bar,
+    ):
+        for start in range(0, count, _AT_ONCE):
+            for result in pool.map(look, range(start, min(start + _AT_ONCE, count))):
+                results.append(result)
+                bar.update()
+    return results
+
+
+@lru_cache(maxsize=64)
+def find_bad(scan: Scan) -> dict[int, Finding]:
+    """Decodes every image once; a second call with the same key costs nothing.
+
+    Returns:
+        What is wrong with those that cannot be decoded, by index.
+    """
+
+    def look(index: int) -> Finding | None:
+        try:
+            scan.read(index)
+        except BadImageError as error:
+            return Finding(error.name, error.reason, True)
+        return None
+
+    found = look_at_all(look, scan.count, scan.name)
+    return {index: finding for index, finding in enumerate(found) if finding}
+
+
+def warn_of(what: str, findings: Sequence[Finding], data: str) -> None:
+    """Warns on one line, once in a process.
+
+    Args:
+        what: what happened to these files.
+        findings: the first of them are named.
+        data: what `vision-jax check` is to be called with.
+    """
+    named = "; ".join(f"{path} {reason}" for path, reason, _ in findings[:_NAMED])
+    more = len(findings) - _NAMED
+    _warn_once(
+        f"{what}: {named}{f'; and {more} more' if more > 0 else ''}. "
+        f"vision-jax check {data} lists all"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _warn_once(message: str) -> None:
+    warnings.warn(DataWarning(message), stacklevel=4)

@@ -1,0 +1,1 @@
+"""An index together with the images it is of."""

@@ -1,0 +1,48 @@
+"""Losses of the generator and the discriminator."""
+
+from typing import Literal
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+Loss = Literal["non_saturating", "minimax", "hinge"]
+
+
+Logits = Float[Array, " batch"]
+
+
+def discriminator_losses(loss: Loss, logits: Logits, *, real: bool) -> Logits:
+    """The discriminator's loss on each real or each generated image.
+
+    Args:
+        loss: `non_saturating` and `minimax`: -log D(x) of real and -log(1 - D(x)) of generated
+            images, D the sigmoid of the logit (Goodfellow et al., 2014); `hinge`: max(0, 1 - d)
+            and max(0, 1 + d) of the logit d (Lim and Ye, 2017).
+        logits: (B,).
+        real: which of the two the images are.
+
+    Returns:
+        (B,) at least 0.
+    """
+    signed = -logits if real else logits
+    return nn.relu(1 + signed) if loss == "hinge" else nn.softplus(signed)
+
+
+def generator_losses(loss: Loss, logits: Logits) -> Logits:
+    """The generator's loss on each generated image.
+
+    Args:
+        loss: `minimax`: log(1 - D(x)); `non_saturating`: -log D(x), whose gradient does not fade
+            while the discriminator wins (Goodfellow et al., 2014, section 3); `hinge`: -d.
+        logits: (B,) the discriminator's.
+
+    Returns:
+        (B,).
+    """
+    match loss:
+        case "minimax":
+            return -nn.softplus(logits)
+        case "non_saturating":
+            return nn.softplus(-logits)
+        case "hinge":
+            return -logits

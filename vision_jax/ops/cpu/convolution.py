@@ -1,0 +1,96 @@
+"""Convolution and its two gradients: three bilinear operations, each the others' transposes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad
+
+from vision_jax.ops.cpu import rules as cpu
+from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu.primitive import operation
+from vision_jax.ops.cpu.xla import Padding, Pair
+
+
+def _batch_images(
+    primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[Any, ...], **params: Any
+) -> tuple[jax.Array, int]:
+    """Vmap over images folds into their batch axis; over kernels it is a grouped convolution."""
+    if axes[1] is not None:
+        return _batch_native(primitive, args, axes, **params)
+    images = jnp.moveaxis(args[0], axes[0], 0)
+    result = primitive.bind(images.reshape(-1, *images.shape[2:]), args[1], **params)
+    return result.reshape(*images.shape[:2], *result.shape[1:]), 0
+
+
+def _batch_native(
+    primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[Any, ...], **params: Any
+) -> tuple[jax.Array, int]:
+    form = partial(_NATIVE[primitive.name], **params)
+    return jax.vmap(form, axes)(*args), 0
+
+
+_NATIVE: dict[str, Callable[..., jax.Array]] = {
+    "conv_forward": native.forward,
+    "conv_input_grad": native.input_grad,
+    "conv_kernel_grad": native.kernel_grad,
+}
+
+forward_p = operation("conv_forward", native=native.forward, cpu=cpu.forward, batch=_batch_images)
+input_grad_p = operation(
+    "conv_input_grad", native=native.input_grad, cpu=cpu.input_grad, batch=_batch_images
+)
+kernel_grad_p = operation(
+    "conv_kernel_grad", native=native.kernel_grad, cpu=cpu.kernel_grad, batch=_batch_native
+)
+
+
+def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
+    """Convolve NHWC images with an HWIO kernel."""
+    return forward_p.bind(x, kernel, strides=strides, padding=padding)
+
+
+def input_grad(
+    g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+) -> jax.Array:
+    """Transpose `forward` in its images, whose height and width are `size`."""
+    return input_grad_p.bind(g, kernel, strides=strides, padding=padding, size=size)
+
+
+def kernel_grad(
+    x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+) -> jax.Array:
+    """Transpose `forward` in its kernel, whose height and width are `size`."""
+    return kernel_grad_p.bind(x, g, strides=strides, padding=padding, size=size)
+
+
+def _size(images: Any) -> Pair:
+    """Height and width of images, or of the unknown ones that a transposition solves for."""
+    _, height, width, _ = getattr(images, "aval", images).shape
+    return height, width
+
+
+def _window(kernel: Any) -> Pair:
+    """Height and width of a kernel, or of the unknown one that a transposition solves for."""
+    height, width, _, _ = getattr(kernel, "aval", kernel).shape
+    return height, width
+
+
+ad.defbilinear(
+    forward_p,
+    lambda g, x, kernel, **kw: input_grad(g, kernel, **kw, size=_size(x)),
+    lambda g, x, kernel, **kw: kernel_grad(x, g, **kw, size=_window(kernel)),
+)
+ad.defbilinear(
+    input_grad_p,
+    lambda x, _g, kernel, size, **kw: forward(x, kernel, **kw),
+    lambda x, g, kernel, size, **kw: kernel_grad(x, g, **kw, size=_window(kernel)),
+)
+ad.defbilinear(
+    kernel_grad_p,
+    lambda kernel, x, g, size, **kw: input_grad(g, kernel, **kw, size=_size(x)),
+    lambda kernel, x, _g, size, **kw: forward(x, kernel, **kw),
+)

@@ -1,0 +1,141 @@
+"""Forms of convolution that are fast on a CPU: matrix products over blocks that stay in cache.
+
+XLA:CPU runs the gradients of a convolution, and any convolution with a stride or dilation, far
+below the rate of its matrix product. These forms gather the kernel's view of the image into the
+rows of a matrix (im2col) and multiply, one block of images at a time: on a whole batch at once
+that matrix, kernel area times the size of the image, leaves the cache and costs more than the
+product itself. 3x3 kernels with many channels go by Winograd's transformation, which spares three
+quarters of the product, and small images by Toom and Cook's, which spares up to four fifths of all
+multiplications. What remains is XLA's convolution with its dimensions in the one order that it runs
+at speed everywhere: outside of loops it brings any order into that one, within them it does not.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from vision_jax.ops.cpu import im2col as products
+from vision_jax.ops.cpu import small_images as small
+from vision_jax.ops.cpu import space_to_depth as phases
+from vision_jax.ops.cpu import winograd
+from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu.xla import Padding, Pair
+
+# Pixels of the largest image for the form of small images, and the share of the multiplications at
+# which that form is ahead, counting those that bring images and kernel to its coordinates and back.
+_SMALL = 64
+_LEFT = 0.65
+
+# Channels below which older XLA runs a convolution slower than a patch matrix's product.
+_FEW = 4
+
+# Channels and features from which a transformed 3x3 convolution saves more than it costs.
+_MANY = 32
+
+# How many pixels its tiles may cover for each that is asked for.
+_COVER = 1.5
+
+
+def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
+    """`native.forward`, chosen by what was measured to be fastest for the layer."""
+    channels, features = kernel.shape[2:]
+    if _crops(padding) or x.dtype != jnp.float32:
+        return native.forward(x, kernel, strides=strides, padding=padding)
+    if channels == 1:
+        return products.forward_one_channel(x, kernel, strides, padding)
+    if features == 1 and strides == (1, 1):
+        return products.forward_one_feature(x, kernel, padding)
+    if _is_winograd(x, kernel.shape, strides, padding):
+        return winograd.forward(x, kernel, padding)
+    if _is_small(x.shape[:3], kernel.shape, strides, padding):
+        return small.forward(x, kernel, strides=strides, padding=padding)
+    if strides != (1, 1) or not native.OLDER:
+        return native.forward(x, kernel, strides=strides, padding=padding)
+    if channels < _FEW:
+        return products.forward_im2col(x, kernel, padding)
+    return _forward_padded(x, kernel, padding)
+
+
+def input_grad(
+    g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+) -> jax.Array:
+    """`native.input_grad`, chosen by what was measured to be fastest for the layer."""
+    channels, features = kernel.shape[2:]
+    if _crops(padding) or g.dtype != jnp.float32:
+        return native.input_grad(g, kernel, strides=strides, padding=padding, size=size)
+    turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
+    if _is_winograd(g, turned.shape, strides, edges):
+        return winograd.forward(g, turned, edges)
+    if _is_small((len(g), *size), kernel.shape, strides, padding):
+        return small.input_grad(g, kernel, strides=strides, padding=padding, size=size)
+    if strides != (1, 1):
+        return products.input_grad_col2im(g, kernel, strides, padding, size)
+    if features == 1:
+        return products.forward_one_channel(g, turned, strides, edges)
+    if channels == 1:
+        return products.forward_one_feature(g, turned, edges)
+    # As in products.kernel_grad, XLA must not fold the turning into the convolution.
+    turned = lax.optimization_barrier(turned)
+    return native.forward(g, turned, strides=strides, padding=edges)
+
+
+def kernel_grad(
+    x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+) -> jax.Array:
+    """`native.kernel_grad`, chosen by what was measured to be fastest for the layer."""
+    if _crops(padding) or x.dtype != jnp.float32:
+        return native.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    if x.shape[3] == 1:
+        return products.kernel_grad_one_channel(x, g, strides, padding, size)
+    if g.shape[3] == 1 and strides == (1, 1):
+        return products.kernel_grad_one_feature(x, g, padding, size)
+    kernel = (*size, x.shape[3], g.shape[3])
+    if _is_winograd(x, kernel, strides, padding):
+        return winograd.kernel_grad(x, g, padding)
+    if _is_small(x.shape[:3], kernel, strides, padding):
+        return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    return products.kernel_grad(x, g, strides, padding, size)
+
+
+def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """A stride-1 convolution with padding, of which what it adds is cut away.
+
+    Older XLA runs it at a third of that rate without padding.
+    """
+    bottom, right = (max(0, 1 - sum(edges)) for edges in padding)
+    edges = ((padding[0][0], padding[0][1] + bottom), (padding[1][0], padding[1][1] + right))
+    y = native.forward(x, kernel, strides=(1, 1), padding=edges)
+    return y[:, : y.shape[1] - bottom, : y.shape[2] - right]
+
+
+def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Padding) -> bool:
+    """Whether Winograd's form pays for a convolution with a kernel of this shape."""
+    if strides != (1, 1) or tuple(kernel[:2]) != (winograd.WINDOW,) * 2 or min(kernel[2:]) < _MANY:
+        return False
+    height, width = winograd.outputs(x, padding)
+    rows, columns = winograd.tiles(height, width)
+    return rows * columns * winograd.TILE**2 <= _COVER * height * width
+
+
+def _is_small(
+    images: Sequence[int], kernel: Sequence[int], strides: Pair, padding: Padding
+) -> bool:
+    """Whether the form of small images pays for (batch, height, width) and a kernel's shape."""
+    batch, *size = images
+    rows, columns, channels, features = kernel
+    window = phases.packed_window((rows, columns), strides, padding)
+    if size[0] * size[1] > _SMALL or max(window) > small.WINDOW:
+        return False
+    form, outputs = small.form_of(tuple(size), (rows, columns), strides, padding)
+    packed, results = channels * strides[0] * strides[1], outputs[0] * outputs[1]
+    coordinates, pixels = form.pixels.shape
+    each = pixels * packed + packed * features + results * features
+    once = window[0] * window[1] * packed * features
+    direct = results * rows * columns * channels * features
+    return 0 < coordinates * (batch * each + once) <= _LEFT * batch * direct
+
+
+def _crops(padding: Padding) -> bool:
+    return any(edge < 0 for pair in padding for edge in pair)

@@ -1,0 +1,138 @@
+"""3x3 convolutions of stride 1 by Winograd's minimal filtering, a quarter of the multiplications.
+
+The result is made in tiles of 4x4 pixels, each from the 6x6 pixels that it sees: both the tile's
+pixels and the kernel are brought to 36 coordinates, in which a convolution is a product for each
+coordinate, over the channels (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+2015, F(4x4, 3x3)). Rounding errors are some tens of times those of the direct sum: of results with
+a deviation of 1 the worst of millions is off by 5e-5.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vision_jax.ops.cpu import toom_cook
+from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu.blocks import map_blocks, sum_blocks
+from vision_jax.ops.cpu.im2col import pad
+from vision_jax.ops.cpu.xla import Padding
+
+TILE = 4
+WINDOW = 3
+SEEN = TILE + WINDOW - 1
+
+# Bytes of a block's coordinates, of both images and results. They leave the second-level cache,
+# but smaller products lose more than that costs.
+BLOCK = 8 << 20
+KERNEL_GRAD_BLOCK = 16 << 20
+
+# Coordinates of what a tile sees, of a kernel, and the tile from its coordinates; each along one
+# axis, with Lavin and Gray's points.
+_OF_SEEN, _OF_KERNEL, _TO_TILE = toom_cook.matrices((0, 1, -1, 2, -2), TILE, WINDOW)
+
+
+def forward(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """Convolve NHWC images with a (3, 3, channels, features) kernel at stride 1."""
+    features = kernel.shape[3]
+    height, width = outputs(x, padding)
+    weights = _mix_both(_OF_KERNEL, kernel).reshape(SEEN * SEEN, -1, features)
+
+    def block(x: jax.Array) -> jax.Array:
+        products = lax.dot_general(_coordinates(x, padding), weights, (((2,), (1,)), ((0,), (0,))))
+        products = products.reshape(SEEN, SEEN, x.shape[0], *tiles(height, width), features)
+        return _joined(_mix_both(_TO_TILE, products))[:, :height, :width]
+
+    return map_blocks(block, x, _bytes(height, width, *kernel.shape[2:]), BLOCK)
+
+
+def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
+    """Transpose `forward` in its kernel."""
+    height, width = g.shape[1:3]
+    rows, columns = tiles(height, width)
+
+    def block(x: jax.Array, g: jax.Array) -> jax.Array:
+        g = pad(g, ((0, 0), (0, rows * TILE - height), (0, columns * TILE - width), (0, 0)))
+        spread = _mix(_TO_TILE.T, [_every(g, i, rows, 1) for i in range(TILE)], 0)
+        spread = _mix(_TO_TILE.T, [_every(spread, j, columns, 3) for j in range(TILE)], 1)
+        spread = spread.reshape(SEEN * SEEN, -1, g.shape[3])
+        seen = _coordinates(x, padding)
+        # XLA spreads a batch of products over the cores if the first factor is summed over its last
+        # axis; other forms, and all of older XLA's, take one core.
+        if native.OLDER:
+            return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
+        seen = lax.optimization_barrier(seen.swapaxes(1, 2))
+        return lax.dot_general(seen, spread, (((2,), (1,)), ((0,), (0,))))
+
+    bytes_each = _bytes(height, width, x.shape[3], g.shape[3])
+    of_sum = 4 * SEEN * SEEN * x.shape[3] * g.shape[3]  # which every block adds to
+    total = sum_blocks(block, x, g, bytes_each, max(KERNEL_GRAD_BLOCK, of_sum))
+    return _mix_both(_OF_KERNEL.T, total.reshape(SEEN, SEEN, *total.shape[1:]))
+
+
+def _coordinates(x: jax.Array, padding: Padding) -> jax.Array:
+    """(36, tiles of all images, channels): what each tile sees."""
+    rows, columns = tiles(*outputs(x, padding))
+    edges = [
+        (before, count * TILE + WINDOW - 1 - size - before)
+        for count, size, (before, _) in zip((rows, columns), x.shape[1:3], padding, strict=True)
+    ]
+    x = pad(x, [(0, 0), *edges, (0, 0)])
+    lines = _mix(_OF_SEEN, [_every(x, i, rows, 1) for i in range(SEEN)], 0)
+    seen = _mix(_OF_SEEN, [_every(lines, j, columns, 3) for j in range(SEEN)], 1)
+    return seen.reshape(SEEN * SEEN, -1, x.shape[3])
+
+
+def _every(x: jax.Array, start: int, count: int, axis: int) -> jax.Array:
+    return lax.slice_in_dim(x, start, start + (count - 1) * TILE + 1, TILE, axis)
+
+
+def _mix_both(matrix: np.ndarray, grid: jax.Array) -> jax.Array:
+    """A product with a small matrix along the first axis, and one along the second."""
+    lines = _mix(matrix, [grid[i] for i in range(matrix.shape[1])], 0)
+    return _mix(matrix, [lines[:, j] for j in range(matrix.shape[1])], 1)
+
+
+def _mix(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
+    """A product with a small matrix, its zeros left out; the barrier keeps it from being redone."""
+    sums = [
+        reduce(
+            jnp.add,
+            (_times(weight, part) for weight, part in zip(row, parts, strict=True) if weight),
+        )
+        for row in matrix.tolist()
+    ]
+    return lax.optimization_barrier(jnp.stack(sums, axis))
+
+
+def _times(weight: float, part: jax.Array) -> jax.Array:
+    return part if weight == 1 else -part if weight == -1 else weight * part
+
+
+def _joined(pixels: jax.Array) -> jax.Array:
+    """(4, 4, images, rows, columns, features) as images."""
+    batch, rows, columns, features = pixels.shape[2:]
+    pixels = pixels.transpose(2, 3, 0, 4, 1, 5)
+    return pixels.reshape(batch, rows * TILE, columns * TILE, features)
+
+
+def outputs(x: jax.Array, padding: Padding) -> tuple[int, int]:
+    """Height and width of the result."""
+    height, width = (
+        size + sum(edges) - WINDOW + 1 for size, edges in zip(x.shape[1:3], padding, strict=True)
+    )
+    return height, width
+
+
+def tiles(height: int, width: int) -> tuple[int, int]:
+    """How many tiles cover a result, down and across."""
+    return -(-height // TILE), -(-width // TILE)
+
+
+def _bytes(height: int, width: int, channels: int, features: int) -> int:
+    """Of one image's coordinates and its result's."""
+    rows, columns = tiles(height, width)
+    return 4 * SEEN * SEEN * rows * columns * (channels + features)

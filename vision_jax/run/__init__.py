@@ -1,0 +1,1 @@
+"""Runs: folders with a config, checkpoints and what was made of them."""
