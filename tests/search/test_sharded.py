@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from vision_jax.parallel.devices import Devices
 from vision_jax.search import CosineIndex
 from vision_jax.search.sharded import ShardedGallery, local_rows
-from vision_jax.training.steps import DataParallel
 
 ROWS, DIM = 6001, 16
 
@@ -18,9 +18,9 @@ import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from vision_jax.search.sharded import ShardedGallery, local_rows
-from vision_jax.training.steps import DataParallel
+from vision_jax.parallel.devices import Devices
 saved = np.load(sys.argv[3])
-parallel = DataParallel.over()
+parallel = Devices.over()
 rows = local_rows(len(saved["gallery"]), parallel)
 part = saved["gallery"][rows.start : rows.stop]
 sharded = ShardedGallery(part, total=len(saved["gallery"]), parallel=parallel)
@@ -40,7 +40,7 @@ def data():
 @pytest.fixture(scope="module")
 def on_one_device(data):
     gallery, queries = data
-    return ShardedGallery(gallery, total=ROWS, parallel=DataParallel.over(1)).search(queries, 10)
+    return ShardedGallery(gallery, total=ROWS, parallel=Devices.over(1)).search(queries, 10)
 
 
 def test_one_device_equals_the_index(data, on_one_device):
@@ -55,7 +55,7 @@ def test_one_device_equals_the_index(data, on_one_device):
 @pytest.mark.parametrize("devices", [2, 4])
 def test_the_answer_does_not_depend_on_the_devices(data, on_one_device, devices):
     gallery, queries = data
-    parallel = DataParallel.over(devices)
+    parallel = Devices.over(devices)
     found = ShardedGallery(gallery, total=ROWS, parallel=parallel).search(queries, 10)
     for ours, theirs in zip(found, on_one_device, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -63,7 +63,7 @@ def test_the_answer_does_not_depend_on_the_devices(data, on_one_device, devices)
 
 def test_fewer_rows_than_devices():
     gallery = np.eye(4, dtype=np.float32)[:3]
-    sharded = ShardedGallery(gallery, total=3, parallel=DataParallel.over(4))
+    sharded = ShardedGallery(gallery, total=3, parallel=Devices.over(4))
     scores, ids = sharded.search(gallery[:1], 5)
     np.testing.assert_array_equal(ids, [[0, 1, 2, -1, -1]])
     np.testing.assert_array_equal(scores, [[1, 0, 0, -np.inf, -np.inf]])
@@ -100,7 +100,7 @@ def test_two_processes_equal_one(data, on_one_device, tmp_path):
 
 
 def test_bad_input_is_named(data):
-    parallel = DataParallel.over(2)
+    parallel = Devices.over(2)
     assert local_rows(5, parallel) == range(5)
     with pytest.raises(ValueError, match="rows 0 to 5: need 5 vectors, got 4"):
         ShardedGallery(np.ones((4, 2), np.float32), total=5, parallel=parallel)

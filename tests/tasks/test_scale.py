@@ -1,6 +1,7 @@
 """What lets larger networks and batches train: parts of a batch, averages, bfloat16."""
 
 import dataclasses
+from contextlib import closing
 from functools import partial
 
 import jax
@@ -154,7 +155,7 @@ def test_a_run_with_all_of_them_resumes_bit_for_bit(small_source, tmp_path):
     whole = train()
     calls = iter(range(100))
     for stop in (lambda: next(calls) == 7, lambda: False):
-        with Checkpoints(tmp_path, metric=None, create=True) as checkpoints:
+        with closing(Checkpoints(tmp_path, metric=None, create=True)) as checkpoints:
             last = train(checkpoints=checkpoints, should_stop=stop)
     assert last.history[-1] == whole.history[-1]
     for name in ("params", "average", "opt_state"):
@@ -235,7 +236,7 @@ def test_a_split_optimizer_trains_as_a_whole_one(small_source, tmp_path):
         options["validation"] = Loader(small_source, 8, train=False)
         if folder is None:
             return fit(task, loader, **options)
-        with Checkpoints(folder, metric=None, create=True) as checkpoints:
+        with closing(Checkpoints(folder, metric=None, create=True)) as checkpoints:
             return fit(task, loader, checkpoints=checkpoints, should_stop=stop, **options)
 
     split, whole = run(4), run(1)

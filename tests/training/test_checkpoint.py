@@ -1,6 +1,7 @@
 import math
 import resource
 import shutil
+from contextlib import closing
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,9 @@ def save(checkpoints, step, **figures):
 
 
 def test_what_is_saved_is_restored_on_any_number_of_devices(tmp_path):
-    with Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True) as checkpoints:
+    with closing(
+        Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True)
+    ) as checkpoints:
         save(checkpoints, 3, loss=1.0)
         for devices in (1, 4):
             parts = checkpoints.restore(3, state=target(state(0.0), devices))
@@ -41,7 +44,9 @@ def test_what_is_saved_is_restored_on_any_number_of_devices(tmp_path):
 @pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 4)])
 def test_the_best_and_the_latest_two_are_kept(tmp_path, mode, best):
     values = {1: 0.5, 2: 0.9, 3: math.nan, 4: 0.1, 5: 0.4, 6: 0.6, 7: 0.5}
-    with Checkpoints(tmp_path / "c", metric="accuracy", mode=mode, create=True) as checkpoints:
+    with closing(
+        Checkpoints(tmp_path / "c", metric="accuracy", mode=mode, create=True)
+    ) as checkpoints:
         for step, value in values.items():
             save(checkpoints, step, accuracy=value)
         assert checkpoints.find("best") == best
@@ -51,7 +56,9 @@ def test_the_best_and_the_latest_two_are_kept(tmp_path, mode, best):
 
 
 def test_without_figures_the_best_is_the_last(tmp_path):
-    with Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True) as checkpoints:
+    with closing(
+        Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True)
+    ) as checkpoints:
         assert checkpoints.find("best") is None
         save(checkpoints, 1)
         assert checkpoints.find("best") == 1
@@ -60,7 +67,9 @@ def test_without_figures_the_best_is_the_last(tmp_path):
 def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         Checkpoints(tmp_path / "gone", metric="loss", mode="min")
-    with Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True) as checkpoints:
+    with closing(
+        Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True)
+    ) as checkpoints:
         save(checkpoints, 1, loss=1.0)
         for wrong, message in (
             (jnp.zeros((5, 2)), r"float32\[4, 2\] at state.params.kernel; needed: float32\[5, 2\]"),
@@ -105,7 +114,7 @@ HARMS = {
 def three(tmp_path_factory):
     """Steps 3 and 4; the best is 4. Not to be written to."""
     folder = tmp_path_factory.mktemp("three") / "checkpoints"
-    with Checkpoints(folder, metric="loss", mode="min", create=True) as checkpoints:
+    with closing(Checkpoints(folder, metric="loss", mode="min", create=True)) as checkpoints:
         for step in (2, 3, 4):
             save(checkpoints, step, loss=5.0 - step)
     return folder
@@ -120,7 +129,7 @@ def folder(three, tmp_path):
 def test_a_damaged_step_is_named_and_the_newest_whole_one_used(folder, message, caplog):
     harmed = 7 if message.startswith("7/") else 4
     HARMS[message](folder / "4")
-    with Checkpoints(folder, metric="loss", mode="min") as checkpoints:
+    with closing(Checkpoints(folder, metric="loss", mode="min")) as checkpoints:
         used = checkpoints.find("last")
         assert used == (4 if harmed == 7 else 3)
         (record,) = caplog.records
@@ -140,7 +149,7 @@ def test_a_damaged_step_is_named_and_the_newest_whole_one_used(folder, message, 
 def test_a_run_goes_on_over_a_damaged_step_which_is_set_aside(folder, message, caplog):
     HARMS[message](folder / "4")
     harmed = "7" if message.startswith("7/") else "4"
-    with Checkpoints(folder, metric="loss", mode="min", create=True) as checkpoints:
+    with closing(Checkpoints(folder, metric="loss", mode="min", create=True)) as checkpoints:
         assert message in caplog.text
         assert not (folder / harmed).exists()
         assert (folder.parent / "damaged" / harmed).is_dir()
@@ -178,7 +187,7 @@ def test_damage_alone_is_never_taken_for_a_new_run(folder):
 
 def test_a_save_that_was_cut_off_is_cleared_away(folder):
     (folder / "9.orbax-checkpoint-tmp-1").mkdir()
-    with Checkpoints(folder, metric="loss", mode="min", create=True) as checkpoints:
+    with closing(Checkpoints(folder, metric="loss", mode="min", create=True)) as checkpoints:
         save(checkpoints, 9, loss=0.1)
         assert checkpoints.find("best") == 9
     assert {path.name for path in folder.iterdir()} == {"4", "9"}
@@ -188,7 +197,7 @@ def test_a_save_that_was_cut_off_is_cleared_away(folder):
 def test_a_figure_that_is_not_finite_never_makes_the_best(tmp_path, value):
     for mode in ("min", "max"):
         folder = tmp_path / mode
-        with Checkpoints(folder, metric="loss", mode=mode, create=True) as checkpoints:
+        with closing(Checkpoints(folder, metric="loss", mode=mode, create=True)) as checkpoints:
             save(checkpoints, 1, loss=1.0)
             for step in (2, 3, 4):
                 save(checkpoints, step, loss=value)
@@ -196,7 +205,7 @@ def test_a_figure_that_is_not_finite_never_makes_the_best(tmp_path, value):
 
 
 def test_without_figures_only_the_latest_two_are_kept(tmp_path):
-    with Checkpoints(tmp_path / "c", metric=None, create=True) as checkpoints:
+    with closing(Checkpoints(tmp_path / "c", metric=None, create=True)) as checkpoints:
         for step in (1, 2, 3, 4):
             save(checkpoints, step)
         checkpoints.wait()
@@ -205,7 +214,7 @@ def test_without_figures_only_the_latest_two_are_kept(tmp_path):
 
 def test_a_failed_write_is_named_and_the_step_before_kept(tmp_path):
     folder = tmp_path / "c"
-    with Checkpoints(folder, metric="loss", mode="min", create=True) as checkpoints:
+    with closing(Checkpoints(folder, metric="loss", mode="min", create=True)) as checkpoints:
         save(checkpoints, 1, loss=1.0)
         checkpoints.wait()
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -218,5 +227,5 @@ def test_a_failed_write_is_named_and_the_step_before_kept(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert len(str(failed.value).splitlines()) == 1
-    with Checkpoints(folder, metric="loss", mode="min", create=True) as checkpoints:
+    with closing(Checkpoints(folder, metric="loss", mode="min", create=True)) as checkpoints:
         assert checkpoints.find("last") == 1

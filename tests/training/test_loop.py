@@ -2,6 +2,7 @@ import math
 import re
 import subprocess
 import sys
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -37,7 +38,9 @@ def run(task, small_source):
         train = Loader(small_source, 8, train=True)
         if folder is None:
             return fit(task, train, **arguments)
-        with Checkpoints(folder, metric="accuracy", mode="max", create=True) as checkpoints:
+        with closing(
+            Checkpoints(folder, metric="accuracy", mode="max", create=True)
+        ) as checkpoints:
             return fit(task, train, checkpoints=checkpoints, **arguments)
 
     return go
@@ -101,7 +104,7 @@ def test_divergence_stops_at_once_with_the_last_checkpoint_kept(task, small_sour
         ),
     )
     train = Loader(small_source, 8, train=True)
-    with Checkpoints(tmp_path, metric="accuracy", mode="max", create=True) as checkpoints:
+    with closing(Checkpoints(tmp_path, metric="accuracy", mode="max", create=True)) as checkpoints:
         with pytest.raises(
             TrainingDivergedError, match=r"step [78]; the checkpoint of step 6 is kept"
         ) as caught:
@@ -125,7 +128,7 @@ def test_weights_that_are_not_finite_are_not_saved(task, small_source, tmp_path,
         asked.append(1)
         return stops and len(asked) == 2 * PER_EPOCH
 
-    with Checkpoints(tmp_path, metric="accuracy", mode="max", create=True) as checkpoints:
+    with closing(Checkpoints(tmp_path, metric="accuracy", mode="max", create=True)) as checkpoints:
         with pytest.raises(
             TrainingDivergedError, match="weight is not finite at step 12; the checkpoint of step 6"
         ):
@@ -176,7 +179,7 @@ def test_a_source_is_trained_on_as_its_batches_are(task, small_source, run):
 
 
 def test_some_steps_are_traced_and_nothing_changes(run, tmp_path):
-    with Profile(range(2, 5), tmp_path) as profile:
+    with closing(Profile(range(2, 5), tmp_path)) as profile:
         traced = run(profile=profile)
     assert traced.history == run().history
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))

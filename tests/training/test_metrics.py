@@ -1,6 +1,7 @@
 import json
 import math
 import struct
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ def test_per_class_accuracy_is_the_recall_of_each_class():
 
 
 def test_rows_are_written_and_later_ones_removed_on_resume(tmp_path):
-    with MetricsLog(tmp_path) as log:
+    with closing(MetricsLog(tmp_path)) as log:
         for step in (10, 20, 30):
             log({"step": step, "train/loss": 1 / step}, {"images_per_second": 5.0})
-    with MetricsLog(tmp_path, step=20) as log:
+    with closing(MetricsLog(tmp_path, step=20)) as log:
         log({"step": 30, "train/loss": 7.0})
     rows = read_metrics(tmp_path)
     assert [row["step"] for row in rows] == [10, 20, 30]
@@ -54,7 +55,7 @@ def read_scalars(folder):
 
 
 def test_tensorboard_gets_figures_and_speeds(tmp_path):
-    with MetricsLog(tmp_path) as log:
+    with closing(MetricsLog(tmp_path)) as log:
         log({"step": 10, "train/loss": 0.5}, {"images_per_second": 5.0})
     scalars = read_scalars(tmp_path)
     assert scalars[("train/loss", 10)] == pytest.approx(0.5)

@@ -9,7 +9,7 @@ from vision_jax.augment.recipes import augment
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.errors import InputError
 from vision_jax.models import CNN
-from vision_jax.tasks.base import AXIS
+from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks.classification import Classification
 from vision_jax.training.loop import Evaluator, fit
 from vision_jax.training.metrics import compute

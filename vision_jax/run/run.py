@@ -1,5 +1,6 @@
 """A run: a config trained in a folder, and what its trained network can be asked."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def load_run(workdir: str | Path, which: Which = "best") -> "Run":
         raise InputError(f"{workdir} holds no run: {path} does not exist; train one there first")
     config = configs.from_json(path.read_text(), origin=str(path))
     parallel = DataParallel.over()
-    with open_checkpoints(workdir, config) as checkpoints:
+    with contextlib.closing(open_checkpoints(workdir, config)) as checkpoints:
         step = checkpoints.find(which)
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet; train it for an epoch first")

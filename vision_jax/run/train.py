@@ -1,8 +1,8 @@
 """Training a config in a folder."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -73,16 +73,16 @@ def train(
     _check_shapes(task, config, train_source)
     augment = build_augmentation(config.data, about, loader.batch_size // parallel.count)
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
-        checkpoints = stack.enter_context(open_checkpoints(workdir, config, create=True))
+        checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
         found = checkpoints.find("last")
         if found is not None:
             check_about(read_about(checkpoints, found), about, workdir)
         log = show = None
         if parallel.is_first:
             write_config(config, workdir)
-            log = stack.enter_context(MetricsLog(workdir, step=found or 0))
+            log = stack.enter_context(closing(MetricsLog(workdir, step=found or 0)))
             shown = validation_source.read(range(min(SHOWN, len(validation_source))))
             images = np.stack([example["image"] for example in shown])
             show = epoch_sheets(task, workdir / EPOCHS, images)

@@ -8,9 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from vision_jax.parallel.devices import AXIS, Devices
 from vision_jax.search.similarity import masked_top_k, normalize
-from vision_jax.tasks.base import AXIS
-from vision_jax.training.steps import DataParallel
 
 
 class ShardedGallery:
@@ -31,7 +30,7 @@ class ShardedGallery:
     """
 
     def __init__(
-        self, vectors: Float[np.ndarray, "rows dim"], *, total: int, parallel: DataParallel
+        self, vectors: Float[np.ndarray, "rows dim"], *, total: int, parallel: Devices
     ) -> None:
         rows = np.asarray(vectors, np.float32)
         expected = local_rows(total, parallel)
@@ -87,14 +86,14 @@ class ShardedGallery:
         return scores, np.where(places < 0, -1, device.astype(np.int64) * self._each + places)
 
 
-def local_rows(total: int, parallel: DataParallel) -> range:
+def local_rows(total: int, parallel: Devices) -> range:
     """Say which rows of a gallery of `total` this process must hold."""
     index, count = parallel.process
     held = _rows_each(total, parallel) * parallel.count // count
     return range(min(total, index * held), min(total, (index + 1) * held))
 
 
-def _rows_each(total: int, parallel: DataParallel) -> int:
+def _rows_each(total: int, parallel: Devices) -> int:
     return max(1, -(-total // parallel.count))
 
 

@@ -15,7 +15,8 @@ from vision_jax.augment.differentiable import Name, diff_augment
 from vision_jax.augment.recipes import per_example_keys
 from vision_jax.data.loader import Batch
 from vision_jax.losses.adversarial import Logits, Loss, discriminator_losses, generator_losses
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
+from vision_jax.parallel.devices import AXIS
+from vision_jax.tasks.base import Metrics, Needs, TrainState, accumulate, masked_sum, rematerialize
 
 Images = Float[Array, "batch height width channels"]
 Latents = Float[Array, "batch latent"]
@@ -63,6 +64,7 @@ class Adversarial:
     remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = None
+    needs: ClassVar[Needs] = Needs()
 
     @property
     def latent_size(self) -> int:

@@ -1,5 +1,6 @@
 """What tasks share: the state of a run, its random numbers, and how a step reduces over devices."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
 from vision_jax.models import layers
 from vision_jax.ops.cpu.blocks import block_length
+from vision_jax.parallel.devices import AXIS
 
 Metrics = dict[str, Any]
 """Named figures that merge by addition: `(total, count)` for a mean, or an array of counts."""
@@ -21,9 +23,6 @@ Metrics = dict[str, Any]
 # 4 MB. Each part passes over all weights, which a few large images outweigh.
 _PIXELS = 1 << 15
 _IMAGES = 4
-
-AXIS = "batch"
-"""The axis that a step's batch is spread over; `training.parallel` binds it to devices."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -127,31 +126,86 @@ class TrainState(flax.struct.PyTreeNode):
         return self.replace(average=mixed)
 
 
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a task needs of its batches.
+
+    Attributes:
+        labels: every image has a label.
+        views: how many augmented views of each image a training batch holds; 0 for none.
+        whole_batch: the loss compares the examples of a batch with each other, so that a device's
+            batch must not be split; see `gather` for those of other devices.
+    """
+
+    labels: bool = False
+    views: int = 0
+    whole_batch: bool = False
+
+
 @runtime_checkable
 class Task(Protocol):
     """What is trained. Every method is pure.
 
-    The steps run against the axis `"batch"`: bind it with `training.parallel`, or with
+    The steps run against the axis `parallel.devices.AXIS`: bind it with `training.steps`, or with
     `jax.vmap(step, axis_name="batch")`.
 
     Attributes:
         best_metric: the validation metric that chooses the best checkpoint, and `max` or `min`;
             None if none can, and the last is the best.
+        needs: what it needs of its batches.
     """
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None]
+    needs: ClassVar[Needs]
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
-        """The state before the first step."""
+        """Make the state before the first step."""
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """Moves the weights along one batch's gradient."""
+        """Move the weights along one batch's gradient."""
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
-        """Figures of one batch."""
+        """Measure one batch."""
 
     def embed(self, state: TrainState, images: Array) -> Array:
-        """The features that search uses."""
+        """Compute the features that search uses."""
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A task whose model tells classes apart."""
+
+    def logits(self, state: TrainState, images: Array) -> Array:
+        """Score each class for images (B, H, W, C) in [0, 1]: (B, classes)."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A task that turns codes into images."""
+
+    def decode(self, state: TrainState, codes: Array) -> Array:
+        """Turn codes (B, D) into images (B, H, W, C) in [0, 1]."""
+
+
+@runtime_checkable
+class Reconstructs(Decodes, Protocol):
+    """A task that encodes images and decodes them again; its codes are what `embed` returns."""
+
+    def reconstruct(self, state: TrainState, images: Array) -> Array:
+        """Encode and decode images (B, H, W, C) in [0, 1]."""
+
+
+@runtime_checkable
+class Generates(Decodes, Protocol):
+    """A task that makes new images of latents from the standard normal.
+
+    Attributes:
+        latent_size: width of the latents that `decode` takes.
+    """
+
+    @property
+    def latent_size(self) -> int:
+        """Width of the latents."""
 
 
 def masked_sum(values: Array, mask: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:

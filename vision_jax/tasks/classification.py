@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.augment.color import normalize
 from vision_jax.data.loader import Batch
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
+from vision_jax.parallel.devices import AXIS
+from vision_jax.tasks.base import Metrics, Needs, TrainState, accumulate, masked_sum, rematerialize
 
 # What a key is folded with, one number per use of it.
 _INIT, _DROPOUT = 0, 1
@@ -48,6 +49,7 @@ class Classification:
     remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("accuracy", "max")
+    needs: ClassVar[Needs] = Needs(labels=True)
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """The state before the first step.

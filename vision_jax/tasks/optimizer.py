@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vision_jax.tasks.base import AXIS
+from vision_jax.parallel.devices import AXIS
 
 Name = Literal["adam", "adamw", "sgd", "lion", "muon"]
 Schedule = Literal["constant", "cosine", "steps"]

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
 from vision_jax.losses.reconstruction import pixel_mean, standard_normal_divergence
-from vision_jax.tasks.base import AXIS, Metrics, TrainState, accumulate, masked_sum, rematerialize
+from vision_jax.parallel.devices import AXIS
+from vision_jax.tasks.base import Metrics, Needs, TrainState, accumulate, masked_sum, rematerialize
 
 Loss = Literal["binary_cross_entropy", "mean_squared_error"]
 Images = Float[Array, "batch height width channels"]
@@ -57,6 +58,7 @@ class Reconstruction:
     remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("loss", "min")
+    needs: ClassVar[Needs] = Needs()
 
     @property
     def latent_size(self) -> int | None:

@@ -15,14 +15,13 @@ from orbax.checkpoint import checkpoint_managers
 
 from vision_jax.errors import InputError, RunError
 from vision_jax.training import checksums as manifest
-from vision_jax.training.closing import Closing
 
 Which = Literal["best", "last"] | int
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class Checkpoints(Closing):
+class Checkpoints:
     """The checkpoints of one run: the latest two, and the best by a validation metric.
 
     Each step holds the SHA-256 of its files, written before the step gets its name: a step without

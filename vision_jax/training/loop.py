@@ -1,9 +1,9 @@
 """The loop: iterate, evaluate, log, save. It serves every task and reads no config."""
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -23,7 +23,7 @@ from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.metrics import Row, compute
 from vision_jax.training.profile import Profile
 from vision_jax.training.progress import STEPS_AHEAD, Progress
-from vision_jax.training.steps import DataParallel
+from vision_jax.training.steps import DataParallel, augmented
 
 Log = Callable[[Row, dict[str, float]], object]
 AfterEpoch = Callable[[TrainState, int], object]
@@ -107,7 +107,8 @@ def fit(
     evaluate = None
     if validation is not None:
         evaluate = Evaluator(task, batches(validation, train=False), parallel)
-    state, totals, step = _begin(task, train, seed, parallel, checkpoints)
+    trained_step = augmented(task, augment)
+    state, totals, step = _begin(task, trained_step, train, seed, parallel, checkpoints)
     train_step = parallel.train_step(task, augment)
     resident = parallel.replicate(train.resident())
     per_epoch = train.steps_per_epoch
@@ -119,7 +120,7 @@ def fit(
         vote.count(done, metrics)
 
     bar = Progress(train, step, epochs, check, shown=progress and parallel.is_first)
-    with bar, profile or contextlib.nullcontext():
+    with closing(bar), closing(profile) if profile else nullcontext():
         while step < epochs * per_epoch and not stopped:
             for item in bar.timed(islice(items, per_epoch - step % per_epoch)):
                 if profile:
@@ -146,7 +147,7 @@ def fit(
                     log(row, speeds)
                 if after_epoch:
                     after_epoch(state, step // per_epoch)
-                totals = parallel.zeros(task.train_step, state, _shapes(train, parallel))
+                totals = parallel.zeros(trained_step, state, _shapes(train, parallel))
             if checkpoints:
                 whole = parallel.to_all({"state": state, "totals": totals})
                 checkpoints.save(step, **whole, about=about or {}, figures=figures)
@@ -173,6 +174,7 @@ def _batches(
 
 def _begin(
     task: Task,
+    step: Callable[..., Any],
     train: Loader,
     seed: int,
     parallel: DataParallel,
@@ -181,7 +183,7 @@ def _begin(
     """The state, running totals and step of the last checkpoint, or of a new run."""
     shape = train.source.image_shape
     state = parallel.replicate(initial_state(task, seed, shape))
-    totals = parallel.zeros(task.train_step, state, _shapes(train, parallel))
+    totals = parallel.zeros(step, state, _shapes(train, parallel))
     if checkpoints is None or (found := checkpoints.find("last")) is None:
         return state, totals, 0
     targets = parallel.replicated({"state": state, "totals": totals})

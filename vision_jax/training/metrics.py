@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from vision_jax.tasks.base import Metrics
-from vision_jax.training.closing import Closing
 
 Row = dict[str, Any]
 
@@ -49,7 +48,7 @@ def per_class_accuracy(
         return np.where(counts > 0, np.diag(confusion) / counts, np.nan)
 
 
-class MetricsLog(Closing):
+class MetricsLog:
     """Appends rows of figures to `metrics.jsonl` and TensorBoard events in a folder.
 
     The JSON lines hold only what a repeated run would give again; speeds go to TensorBoard alone.

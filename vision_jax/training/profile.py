@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 
 from vision_jax.errors import InputError
-from vision_jax.training.closing import Closing
 
 
 def parse_steps(text: str) -> range:
@@ -27,7 +26,7 @@ def parse_steps(text: str) -> range:
     return steps
 
 
-class Profile(Closing):
+class Profile:
     """Traces some of a run's steps into `FOLDER/plugins/profile`.
 
     Args:

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from vision_jax.data.loader import Loader
 from vision_jax.tasks.base import Metrics
-from vision_jax.training.closing import Closing
 from vision_jax.training.metrics import Row
 
 STEPS_AHEAD = 16
@@ -21,7 +20,7 @@ STEPS_AHEAD = 16
 _Item = TypeVar("_Item")
 
 
-class Progress(Closing):
+class Progress:
     """A bar over the whole run with images/s and the time that is left, and a line per epoch.
 
     It also keeps the host from running away: a step is dispatched long before it is done, so the

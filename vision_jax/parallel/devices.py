@@ -1,0 +1,195 @@
+"""The devices that share a computation: placing arrays on them and running a function on each.
+
+Only this package names meshes, pmap and replication.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import (
+    global_array_to_host_local_array,
+    host_local_array_to_global_array,
+)
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vision_jax.errors import InputError
+
+AXIS = "batch"
+"""The axis that a batch is spread over: what a function on each device reduces or gathers along."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Devices over which leading axes are spread; all else is whole on each of them.
+
+    Attributes:
+        devices: the devices of all processes, in the order of the parts.
+    """
+
+    devices: tuple[jax.Device, ...]
+
+    @classmethod
+    def over(cls, count: int | None = None) -> Self:
+        """Take the first `count` devices, or all.
+
+        Args:
+            count: how many.
+
+        Raises:
+            InputError: there are fewer devices.
+        """
+        return cls(take_devices(count))
+
+    @property
+    def count(self) -> int:
+        """How many devices there are, over all processes."""
+        return len(self.devices)
+
+    @cached_property
+    def local_count(self) -> int:
+        """How many of the devices are this process's own."""
+        return len(self._mesh.local_mesh.devices)
+
+    @property
+    def process(self) -> tuple[int, int]:
+        """(index, count) of this process."""
+        return jax.process_index(), jax.process_count()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return jax.process_index() == 0
+
+    def check(self, batch_size: int, parts: int = 1) -> None:
+        """Refuse a batch that cannot be spread evenly.
+
+        Args:
+            batch_size: images in a step, over all devices.
+            parts: how many parts a device's batch is split into.
+
+        Raises:
+            InputError: the batch size is not a multiple of the device count, or of all parts.
+        """
+        if batch_size % self.count:
+            raise InputError(
+                f"batch_size is {batch_size}; it must be a multiple of the {self.count} devices"
+            )
+        if batch_size % (self.count * parts):
+            raise InputError(
+                f"accumulate is {parts}; batch_size / devices, {batch_size // self.count}, "
+                "must be a multiple of it"
+            )
+
+    def replicate(self, tree: Any) -> Any:
+        """Place a pytree on the devices of this process, whole on each, for `pmap` to take.
+
+        Placed explicitly: a step that first meets host arrays and then its own output would be
+        traced twice.
+        """
+        return jax.device_put(tree, self._shardings(tree, self._mesh.local_mesh))
+
+    def replicated(self, shapes: Any) -> Any:
+        """Describe a pytree of shapes as placed by `replicate`, on the devices of all processes."""
+
+        def placed(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(placed, shapes, self._shardings(shapes, self._mesh))
+
+    def to_all(self, tree: Any) -> Any:
+        """Turn what `replicate` or a step returned into arrays of all processes, for saving."""
+        if jax.process_count() == 1:
+            return tree
+        return host_local_array_to_global_array(tree, self._mesh, P())
+
+    def to_own(self, tree: Any) -> Any:
+        """Turn restored arrays of all processes into what a step takes."""
+        if jax.process_count() == 1:
+            return tree
+        return global_array_to_host_local_array(tree, self._mesh, P())
+
+    def shard(self, item: Any) -> Any:
+        """Place a batch, its leading axis split over the devices.
+
+        Args:
+            item: arrays (B, ...) of this process, B a multiple of its devices.
+
+        Returns:
+            Arrays (devices of this process, B / these, ...).
+        """
+        sharding, count = self._spread, self.local_count
+
+        def split(rows: np.ndarray) -> np.ndarray:
+            return rows.reshape(count, len(rows) // count, *rows.shape[1:])
+
+        return jax.device_put(jax.tree.map(split, item), sharding)
+
+    def over_parts(self, function: Callable[..., Any], parts: int) -> Callable[..., Any]:
+        """Run a function on every device, each with its part of what `shard` placed.
+
+        Args:
+            function: `(shared, *parts) -> result`; it gathers over the axis, so that its result
+                is the same on every device.
+            parts: how many placed arrays it takes.
+
+        Returns:
+            The same function of a host array and of placed arrays (devices, ...).
+        """
+        return self.pmap(function, in_axes=(None, *(0,) * parts))
+
+    def pmap(
+        self,
+        function: Callable[..., Any],
+        *,
+        in_axes: Sequence[Any],
+        out_axes: Any = None,
+        donate: tuple[int, ...] = (),
+    ) -> Callable[..., Any]:
+        """Run a function on every device, along the axis `AXIS`.
+
+        Args:
+            function: pure; with `out_axes` of None it must reduce over the axis whatever differs
+                between devices, since one device's value is returned.
+            in_axes: for each argument a prefix of its tree: 0 where the leading axis is spread,
+                None where the argument is whole on each device.
+            out_axes: the same of the results.
+            donate: arguments whose memory the results may take.
+        """
+        return jax.pmap(
+            function,
+            AXIS,
+            in_axes=tuple(in_axes),
+            out_axes=out_axes,
+            donate_argnums=donate,
+            devices=self.devices,
+        )
+
+    def _shardings(self, tree: Any, mesh: Mesh) -> Any:
+        """Where each leaf of a pytree lies; all of them whole on each device here."""
+        return jax.tree.map(lambda _: NamedSharding(mesh, P()), tree)
+
+    # Made once: each step asks for them.
+    @cached_property
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(self.devices), (AXIS,))
+
+    @cached_property
+    def _spread(self) -> NamedSharding:
+        return NamedSharding(self._mesh.local_mesh, P(AXIS))
+
+
+def take_devices(count: int | None) -> tuple[jax.Device, ...]:
+    """Take the first `count` devices, or all.
+
+    Raises:
+        InputError: there are fewer devices.
+    """
+    devices = jax.devices()
+    if count is not None and not 1 <= count <= len(devices):
+        raise InputError(f"devices is {count}; it must be in [1, {len(devices)}]")
+    return tuple(devices[:count])
