@@ -12,21 +12,34 @@ from typing import Any
 
 import tyro
 
-from vision_jax.commands import augmentation, images, inspection, networks, training
+from vision_jax.commands import (
+    augmentations,
+    check,
+    duplicates,
+    evaluate,
+    generate,
+    index,
+    inspect,
+    prepare,
+    quickstart,
+    report,
+    search,
+)
+from vision_jax.commands import train as training
 from vision_jax.errors import DataWarning, InputError, RunError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "quickstart": training.quickstart,
-    "evaluate": networks.evaluate,
-    "index": images.index,
-    "search": images.search,
-    "duplicates": images.duplicates,
-    "generate": networks.generate,
-    "report": networks.report,
-    "check": images.check,
-    "prepare": images.prepare,
-    "inspect": inspection.inspect,
-    "augmentations": augmentation.augmentations,
+    "quickstart": quickstart.quickstart,
+    "evaluate": evaluate.evaluate,
+    "index": index.index,
+    "search": search.search,
+    "duplicates": duplicates.duplicates,
+    "generate": generate.generate,
+    "report": report.report,
+    "check": check.check,
+    "prepare": prepare.prepare,
+    "inspect": inspect.inspect,
+    "augmentations": augmentations.augmentations,
 }
 FAMILIES: dict[str, Callable[..., Any]] = {
     "cnn": training.train_cnn,

@@ -6,7 +6,7 @@ Only this package names meshes, pmap and replication.
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ class Devices:
     devices: tuple[jax.Device, ...]
 
     @classmethod
-    def over(cls, count: int | None = None) -> Self:
+    def over(cls, count: int | None = None) -> "Devices":
         """Take the first `count` devices, or all.
 
         Args:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class DataParallel(Devices):
     splits_optimizer: bool = False
 
     @classmethod
-    def over(cls, count: int | None = None, *, shards: int = 1) -> Self:
+    def over(cls, count: int | None = None, *, shards: int = 1) -> "DataParallel":
         """Take the first `count` devices, or all.
 
         Args:

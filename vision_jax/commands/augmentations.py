@@ -1,4 +1,4 @@
-"""What augmentation does to a data set, to look at before training with it."""
+"""Show what augmentation does to images."""
 
 from pathlib import Path
 

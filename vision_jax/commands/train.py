@@ -1,4 +1,4 @@
-"""Training: one family at a time, or all of it on handwritten digits."""
+"""Train a task, or resume it."""
 
 import dataclasses
 import signal
@@ -9,14 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vision_jax.commands.images import index
-from vision_jax.commands.networks import evaluate, generate, report
 from vision_jax.config import (
-    AutoencoderConfig,
-    CNNConfig,
-    DataConfig,
-    GANConfig,
-    OptimizerConfig,
     TrainAutoencoder,
     TrainCNN,
     TrainConfig,
@@ -51,7 +44,7 @@ def train_cnn(place: Annotated[Place, _Flat], config: Annotated[TrainCNN, _Flat]
         place: Where.
         config: What to train.
     """
-    _train(config, place)
+    run_training(config, place)
 
 
 def train_autoencoder(
@@ -66,7 +59,7 @@ def train_autoencoder(
         place: Where.
         config: What to train.
     """
-    _train(config, place)
+    run_training(config, place)
 
 
 def train_gan(place: Annotated[Place, _Flat], config: Annotated[TrainGAN, _Flat]) -> None:
@@ -79,60 +72,18 @@ def train_gan(place: Annotated[Place, _Flat], config: Annotated[TrainGAN, _Flat]
         place: Where.
         config: What to train.
     """
-    _train(config, place)
+    run_training(config, place)
 
 
-def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = None) -> None:
-    """Train each kind of network on handwritten digits, evaluate, generate, index and report.
-
-    Takes some two minutes. Nothing is downloaded: the digits come with scikit-learn.
-
-    Args:
-        workdir: Folder for the runs, one each in `cnn`, `autoencoder` and `gan`.
-        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
-            ~/tensorflow_datasets.
-    """
-    data = DataConfig(data_dir=data_dir, batch_size=32)
-    cnn = TrainCNN(
-        data=dataclasses.replace(data, pad_crop=1),
-        model=CNNConfig(stages=(64, 128), dropout=0.5),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        epochs=20,
-    )
-    autoencoder = TrainAutoencoder(
-        data=data,
-        model=AutoencoderConfig(hidden=(16,), code=2),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        epochs=20,
-    )
-    gan = TrainGAN(
-        data=data,
-        model=GANConfig(generator=(64, 32, 16), discriminator=(32, 64), latent_size=32, ema=0.99),
-        optimizer=OptimizerConfig(learning_rate=1e-3, schedule="constant", momentum=0.5),
-        epochs=30,
-    )
-    for config in (cnn, autoencoder, gan):
-        folder = workdir / config.family
-        if not _train(config, Place(folder)):
-            return
-        evaluate(folder, classifier=workdir / "cnn" if config is gan else None)
-        target = folder / "train.index"
-        index(folder, config.data.name, target, split=config.data.train_split)
-        if config is not cnn:
-            generate(folder)
-        report(folder)
-    print(f"search more with: vision-jax search {workdir / 'cnn' / 'train.index'} IMAGE.png")
-
-
-def _train(config: TrainConfig, place: Place) -> bool:
+def run_training(config: TrainConfig, place: Place) -> bool:
     """Trains, and says whether it came to the end."""
-    from vision_jax.run.train import train as run_training
+    from vision_jax.run.train import train
     from vision_jax.training.profile import parse_steps
 
     steps = None if place.profile is None else parse_steps(place.profile)
     # JAX takes SIGTERM for itself as it joins the processes.
     with joined(place.distributed), _stop_on_signals() as should_stop:
-        result = run_training(config, place.workdir, should_stop=should_stop, profile=steps)
+        result = train(config, place.workdir, should_stop=should_stop, profile=steps)
     if result.finished:
         print(f"trained {config.epochs} epochs -> {place.workdir}")
     else:

@@ -1,10 +1,10 @@
-"""Looking at a data set before, and after, a network is trained on it."""
+"""Show what a data set holds."""
 
 from pathlib import Path
 
 import tyro
 
-from vision_jax.commands.networks import parse_checkpoint
+from vision_jax.commands.arguments import parse_checkpoint
 from vision_jax.errors import InputError
 
 
