@@ -1,7 +1,7 @@
 """What a run is made of: frozen dataclasses, checked once, written to `WORKDIR/config.json`.
 
 The command line is generated from these fields and their docstrings. Inner code receives plain
-values, never a config.
+values, never a config; a task's `from_config` is where one becomes the other.
 """
 
 import dataclasses
@@ -11,9 +11,17 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import cattrs
-
+from vision_jax.checked import check_fields
 from vision_jax.errors import InputError
+
+Recipe = Literal["none", "light", "standard", "strong"]
+BadFiles = Literal["error", "skip"]
+Precision = Literal["float32", "bfloat16"]
+OptimizerName = Literal["adam", "adamw", "sgd", "lion", "muon"]
+Schedule = Literal["constant", "cosine", "steps"]
+PixelLoss = Literal["binary_cross_entropy", "mean_squared_error"]
+AdversarialLoss = Literal["non_saturating", "minimax", "hinge"]
+DifferentiableAugmentation = Literal["color", "translation", "cutout"]
 
 
 def _require(condition: bool, name: str, got: Any, needed: str) -> None:
@@ -23,7 +31,7 @@ def _require(condition: bool, name: str, got: Any, needed: str) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how they reach the network."""
+    """Images, and how they reach the model."""
 
     name: str = "digits"
     """`digits`, `fashion_mnist`, a folder of images, or any prepared tfds data set."""
@@ -31,38 +39,42 @@ class DataConfig:
     """Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default: $TFDS_DATA_DIR, else
     ~/tensorflow_datasets."""
     manual_dir: str | None = None
-    """Folder with the files of a data set fetched by hand (Fashion-MNIST: its four IDX files)."""
+    """Folder with manually downloaded files of a data set (Fashion-MNIST: its four IDX files)."""
     image_size: int | None = None
-    """Side in pixels: shorter side resized to it, then centre-cropped. Default: the set's own."""
+    """Side in pixels: resize the shorter side to it, then centre-crop. Default: the set's own."""
     channels: int | None = None
     """1 for grey, 3 for RGB. Default: the set's own, and RGB for folders."""
+    mean: tuple[float, ...] | None = None
+    """Subtracted from images in [0, 1], one value or one per channel. Default: the model's own."""
+    std: tuple[float, ...] | None = None
+    """Divides the images after that, one value or one per channel. Default: the model's own."""
     train_split: str = "train[:90%]"
-    """What is trained on, in tfds's slicing syntax."""
+    """Split to train on, in tfds's slicing syntax."""
     validation_split: str = "train[90%:]"
-    """What is evaluated after every epoch, and chooses the best checkpoint."""
+    """Split to evaluate after every epoch; it chooses the best checkpoint."""
     test_split: str = "test"
-    """What `evaluate`, `index` and `report` use."""
+    """Split that `evaluate`, `index` and `report` use."""
     batch_size: int = 128
-    """Images in a step, over all devices."""
-    recipe: Literal["none", "light", "standard", "strong"] = "none"
-    """Augment: `light` shifts and changes brightness, for digits too; `standard` also crops,
+    """Images per step, over all devices."""
+    recipe: Recipe = "none"
+    """Augmentation: `light` shifts and changes brightness, for digits too; `standard` also crops,
     mirrors and changes colours, for photographs and objects; `strong`, for long training of a
     classifier, distorts and mixes images. `vision-jax augmentations` shows them."""
     flip: bool = False
-    """Augment: mirror half of the images left to right, before the recipe."""
+    """Augmentation: mirror half of the images left to right, before the recipe."""
     pad_crop: int = 0
-    """Augment: pad by this many pixels, reflected, then crop at random to the original size,
+    """Augmentation: pad by this many pixels, reflected, then crop at random to the original size,
     before the recipe."""
     on_device_mib: int = 1024
     """Sets up to this size are held on the device as uint8; larger ones are read ahead."""
     workers: int = 0
     """Reader processes for sets that are not held on the device; 0 reads in threads."""
-    bad_files: Literal["error", "skip"] = "error"
-    """Images that cannot be read: end with their name; or look for them first, and leave them out,
-    with a warning."""
+    bad_files: BadFiles = "error"
+    """Unreadable images: stop and name the file; or look for them first and skip them, with a
+    warning."""
 
     def check(self) -> None:
-        """Refuses values out of range; `TrainConfig` calls it."""
+        """Refuse values out of range; `TrainConfig` calls it."""
         _require(bool(self.name), "data.name", self.name, "a data set's name or a folder")
         _require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
         _require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
@@ -71,41 +83,44 @@ class DataConfig:
         _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
         size = self.image_size
         _require(size is None or size >= 1, "data.image_size", size, "at least 1")
+        for name, values in (("data.mean", self.mean), ("data.std", self.std)):
+            _require(values is None or len(values) in (1, 3), name, values, "1 value, or 3")
+        _require(all(s > 0 for s in self.std or ()), "data.std", self.std, "above 0")
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How the weights are moved."""
+    """Optimizer settings."""
 
-    name: Literal["adam", "adamw", "sgd", "lion", "muon"] = "adam"
-    """Update rule; `sgd` is with Nesterov momentum, `muon` leaves biases and scales to Adam."""
+    name: OptimizerName = "adam"
+    """Update rule; `sgd` has Nesterov momentum, `muon` leaves biases and scales to Adam."""
     learning_rate: float = 1e-3
     """Peak learning rate."""
-    schedule: Literal["constant", "cosine", "steps"] = "cosine"
-    """Learning rate after the warm-up: kept, brought to 0 along a half cosine, or dropped."""
+    schedule: Schedule = "cosine"
+    """Learning rate after the warm-up: constant, a half cosine to 0, or dropped in steps."""
     warmup_epochs: float = 0.0
     """Epochs over which the learning rate rises linearly from 0."""
     drop_epochs: tuple[float, ...] = ()
-    """Epochs after which the learning rate of `steps` is multiplied by the drop factor."""
+    """Epochs after which `steps` multiplies the learning rate by the drop factor."""
     drop_factor: float = 0.1
-    """What the learning rate of `steps` is multiplied by."""
+    """Factor by which `steps` multiplies the learning rate."""
     weight_decay: float = 0.0
-    """Weight decay, on kernels only; every rule but `adam`."""
+    """Weight decay, on kernels only; for every rule but `adam`."""
     momentum: float = 0.9
     """Decay of the gradients' running mean: Adam's first beta, the momentum of `sgd`."""
     clip: float = 0.0
-    """Greatest norm of the whole batch's gradient (a GAN's: of both networks); 0: no limit."""
+    """Maximum global gradient norm (a GAN's: over both networks); 0: no limit."""
     accumulate: int | None = None
-    """Parts into which a device's batch is split, one computed after the other, to save memory.
-    Default: 1, but on a CPU what suits its cache; a GAN, whose batch norm sees parts, is not split.
+    """Parts of a device's batch, computed one after the other to save memory. Default: 1, but on a
+    CPU what suits its cache; a model with batch norm, whose statistics see the parts, is not split.
     """
     ema: float = 0.0
-    """Decay of the moving average of the weights, which is evaluated; 0: none. See model.ema."""
+    """Decay of the moving average of the weights, which evaluation uses; 0: none. See model.ema."""
     shards: int = 1
-    """Devices that share the optimiser's state (ZeRO-1): 1, or all, in one process; not `muon`."""
+    """Devices that share the optimizer's state (ZeRO-1): 1, or all, in one process; not `muon`."""
 
     def check(self) -> None:
-        """Refuses values out of range; `TrainConfig` calls it."""
+        """Refuse values out of range; `TrainConfig` calls it."""
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "optimizer.learning_rate", rate, "above 0 and finite")
         _require(self.warmup_epochs >= 0, "optimizer.warmup_epochs", self.warmup_epochs, ">= 0")
@@ -140,6 +155,23 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class ModelConfig:
+    """Any model of the table, by its name."""
+
+    name: str = "cnn"
+    """Name of the model, a key of `vision_jax.models.MODELS`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of its constructor, as NAME=VALUE, such as stages=[32,64] padding=SAME."""
+
+    def check(self) -> None:
+        """Refuse options that `config.json` cannot hold; `TrainConfig` calls it."""
+        try:
+            json.dumps(self.options)
+        except TypeError as error:
+            _require(False, "model.options", self.options, f"JSON-able: {error}")
+
+
+@dataclass(frozen=True)
 class CNNConfig:
     """The convolutional classifier.
 
@@ -154,23 +186,21 @@ class CNNConfig:
     padding: Literal["SAME", "VALID"] = "SAME"
     """Padding of the convolutions."""
     dropout: float = 0.0
-    """Share of the embedding dropped in training."""
-    label_smoothing: float = 0.0
-    """Probability spread evenly over the classes."""
-    mean: tuple[float, ...] = (0.0,)
-    """Subtracted from the images, one value or one per channel."""
-    std: tuple[float, ...] = (1.0,)
-    """Divides the images after that."""
+    """Fraction of the embedding dropped in training."""
+
+    name: typing.ClassVar[str] = "cnn"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return dataclasses.asdict(self)
 
     def check(self) -> None:
-        """Refuses values out of range; `TrainConfig` calls it."""
+        """Refuse values out of range; `TrainConfig` calls it."""
         _require(len(self.stages) >= 1, "model.stages", self.stages, "one width or more")
         _require(all(s >= 1 for s in self.stages), "model.stages", self.stages, "widths >= 1")
         _require(self.hidden >= 1, "model.hidden", self.hidden, "at least 1")
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "in [0, 1)")
-        smoothing = self.label_smoothing
-        _require(0 <= smoothing < 1, "model.label_smoothing", smoothing, "in [0, 1)")
-        _require(all(s > 0 for s in self.std), "model.std", self.std, "above 0")
 
 
 @dataclass(frozen=True)
@@ -184,13 +214,13 @@ class AutoencoderConfig:
     reverse. Default: 16 8 (conv), 1000 500 250 (dense), 500 (variational)."""
     code: int | None = None
     """Channels (conv) or width of the code. Default: 8 (conv), 30 (dense), 20 (variational)."""
-    loss: Literal["binary_cross_entropy", "mean_squared_error"] = "binary_cross_entropy"
-    """Between pixels."""
+    loss: PixelLoss = "binary_cross_entropy"
+    """Pixel reconstruction loss."""
     beta: float = 1.0
     """Weight of the variational code's divergence from the standard normal."""
 
     def check(self) -> None:
-        """Refuses values out of range; `TrainConfig` calls it."""
+        """Refuse values out of range; `TrainConfig` calls it."""
         hidden, code = self.hidden, self.code
         _require(hidden is None or min(hidden, default=0) >= 1, "model.hidden", hidden, ">= 1")
         _require(code is None or code >= 1, "model.code", code, "at least 1")
@@ -213,20 +243,20 @@ class GANConfig:
     latent_size: int = 100
     """Width of the generator's input."""
     dropout: float = 0.3
-    """Share that the discriminator drops after each convolution, in training."""
-    loss: Literal["non_saturating", "minimax", "hinge"] = "non_saturating"
-    """What the two play for."""
+    """Fraction that the discriminator drops after each convolution, in training."""
+    loss: AdversarialLoss = "non_saturating"
+    """Adversarial objective."""
     r1: float = 0.0
     """Weight of the penalty on the discriminator's gradient at real images."""
     spectral_norm: bool = False
     """Divide the discriminator's kernels by their largest singular values."""
     ema: float = 0.999
     """Decay of the moving average of the generator's weights, which makes the images; 0: none."""
-    augmentations: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    augmentations: tuple[DifferentiableAugmentation, ...] = ()
     """Random transforms of all that the discriminator sees, for small data sets."""
 
     def check(self) -> None:
-        """Refuses values out of range; `TrainConfig` calls it."""
+        """Refuse values out of range; `TrainConfig` calls it."""
         for name in ("generator", "discriminator"):
             widths = getattr(self, name)
             _require(
@@ -240,62 +270,122 @@ class GANConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Its subclasses choose the family by their `model`."""
+    """One training run. Subclasses choose the task, and have its `model`."""
 
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 10
     """Passes over the training split."""
     seed: int = 0
-    """Root of every random number: weights, order, augmentation, dropout."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What convolutions and products compute in; weights, losses and statistics stay float32."""
+    """Seed of every random number: weights, order, augmentation, dropout."""
+    precision: Precision = "float32"
+    """Type that convolutions and products compute in; weights, losses and statistics stay float32.
+    """
     remat: bool = False
-    """Save memory: compute what lies within the network's stages again in the backward pass."""
+    """Save memory: recompute what lies within the model's stages in the backward pass."""
 
-    family: typing.ClassVar[str]
+    task: typing.ClassVar[str]
+    """Where the class of the task is, which has a method `from_config`."""
+    takes_mixed_labels: typing.ClassVar[bool] = False
+    """Whether the task can train on images that are mixed with their labels."""
+    normalizes: typing.ClassVar[bool] = False
+    """Whether the model subtracts a mean and divides by a deviation."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
-        # Here and not as the parts are made, where the command line's parser would swallow it.
+        # Validate here: the CLI parser would swallow errors raised in the parts.
         for part in (getattr(self, entry.name) for entry in dataclasses.fields(self)):
             if hasattr(part, "check"):
                 part.check()
         _require(
-            self.data.recipe != "strong" or self.family == "cnn",
+            self.data.recipe != "strong" or self.takes_mixed_labels,
             "data.recipe",
             self.data.recipe,
-            f"none, light or standard with a {self.family}: strong mixes images and their labels",
+            f"none, light or standard with a {self.name}: strong mixes images and their labels",
         )
+        for name in ("mean", "std"):
+            value = getattr(self.data, name)
+            _require(
+                value is None or self.normalizes, f"data.{name}", value, f"None with a {self.name}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The task's name on the command line, a key of `TASKS`."""
+        return next(name for name, kind in TASKS.items() if kind is type(self))
+
+    @property
+    def step_options(self) -> dict[str, Any]:
+        """What every task of one model takes; see `tasks.base.ModelTask`."""
+        moves = self.optimizer
+        return {"accumulate": moves.accumulate, "ema": moves.ema, "remat": self.remat}
 
     def to_json(self) -> str:
-        """The config as JSON text, with its family."""
-        return json.dumps({"family": self.family, **dataclasses.asdict(self)}, indent=2) + "\n"
+        """Return the config as JSON text, with the task's name."""
+        return json.dumps({"task": self.name, **dataclasses.asdict(self)}, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
-class TrainCNN(TrainConfig):
-    """Train the convolutional classifier."""
+class ClassifierConfig(TrainConfig):
+    """What every training of a classifier has."""
+
+    label_smoothing: float = 0.0
+    """Probability spread evenly over the classes."""
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.classification:Classification"
+    takes_mixed_labels: typing.ClassVar[bool] = True
+    normalizes: typing.ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smoothing = self.label_smoothing
+        _require(0 <= smoothing < 1, "label_smoothing", smoothing, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainClassifier(ClassifierConfig):
+    """Train any model of the table as a classifier.
+
+    Example: vision-jax train classifier --workdir runs/digits --model.name cnn
+    --model.options stages=[32,64] padding=SAME
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass(frozen=True)
+class TrainCNN(ClassifierConfig):
+    """Train the convolutional classifier.
+
+    Example: vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
+    """
 
     model: CNNConfig = field(default_factory=CNNConfig)
-    family: typing.ClassVar[str] = "cnn"
 
 
 @dataclass(frozen=True)
 class TrainAutoencoder(TrainConfig):
-    """Train an autoencoder."""
+    """Train an autoencoder: convolutional, dense or variational.
+
+    Example: vision-jax train autoencoder --workdir runs/codes --model.kind dense
+    """
 
     data: DataConfig = field(default_factory=lambda: DataConfig(batch_size=256))
     epochs: int = 50
     """Passes over the training split."""
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    family: typing.ClassVar[str] = "autoencoder"
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.reconstruction:Reconstruction"
 
 
 @dataclass(frozen=True)
 class TrainGAN(TrainConfig):
-    """Train a GAN."""
+    """Train a generator against a discriminator.
+
+    Example: vision-jax train gan --workdir runs/garments --data.name fashion_mnist
+    """
 
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
@@ -305,7 +395,8 @@ class TrainGAN(TrainConfig):
     epochs: int = 50
     """Passes over the training split."""
     model: GANConfig = field(default_factory=GANConfig)
-    family: typing.ClassVar[str] = "gan"
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.adversarial:Adversarial"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -313,55 +404,10 @@ class TrainGAN(TrainConfig):
         _require(ema == 0, "optimizer.ema", ema, "0 with a GAN, which has its own model.ema")
 
 
-FAMILIES: dict[str, type[TrainConfig]] = {
-    c.family: c for c in (TrainCNN, TrainAutoencoder, TrainGAN)
+TASKS: dict[str, type[TrainConfig]] = {
+    "classifier": TrainClassifier,
+    "cnn": TrainCNN,
+    "autoencoder": TrainAutoencoder,
+    "gan": TrainGAN,
 }
-"""The command line's table of what can be trained."""
-
-
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
-
-
-def from_json(text: str, *, origin: str) -> TrainConfig:
-    """Reads a config that `TrainConfig.to_json` wrote.
-
-    Args:
-        text: the JSON text.
-        origin: where the text comes from, for messages.
-
-    Raises:
-        InputError: the text is no JSON object, or a field is unknown, missing or of another type.
-    """
-    try:
-        values = json.loads(text)
-        return _CONVERTER.structure(values, FAMILIES[values.pop("family")])
-    except cattrs.BaseValidationError as error:
-        raise InputError(f"{origin}: {'; '.join(cattrs.transform_error(error))}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{origin} is not a config of this version: {error!r}") from error
-
-
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """Names the fields in which two configs differ, each with both values.
-
-    `data.workers` may differ: whoever reads them, the batches are the same.
-
-    Returns:
-        Lines such as `data.batch_size: 128 there, 64 asked for`.
-    """
-    a, b = (_flat(json.loads(config.to_json())) for config in (old, new))
-    return [
-        f"{name}: {a.get(name)!r} there, {b.get(name)!r} asked for"
-        for name in sorted((a.keys() | b.keys()) - {"data.workers"})
-        if a.get(name) != b.get(name)
-    ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows |= _flat(value, f"{prefix}{name}.")
-        else:
-            rows[prefix + name] = value
-    return rows
+"""What can be trained, by its name on the command line."""

@@ -1,20 +1,84 @@
-"""Networks: linen modules that return `(output, endpoints)`."""
+"""Models: linen modules, images in, `(output, endpoints)` out; and the table of their names.
 
-from vision_jax.models.autoencoder import (
-    Autoencoder,
-    ConvAutoencoder,
-    DenseAutoencoder,
-    VariationalAutoencoder,
-)
-from vision_jax.models.cnn import CNN
-from vision_jax.models.gan import Discriminator, Generator
+The constructors in the table can be imported from here, such as `from vision_jax.models import CNN`.
+"""
 
-__all__ = [
-    "CNN",
-    "Autoencoder",
-    "ConvAutoencoder",
-    "DenseAutoencoder",
-    "Discriminator",
-    "Generator",
-    "VariationalAutoencoder",
-]
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from vision_jax.errors import InputError
+
+MODELS: dict[str, str] = {
+    "cnn": "vision_jax.models.cnn:CNN",
+    "conv_autoencoder": "vision_jax.models.autoencoder:ConvAutoencoder",
+    "dense_autoencoder": "vision_jax.models.autoencoder:DenseAutoencoder",
+    "variational_autoencoder": "vision_jax.models.autoencoder:VariationalAutoencoder",
+    "dcgan_generator": "vision_jax.models.gan:Generator",
+    "dcgan_discriminator": "vision_jax.models.gan:Discriminator",
+}
+"""Where each model's constructor is, by the model's name."""
+
+
+def build_model(name: str, **options: Any) -> Any:
+    """Build a model of the table.
+
+    Args:
+        name: its name, a key of `MODELS`.
+        options: arguments of its constructor; lists become tuples, as modules need.
+
+    Returns:
+        The linen module.
+
+    Raises:
+        InputError: an unknown name, or an option that the constructor does not take.
+    """
+    constructor = _constructor(name)
+    try:
+        return constructor(**{option: _frozen(value) for option, value in options.items()})
+    except TypeError as error:
+        allowed = ", ".join(_parameters(constructor))
+        raise InputError(f"model.options of {name}: {error}; it takes {allowed}") from error
+
+
+def takes(name: str, option: str) -> bool:
+    """Whether a model's constructor takes an option.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    return option in _parameters(_constructor(name))
+
+
+def _constructor(name: str) -> Callable[..., Any]:
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"model.name is {name!r}; {hint}known: {', '.join(MODELS)}")
+    return _import(MODELS[name])
+
+
+def _import(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _parameters(constructor: Callable[..., Any]) -> list[str]:
+    # parent and name are linen's own.
+    return [name for name in inspect.signature(constructor).parameters if name not in _LINEN]
+
+
+_LINEN = {"parent", "name"}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def __getattr__(name: str) -> Any:
+    for place in MODELS.values():
+        if place.endswith(f":{name}"):
+            return _import(place)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

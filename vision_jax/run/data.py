@@ -1,6 +1,6 @@
-"""A config's splits as images and as batches."""
+"""A run's data: its splits as images and as batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from vision_jax.config import DataConfig, TrainConfig
 from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import Loader, padded, read_parts
 from vision_jax.data.sources import Source
-from vision_jax.training.steps import DataParallel
+from vision_jax.parallel.devices import Devices
 
 
 def open_split(data: DataConfig, split: str) -> Source:
-    """Opens a split of a config's data."""
+    """Open a split of a config's data."""
     return open_source(
         data.name,
         split,
@@ -24,14 +24,23 @@ def open_split(data: DataConfig, split: str) -> Source:
     )
 
 
-def split_loader(
-    config: TrainConfig, source: Source, parallel: DataParallel, *, train: bool
-) -> Loader:
-    """The batches of one of a config's splits, for training or for evaluation."""
+def split_loader(config: TrainConfig, source: Source, parallel: Devices, *, train: bool) -> Loader:
+    """Batch one of a config's splits.
+
+    Args:
+        config: the run's config.
+        source: the split's images.
+        parallel: the devices. Evaluation, whose result does not depend on it, takes the next batch
+            size that they can share.
+        train: whether to shuffle.
+    """
     data = config.data
+    batch_size = data.batch_size
+    if not train:
+        batch_size = -(-batch_size // parallel.count) * parallel.count
     return Loader(
         source,
-        data.batch_size,
+        batch_size,
         train=train,
         seed=config.seed,
         on_device_bytes=data.on_device_mib * 2**20,
@@ -40,11 +49,23 @@ def split_loader(
     )
 
 
-def row_chunks(images: np.ndarray | Source, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Padded parts of `size` rows, and how many of each are real; a source is read as they go."""
+def row_chunks(
+    images: np.ndarray | Source, sizes: Sequence[int]
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Cut rows into padded parts; a source is read as they go.
+
+    Args:
+        images: (N, ...) rows, or a source.
+        sizes: how many rows a part may have, largest first. All parts but the last take the
+            largest; the last takes the smallest that holds it.
+
+    Yields:
+        A part, and how many of its rows are real.
+    """
     if isinstance(images, Source):
-        parts = (rows["image"] for rows in read_parts(images, size))
+        parts = (rows["image"] for rows in read_parts(images, sizes[0]))
     else:
-        parts = (images[start : start + size] for start in range(0, len(images), size))
+        parts = (images[start : start + sizes[0]] for start in range(0, len(images), sizes[0]))
     for part in parts:
+        size = min(size for size in sizes if size >= len(part))
         yield padded(part, size), len(part)

@@ -1,4 +1,4 @@
-"""Sheets of images that show, epoch by epoch, what a network in training makes."""
+"""Image grids that show, epoch by epoch, what a model in training makes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.data.loader import to_float
-from vision_jax.tasks.adversarial import Adversarial
-from vision_jax.tasks.base import Task
+from vision_jax.tasks.base import Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
-from vision_jax.tasks.reconstruction import Reconstruction
 from vision_jax.visual.grids import Pixels, pair_sheet, save_sheet, tile, to_pixels
 
 FOLDER = "epochs"  # where in a workdir they lie
@@ -19,10 +17,10 @@ SHOWN = 10  # images that an autoencoder reconstructs
 _SAMPLES = 64
 
 
-def epoch_sheets(task: Task, folder: Path, images: Pixels) -> Callable[[Any, int], None] | None:
-    """What a training loop calls after each epoch, to show what the networks make by then.
+def epoch_images(task: Task, folder: Path, images: Pixels) -> Callable[[Any, int], None] | None:
+    """Build what a training loop calls after each epoch to show what the model makes by then.
 
-    Always of the same latents and the same images, so that epochs compare.
+    Always from the same latents and the same images, so that epochs compare.
 
     Args:
         task: what is trained.
@@ -32,22 +30,22 @@ def epoch_sheets(task: Task, folder: Path, images: Pixels) -> Callable[[Any, int
     Returns:
         A function of the state and the number of epochs done; None for a task without images.
     """
-    if not isinstance(task, Adversarial | Reconstruction):
+    if not isinstance(task, Decodes):
         return None
-    width = task.latent_size
-    latents = None if width is None else sample_latents(jax.random.key(0), _SAMPLES, width)
-    decode = jax.jit(task.decode)
-    reconstruct = jax.jit(task.reconstruct) if isinstance(task, Reconstruction) else None
+    makers: dict[str, Callable[[Any], Any]] = {}
+    if isinstance(task, Reconstructs):
+        reconstruct = jax.jit(task.reconstruct)
+        makers["reconstructions"] = lambda state: pair_sheet(
+            images, to_pixels(reconstruct(state, to_float(jnp.asarray(images))))
+        )
+    if isinstance(task, Generates):
+        latents = sample_latents(jax.random.key(0), _SAMPLES, task.latent_size)
+        decode = jax.jit(task.decode)
+        makers["samples"] = lambda state: tile(to_pixels(decode(state, latents)))
 
     def show(state: Any, epoch: int) -> None:
-        sheets = {}
-        if reconstruct is not None:
-            made = reconstruct(state, to_float(jnp.asarray(images)))
-            sheets["reconstructions"] = pair_sheet(images, to_pixels(made))
-        if latents is not None:
-            sheets["samples"] = tile(to_pixels(decode(state, latents)))
         folder.mkdir(exist_ok=True)
-        for name, sheet in sheets.items():
-            save_sheet(folder / f"{epoch:04d}-{name}.png", sheet)
+        for name, make in makers.items():
+            save_sheet(folder / f"{epoch:04d}-{name}.png", make(state))
 
     return show

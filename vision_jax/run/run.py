@@ -1,8 +1,11 @@
-"""A run: a config trained in a folder, and what its trained network can be asked."""
+"""A run: a config trained in a folder, and what its trained model can be asked."""
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +14,18 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from tqdm import tqdm
 
-from vision_jax import config as configs
 from vision_jax.config import TrainConfig
 from vision_jax.data.catalog import open_source
 from vision_jax.data.decode import read_image
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import BadFiles, Source, check_shape
 from vision_jax.errors import InputError
-from vision_jax.run.build import About, build_task
+from vision_jax.run.build import build_task
 from vision_jax.run.data import open_split, row_chunks, split_loader
-from vision_jax.run.workdir import (
-    check_classes,
-    open_checkpoints,
-    read_about,
-)
-from vision_jax.tasks.adversarial import Adversarial
-from vision_jax.tasks.base import Task, TrainState
-from vision_jax.tasks.classification import Classification
+from vision_jax.run.workdir import check_classes, open_checkpoints, read_config, read_info
+from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task, TrainState
 from vision_jax.tasks.latents import sample_latents
-from vision_jax.tasks.reconstruction import Reconstruction
 from vision_jax.training.checkpoint import Which
 from vision_jax.training.loop import Evaluator, initial_state
 from vision_jax.training.steps import DataParallel
@@ -41,45 +37,49 @@ Images = (
 )
 
 
-def load_run(workdir: str | Path, which: Which = "best") -> "Run":
-    """Loads a trained network.
+def load_run(workdir: str | Path, which: Which = "best", *, data: str | Path | None = None) -> "Run":
+    """Load a trained run.
 
     Args:
         workdir: the run's folder.
         which: `best` by the validation metric, `last`, or a step.
+        data: where the run's data is now, a data set's name or a folder; by default where it was in
+            training.
 
     Returns:
         The run at that checkpoint.
 
     Raises:
         InputError: the folder holds no run, or no whole checkpoint of that kind.
+
+    >>> run = vision_jax.load_run(workdir)
+    >>> run.embed(run.source("test")).shape
+    (360, 64)
     """
     workdir = Path(workdir)
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise InputError(f"{workdir} holds no run: {path} does not exist; train one there first")
-    config = configs.from_json(path.read_text(), origin=str(path))
+    config = read_config(workdir)
+    if data is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=str(data)))
     parallel = DataParallel.over()
     with contextlib.closing(open_checkpoints(workdir, config)) as checkpoints:
         step = checkpoints.find(which)
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet; train it for an epoch first")
-        about = read_about(checkpoints, step)
-        task = build_task(config, about)
-        state = jax.eval_shape(lambda: initial_state(task, config.seed, about.image_shape))
+        info = read_info(checkpoints, step)
+        task = build_task(config, info)
+        state = jax.eval_shape(lambda: initial_state(task, config.seed, info.image_shape))
         restored = checkpoints.restore(step, state=parallel.replicated(state))
-    state = parallel.to_own(restored["state"])
-    return Run(workdir, config, about, step, task, state, parallel)
+    return Run(workdir, config, info, step, task, parallel.to_own(restored["state"]), parallel)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """A trained network and what it was trained on.
+    """A trained model, and what it was trained on.
 
     Attributes:
         workdir: the run's folder.
         config: what was trained.
-        about: the data's shape and classes.
+        info: the data's shape and classes.
         step: the checkpoint's step.
         task: what was trained, as pure functions.
         state: the checkpoint's state, on every device.
@@ -88,14 +88,36 @@ class Run:
 
     workdir: Path
     config: TrainConfig
-    about: About
+    info: DataInfo
     step: int
     task: Task
     state: TrainState
     parallel: DataParallel
+    # pmap compiles anew for every new function.
+    _mapped: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of the weights and of what is done to images before them.
+
+        Runs of equal identity embed images alike, wherever their folders are.
+        """
+        data, state = self.config.data, self.state
+        told = {
+            "task": self.config.task,
+            "model": dataclasses.asdict(self.config.model),
+            "image_shape": self.info.image_shape,
+            "data": {name: getattr(data, name) for name in _PREPROCESSING},
+        }
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path((state.variables, state.average)):
+            rows = np.asarray(leaf)
+            digest.update(f"{jax.tree_util.keystr(path)} {rows.dtype} {rows.shape}".encode())
+            digest.update(rows.tobytes())
+        return digest.hexdigest()
 
     def predict(self, images: Images) -> Float[np.ndarray, "images classes"]:
-        """Classifies images.
+        """Classify images.
 
         Args:
             images: (N, H, W, C) uint8 in [0, 255] or float in [0, 1], or a source.
@@ -107,14 +129,14 @@ class Run:
             InputError: the run is no classifier, or the images have another shape than its own.
         """
         task = self.task
-        if not isinstance(task, Classification):
-            raise InputError(f"{self.workdir} holds a run of {self.config.family}, no classifier")
+        if not isinstance(task, Classifies):
+            raise self._lacks("classifier")
         return self._map_images(
             lambda state, pixels: jax.nn.softmax(task.logits(state, pixels)), images, "predicting"
         )
 
     def embed(self, images: Images) -> Float[np.ndarray, "images features"]:
-        """Turns images into the vectors that search compares.
+        """Turn images into the vectors that search compares.
 
         Args:
             images: (N, H, W, C) uint8 in [0, 255] or float in [0, 1], or a source.
@@ -128,7 +150,7 @@ class Run:
         return self._map_images(self.task.embed, images, "embedding")
 
     def reconstruct(self, images: Images) -> Float[np.ndarray, "images height width channels"]:
-        """Encodes images and decodes them again.
+        """Encode images and decode them again.
 
         Args:
             images: (N, H, W, C) uint8 in [0, 255] or float in [0, 1], or a source.
@@ -139,24 +161,23 @@ class Run:
         Raises:
             InputError: the run is no autoencoder, or the images have another shape than its own.
         """
-        if not isinstance(self.task, Reconstruction):
-            raise InputError(f"{self.workdir} holds a run of {self.config.family}, no autoencoder")
+        if not isinstance(self.task, Reconstructs):
+            raise self._lacks("autoencoder")
         return self._map_images(self.task.reconstruct, images, "reconstructing")
 
     @property
     def latent_size(self) -> int | None:
         """Width of the latents that `generate` draws; None if the run makes no new images."""
-        task = self.task
-        return task.latent_size if isinstance(task, Adversarial | Reconstruction) else None
+        return self.task.latent_size if isinstance(self.task, Generates) else None
 
     def generate(
         self, count: int, *, seed: int = 0
     ) -> Float[np.ndarray, "images height width channels"]:
-        """Makes new images, from latents drawn from the standard normal.
+        """Make new images from latents drawn from the standard normal.
 
         Args:
             count: how many.
-            seed: of the latents; with the same one a longer draw begins with the shorter one.
+            seed: seed of the latents; with the same one a longer draw begins with the shorter one.
 
         Returns:
             (count, H, W, C) float32 in [0, 1].
@@ -165,17 +186,14 @@ class Run:
             InputError: the run is neither a GAN nor a variational autoencoder.
         """
         if self.latent_size is None:
-            raise InputError(
-                f"{self.workdir} holds a run of {self.config.family} that makes no new images; "
-                "a gan or a variational autoencoder is needed"
-            )
+            raise self._lacks("gan or variational autoencoder")
         key = jax.random.key(np.uint32(seed))
         return self.decode(np.asarray(sample_latents(key, count, self.latent_size)))
 
     def decode(
         self, latents: Float[np.ndarray, "images latent"]
     ) -> Float[np.ndarray, "images height width channels"]:
-        """Turns latents, or an autoencoder's codes, into images.
+        """Turn latents, or an autoencoder's codes, into images.
 
         Args:
             latents: (N, D) float32.
@@ -186,15 +204,16 @@ class Run:
         Raises:
             InputError: the run is neither a GAN nor an autoencoder.
         """
-        if not isinstance(self.task, Adversarial | Reconstruction):
-            raise InputError(f"{self.workdir} holds a run of {self.config.family}, no decoder")
+        if not isinstance(self.task, Decodes):
+            raise self._lacks("gan or autoencoder")
         return self._map(self.task.decode, latents, "decoding")
 
-    def evaluate(self, split: str | None = None) -> dict[str, Any]:
-        """Evaluates on a split of the run's data.
+    def evaluate(self, split: str | Source | None = None) -> dict[str, Any]:
+        """Evaluate on a split of the run's data.
 
         Args:
-            split: tfds's slicing syntax; the config's test split by default.
+            split: tfds's slicing syntax, or what `source` returned for it; the config's test split
+                by default.
 
         Returns:
             Floats, and host arrays of counts such as `confusion`, by name.
@@ -202,24 +221,24 @@ class Run:
         Raises:
             InputError: no such split.
         """
-        source = self.source(split)
+        source = split if isinstance(split, Source) else self.source(split)
         self._check_shape(source.image_shape)
         loader = split_loader(self.config, source, self.parallel, train=False)
         return Evaluator(self.task, loader, self.parallel)(self.state)
 
     def source(self, split: str | None = None) -> Source:
-        """Opens a split of the run's data; the config's test split by default.
+        """Open a split of the run's data; the config's test split by default.
 
         Raises:
             InputError: no such split, or its classes are no longer those that were learnt.
         """
         source = open_split(self.config.data, split or self.config.data.test_split)
-        if self.config.family == "cnn":
-            check_classes(self.about, source, self.workdir)
+        if self.task.needs.labels:
+            check_classes(self.info, source, self.workdir)
         return source
 
     def open_images(self, name: str, split: str, *, bad_files: BadFiles | None = None) -> Source:
-        """Opens a data set or folder in this run's image shape.
+        """Open a data set or folder in this run's image shape.
 
         Args:
             name: a data set's name or a folder.
@@ -236,14 +255,14 @@ class Run:
             data_dir=data.data_dir,
             manual_dir=data.manual_dir if name == data.name else None,
             image_size=self._size,
-            channels=self.about.image_shape[-1],
+            channels=self.info.image_shape[-1],
             bad_files=bad_files or data.bad_files,
         )
         self._check_shape(source.image_shape)
         return source
 
     def read_images(self, paths: Sequence[str | Path]) -> UInt8[np.ndarray, "images h w c"]:
-        """Reads image files in this run's image shape.
+        """Read image files in this run's image shape.
 
         Args:
             paths: the files.
@@ -254,23 +273,28 @@ class Run:
         Raises:
             InputError: a file is unreadable, or cannot be brought to the run's shape.
         """
-        channels = self.about.image_shape[-1]
+        channels = self.info.image_shape[-1]
         images = [read_image(path, channels=channels, size=self._size) for path in paths]
         for path, image in zip(paths, images, strict=True):
-            check_shape(image, self.about.image_shape, str(path))
+            check_shape(image, self.info.image_shape, str(path))
         return np.stack(images)
 
     @property
     def _size(self) -> int | None:
-        height, width, _ = self.about.image_shape
+        height, width, _ = self.info.image_shape
         return height if height == width else None
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
-        if tuple(shape) != self.about.image_shape:
+        if tuple(shape) != self.info.image_shape:
             raise InputError(
                 f"images have shape {tuple(shape)}; the run in {self.workdir} takes "
-                f"{self.about.image_shape}"
+                f"{self.info.image_shape}"
             )
+
+    def _lacks(self, needed: str) -> InputError:
+        return InputError(
+            f"{self.workdir} holds a run of {self.config.name}; a {needed} is needed for this"
+        )
 
     def _map_images(
         self, function: Callable[[Any, Array], Array], images: Images, verb: str
@@ -285,15 +309,38 @@ class Run:
     def _map(
         self, function: Callable[[Any, Array], Array], rows: np.ndarray | Source, verb: str
     ) -> np.ndarray:
-        """Applies a function of the state and many rows, all devices at work."""
-        mapped = self.parallel.map_images(function)
-        size = -(-_IMAGES_AT_ONCE // self.parallel.count) * self.parallel.count
+        """Apply a function of the state and many rows, all devices at work.
+
+        Args:
+            function: `(state, rows) -> results`; the same for every call of one verb, since it is
+                compiled once.
+            rows: (N, ...) images or latents, or a source.
+            verb: what the progress bar says.
+        """
+        mapped = self._mapped.setdefault(verb, self.parallel.map_images(function))
+        if not len(rows):
+            return self._no_rows(function, rows)
         parts = []
         with tqdm(total=len(rows), desc=verb, unit="img", delay=2, leave=False) as bar:
-            for part, count in row_chunks(rows, size):
+            for part, count in row_chunks(rows, self._sizes):
                 parts.append(mapped(self.state, part)[:count])
                 bar.update(count)
         return np.concatenate(parts)
 
+    def _no_rows(self, function: Callable[..., Any], rows: np.ndarray | Source) -> np.ndarray:
+        """What a function makes of no rows at all."""
+        if isinstance(rows, Source):
+            rows = np.zeros((0, *rows.image_shape), np.uint8)
+        one = jax.ShapeDtypeStruct((1, *rows.shape[1:]), rows.dtype)
+        made = jax.eval_shape(function, self.state, one)
+        return np.zeros((0, *made.shape[1:]), made.dtype)
 
-_IMAGES_AT_ONCE = 256
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """Rows that are computed at a time, largest first; each size is compiled once."""
+        count = self.parallel.count
+        return tuple(-(-size // count) * count for size in _ROWS_AT_ONCE)
+
+
+_ROWS_AT_ONCE = (256, 32, 1)
+_PREPROCESSING = ("image_size", "channels", "mean", "std")

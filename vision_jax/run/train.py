@@ -13,16 +13,17 @@ from vision_jax.config import TrainConfig
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import first_alone
-from vision_jax.run.build import About, build_augmentation, build_task
+from vision_jax.data.info import DataInfo
+from vision_jax.run.build import build_augmentation, build_task
 from vision_jax.run.data import open_split, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
-from vision_jax.run.epoch_images import SHOWN, epoch_sheets
+from vision_jax.run.epoch_images import SHOWN, epoch_images
 from vision_jax.run.workdir import (
-    check_about,
+    check_info,
     check_config,
     lock,
     open_checkpoints,
-    read_about,
+    read_info,
     write_config,
 )
 from vision_jax.tasks.base import Task
@@ -40,16 +41,17 @@ def train(
     profile: range | None = None,
     progress: bool = True,
 ) -> FitResult:
-    """Trains a config in a folder, or goes on where an earlier call with it stopped.
+    """Train a config in a folder, or resume where an earlier call stopped.
 
-    Several processes that `jax.distributed` joined all call it; the first of them writes.
+    All processes that `jax.distributed` joined call it; process 0 writes.
 
     Args:
         config: what to train.
         workdir: the run's folder; made if it is not there.
-        should_stop: asked after each step; once true, the state is saved and training ends.
+        should_stop: called after each step; once it returns true, the state is saved and training
+            ends.
         profile: the steps to trace into the folder for TensorBoard and Perfetto.
-        progress: whether to show a bar and a line per epoch.
+        progress: whether to show a progress bar and a line per epoch.
 
     Returns:
         The last state and the history of this call.
@@ -57,7 +59,7 @@ def train(
     Raises:
         InputError: bad data, steps to profile that the run does not have, or the folder holds
             another config's run or is in use.
-        TrainingDivergedError: the loss is no longer finite.
+        TrainingDivergedError: the loss is NaN or infinite.
     """
     workdir = Path(workdir)
     # Data sets are prepared and folders made by one process, and found by the others.
@@ -67,25 +69,27 @@ def train(
     parallel = DataParallel.over(shards=config.optimizer.shards)
     loader = split_loader(config, train_source, parallel, train=True)
     validation = split_loader(config, validation_source, parallel, train=False)
-    about = About.of(loader)
-    task = build_task(config, about)
+    info = DataInfo.of(loader)
+    task = build_task(config, info)
     parallel.check(loader.batch_size, config.optimizer.accumulate or 1)
     _check_shapes(task, config, train_source)
-    augment = build_augmentation(config.data, about, loader.batch_size // parallel.count)
+    augment = build_augmentation(
+        config.data, info, loader.batch_size // parallel.count, needs=task.needs
+    )
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
     with ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
         checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
         found = checkpoints.find("last")
         if found is not None:
-            check_about(read_about(checkpoints, found), about, workdir)
+            check_info(read_info(checkpoints, found), info, workdir)
         log = show = None
         if parallel.is_first:
             write_config(config, workdir)
             log = stack.enter_context(closing(MetricsLog(workdir, step=found or 0)))
             shown = validation_source.read(range(min(SHOWN, len(validation_source))))
             images = np.stack([example["image"] for example in shown])
-            show = epoch_sheets(task, workdir / EPOCHS, images)
+            show = epoch_images(task, workdir / EPOCHS, images)
         return fit(
             task,
             loader,
@@ -95,7 +99,7 @@ def train(
             augment=augment,
             parallel=parallel,
             checkpoints=checkpoints,
-            about=dataclasses.asdict(about),
+            about=dataclasses.asdict(info),
             log=log,
             after_epoch=show,
             should_stop=should_stop,
@@ -105,13 +109,13 @@ def train(
 
 
 def _prepare(config: TrainConfig, workdir: Path) -> None:
-    """Refuses a workdir of another run, and has the data prepared."""
+    """Refuse a workdir of another run, and prepare the data."""
     check_config(config, workdir)
     open_split(config.data, config.data.train_split)
 
 
 def _check_shapes(task: Task, config: TrainConfig, source: Source) -> None:
-    """Refuses images that the network cannot take, before anything is written."""
+    """Refuse images that the model cannot take, before anything is written."""
     try:
         jax.eval_shape(lambda: initial_state(task, config.seed, source.image_shape))
     except ValueError as error:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import cattrs
 
-from vision_jax import config as configs
 from vision_jax.config import TrainConfig
+from vision_jax.data.info import DataInfo
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
-from vision_jax.run.build import TASKS, About
+from vision_jax.files import TEMPORARY, write_text
+from vision_jax.run.build import task_class
+from vision_jax.run.config_file import differences, from_json
 from vision_jax.training.checkpoint import Checkpoints
 
 # What a run that was killed before it wrote its config leaves.
@@ -21,82 +23,104 @@ _CONVERTER = cattrs.Converter()
 
 
 def open_checkpoints(workdir: Path, config: TrainConfig, *, create: bool = False) -> Checkpoints:
-    """Opens the checkpoints of a config's run.
+    """Open the checkpoints of a config's run.
 
     Raises:
         InputError: there are none, and `create` is false.
     """
-    metric, mode = TASKS[config.family].best_metric or (None, "max")
+    metric, mode = task_class(config).best_metric or (None, "max")
     return Checkpoints(workdir / "checkpoints", metric=metric, mode=mode, create=create)
 
 
+def read_config(workdir: Path) -> TrainConfig:
+    """Read a run's config.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise InputError(f"{workdir} holds no run: {path} does not exist; train one there first")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    return from_json(text, origin=str(path))
+
+
 def check_config(config: TrainConfig, workdir: Path) -> None:
-    """Refuses a folder that holds another config's run, or anything else.
+    """Refuse a folder that holds another config's run, or anything else.
+
+    A folder without a checkpoint takes any config: nothing was trained in it.
 
     Raises:
         InputError: it does.
     """
-    path = workdir / "config.json"
-    if path.is_file():
-        old = configs.from_json(path.read_text(), origin=str(path))
-        if changes := configs.differences(old, config):
+    if (workdir / "config.json").is_file():
+        changes = differences(read_config(workdir), config)
+        if changes and _trained(workdir):
             raise InputError(
                 f"{workdir} holds a run of another config ({'; '.join(changes)}); "
-                "another --workdir or the same settings are needed"
+                "another workdir or the same settings are needed"
             )
-    elif workdir.is_file() or (
-        workdir.is_dir() and {path.name for path in workdir.iterdir()} - _BEFORE_CONFIG
-    ):
+    elif workdir.is_file() or (workdir.is_dir() and _others(workdir)):
         raise InputError(f"{workdir} holds something else than a run; a new folder is needed")
 
 
+def _trained(workdir: Path) -> bool:
+    """Whether a folder holds a checkpoint, whole or damaged."""
+    return any(workdir.glob("checkpoints/*")) or any(workdir.glob("damaged/*"))
+
+
+def _others(workdir: Path) -> set[str]:
+    names = {path.name for path in workdir.iterdir() if not path.name.startswith(TEMPORARY)}
+    return names - _BEFORE_CONFIG
+
+
 def write_config(config: TrainConfig, workdir: Path) -> None:
-    """Writes `config.json`, whole or not at all."""
-    path = workdir / "config.json"
-    temporary = path.with_name("config.json.tmp")
-    temporary.write_text(config.to_json())
-    temporary.replace(path)
+    """Write `config.json`, whole or not at all."""
+    write_text(workdir / "config.json", config.to_json())
 
 
-def read_about(checkpoints: Checkpoints, step: int) -> About:
-    """Reads what a checkpoint's data was."""
-    return _CONVERTER.structure(checkpoints.about(step), About)
+def read_info(checkpoints: Checkpoints, step: int) -> DataInfo:
+    """Read what a checkpoint's data was."""
+    return _CONVERTER.structure(checkpoints.about(step), DataInfo)
 
 
-def check_about(saved: About, found: About, workdir: Path) -> None:
-    """Refuses data that is another than what the run was trained on.
+def check_info(saved: DataInfo, found: DataInfo, workdir: Path) -> None:
+    """Refuse data that differs from what the run was trained on.
 
     Raises:
-        InputError: it is.
+        InputError: it does.
     """
-    for field in dataclasses.fields(About):
+    for field in dataclasses.fields(DataInfo):
         old, new = getattr(saved, field.name), getattr(found, field.name)
         if old != new:
             raise InputError(
                 f"{workdir} was trained on data with {field.name} {old!r}, which is now {new!r}; "
-                "the same data or another --workdir is needed"
+                "the same data or another workdir is needed"
             )
 
 
-def check_classes(about: About, source: Source, workdir: Path) -> None:
-    """Refuses images of other classes than a run has learnt, whose labels mean something else.
+def check_classes(info: DataInfo, source: Source, workdir: Path) -> None:
+    """Refuse images of other classes than a run has learnt, whose labels mean something else.
 
     Raises:
         InputError: they are.
     """
-    if source.label_names != about.label_names:
+    if source.label_names != info.label_names:
         raise InputError(
             f"{source.name}, {source.split}, has the classes {source.label_names}; the run in "
-            f"{workdir} has learnt {about.label_names}"
+            f"{workdir} has learnt {info.label_names}"
         )
 
 
 @contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Keeps a second process from writing the same folder.
+    """Keep a second process from writing the same folder.
 
     Raises:
-        InputError: one is at it.
+        InputError: one is writing it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / ".lock").open("w") as file:

@@ -1,5 +1,6 @@
 """What tasks share: the state of a run, its random numbers, and how a step reduces over devices."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -8,6 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
@@ -23,6 +25,9 @@ Metrics = dict[str, Any]
 # 4 MB. Each part passes over all weights, which a few large images outweigh.
 _PIXELS = 1 << 15
 _IMAGES = 4
+
+# What a key is folded with, one number per use of it.
+_INIT, _STREAMS = 0, 1
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -208,6 +213,185 @@ class Generates(Decodes, Protocol):
         """Width of the latents."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelTask(abc.ABC):
+    """A task that trains one model: all of it but the loss, which subclasses write.
+
+    Attributes:
+        model: a linen module, images in, `(output, endpoints)` out, with the endpoint `embedding`.
+        optimizer: the update rule.
+        accumulate: parts of a device's batch that are computed one after the other; their
+            gradients add up to the whole batch's, in less memory. None: what suits the platform.
+        ema: decay of the moving average of the weights that evaluation uses, see
+            `TrainState.averaged`; 0 for none.
+        remat: whether the backward pass recomputes what lies within the model's stages, see
+            `rematerialize`.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    accumulate: int | None = dataclasses.field(default=None, kw_only=True)
+    ema: float = dataclasses.field(default=0.0, kw_only=True)
+    remat: bool = dataclasses.field(default=False, kw_only=True)
+
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("loss", "min")
+    needs: ClassVar[Needs] = Needs()
+    streams: ClassVar[tuple[str, ...]] = ("dropout",)
+    """Names of the random streams that the model draws from in training."""
+
+    def __post_init__(self) -> None:
+        if self.needs.whole_batch and self.accumulate not in (None, 1):
+            raise InputError(
+                f"accumulate is {self.accumulate}; it must be 1 with {type(self).__name__}, whose "
+                "loss compares the examples of a batch"
+            )
+
+    @abc.abstractmethod
+    def examples(
+        self, output: Any, endpoints: dict[str, Array], batch: Batch
+    ) -> dict[str, Float[Array, " batch"]]:
+        """Write the loss over a batch.
+
+        Args:
+            output: what the model returned; with views its leading axes are (B, V).
+            endpoints: the model's endpoints, likewise.
+            batch: `image` (B, H, W, C) float32 in [0, 1], `mask` (B,) and what the task needs.
+
+        Returns:
+            `loss` and other metrics of each example, (B,) each. What is minimised is the mean loss
+            over the unmasked examples of all devices.
+        """
+
+    def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
+        """Make the state before the first step.
+
+        Args:
+            key: the run's base key.
+            batch: any batch, for the shape of its `image`.
+
+        Returns:
+            A state at step 0.
+
+        Raises:
+            ValueError: the model does not take images of this shape.
+        """
+        variables = self.model.init(jax.random.fold_in(key, _INIT), batch["image"][:1])
+        state = TrainState.create(key, variables, self.optimizer)
+        return state.replace(average=state.variables if self.ema else {})
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """Move the weights along one batch's gradient.
+
+        Args:
+            state: the state before.
+            batch: see `examples`.
+
+        Returns:
+            The state after, and the mean over all devices of the metrics of `examples`, with those
+            of `TrainState.apply_gradients`.
+        """
+        key = jax.random.fold_in(state.step_key(), _STREAMS)
+        count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
+
+        def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
+            mask, rngs = part["mask"], self._rngs(jax.random.fold_in(key, place))
+
+            def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
+                output, endpoints, new = self._forward(params, stats, part, rngs)
+                rows = self.examples(output, endpoints, part)
+                mean = jnp.sum(jnp.where(mask, rows["loss"], jnp.float32(0))) / count
+                return mean, (rows, new)
+
+            grads, (rows, new) = jax.grad(rematerialize(loss_fn, self.remat), has_aux=True)(
+                state.params
+            )
+            return grads, {name: masked_sum(values, mask) for name, values in rows.items()}, new
+
+        parts = 1 if self.needs.whole_batch else self.accumulate
+        grads, metrics, stats = accumulate(gradients, state.stats, batch, parts)
+        state, moved = state.apply_gradients(grads, stats, self.optimizer)
+        return state.averaged(state.variables, self.ema), metrics | moved
+
+    def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
+        """Measure a batch.
+
+        Args:
+            state: the state.
+            batch: as for `train_step`, without augmentation; masked examples do not count.
+
+        Returns:
+            The mean over all devices of the metrics of `examples`.
+        """
+        rows = self.examples(*self.apply(state, batch["image"]), batch)
+        return {name: masked_sum(values, batch["mask"]) for name, values in rows.items()}
+
+    def embed(
+        self, state: TrainState, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch features"]:
+        """Compute the features that search uses.
+
+        Args:
+            state: the state.
+            images: (B, H, W, C) float32 in [0, 1].
+
+        Returns:
+            (B, D) the model's `embedding` endpoint.
+        """
+        return self.apply(state, images)[1]["embedding"]
+
+    def apply(self, state: TrainState, images: Array) -> tuple[Any, dict[str, Array]]:
+        """Run the model for evaluation, by the averaged weights if there are any.
+
+        Args:
+            state: the state.
+            images: (B, H, W, C) float32 in [0, 1].
+
+        Returns:
+            The model's output and endpoints.
+        """
+        variables = state.average or state.variables
+        output, endpoints = self.model.apply(variables, images, train=False)
+        return output, endpoints
+
+    def _forward(
+        self, params: Any, stats: Any, batch: Batch, rngs: dict[str, Array]
+    ) -> tuple[Any, dict[str, Array], Any]:
+        """Output, endpoints and new batch statistics in training, of the images or their views."""
+        images = batch["views"] if self.needs.views else batch["image"]
+        leading = images.shape[:-3]
+        (output, endpoints), updates = self.model.apply(
+            {"params": params, "batch_stats": stats},
+            images.reshape(-1, *images.shape[-3:]),
+            train=True,
+            rngs=rngs,
+            mutable=["batch_stats"],
+        )
+        if self.needs.views:
+            output, endpoints = jax.tree.map(
+                lambda rows: rows.reshape(*leading, *rows.shape[1:]), (output, endpoints)
+            )
+        return output, endpoints, updates.get("batch_stats", {})
+
+    def _rngs(self, key: Key[Array, ""]) -> dict[str, Array]:
+        # The first stream takes the key itself.
+        first, *others = self.streams
+        drawn = {name: jax.random.fold_in(key, i) for i, name in enumerate(others, start=1)}
+        return {first: key} | drawn
+
+
+def gather(tree: Any) -> Any:
+    """Bring together what each device holds of a batch, for losses that compare its examples.
+
+    Args:
+        tree: arrays (B, ...) of this device.
+
+    Returns:
+        Arrays (B · devices, ...), the same on every device, in the batch's order; this device's
+        begin at B · `jax.lax.axis_index(AXIS)`. Gradients flow back to every device.
+    """
+    return jax.tree.map(lambda rows: jax.lax.all_gather(rows, AXIS, tiled=True), tree)
+
+
 def masked_sum(values: Array, mask: Array) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Total and count of the unmasked values over all devices.
 
@@ -273,7 +457,7 @@ def _accumulate(
     rows = len(batch["mask"])
     if rows % parts:
         raise InputError(
-            f"a device's batch is {rows}; it must be a multiple of optimizer.accumulate, {parts}"
+            f"a device's batch is {rows}; it must be a multiple of accumulate, {parts}"
         )
     # A loop within the step, not optax.MultiSteps: steps, schedules and averages then all count
     # updates, and a checkpoint never holds half a gradient.

@@ -1,119 +1,97 @@
 """Image classification: softmax cross-entropy on labels."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from vision_jax.augment.color import normalize
+from vision_jax.config import TrainClassifier, TrainCNN
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
+from vision_jax.errors import InputError
+from vision_jax.losses.classification import softmax_cross_entropy
+from vision_jax.models import build_model, takes
 from vision_jax.parallel.devices import AXIS
-from vision_jax.tasks.base import Metrics, Needs, TrainState, accumulate, masked_sum, rematerialize
-
-# What a key is folded with, one number per use of it.
-_INIT, _DROPOUT = 0, 1
+from vision_jax.tasks.base import Metrics, ModelTask, Needs, TrainState, masked_sum
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
-    """A classifier's state, loss and steps.
-
-    See `Task` for how its steps are run.
+class Classification(ModelTask):
+    """A classifier's loss and metrics.
 
     Attributes:
-        model: a linen module that returns (logits, endpoints).
-        optimizer: the update rule.
-        label_smoothing: probability spread evenly over the classes (Szegedy et al., 2016).
-        mean: subtracted from the images, one value or one per channel.
-        std: divides the images after that.
-        accumulate: parts of a device's batch that are computed one after the other; their
-            gradients add up to the whole batch's, in less memory. None: what suits the platform.
-        ema: decay of the moving average of the weights that evaluation takes, see
-            `TrainState.averaged`; 0 for none.
-        remat: whether the backward pass computes again what lies within the network's stages,
-            see `rematerialize`.
+        model: see `ModelTask`; its output are logits (B, classes).
+        label_smoothing: see `softmax_cross_entropy`.
     """
 
-    model: nn.Module
-    optimizer: optax.GradientTransformation
     label_smoothing: float = 0.0
-    mean: Sequence[float] = (0.0,)
-    std: Sequence[float] = (1.0,)
-    accumulate: int | None = None
-    ema: float = 0.0
-    remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("accuracy", "max")
     needs: ClassVar[Needs] = Needs(labels=True)
 
-    def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
-        """The state before the first step.
+    @classmethod
+    def from_config(
+        cls,
+        config: TrainClassifier | TrainCNN,
+        info: DataInfo,
+        optimizer: optax.GradientTransformation,
+    ) -> "Classification":
+        """Build the task that a config describes.
+
+        Raises:
+            InputError: the data has no labels, or the model is unknown or no classifier.
+        """
+        if info.label_names is None:
+            raise InputError(f"{config.data.name} has no labels; a classifier needs them")
+        name, options = config.model.name, config.model.options
+        if not takes(name, "num_classes"):
+            raise InputError(f"model.name is {name!r}, which is not a classifier")
+        data = config.data
+        given = {"mean": data.mean, "std": data.std}
+        given = {option: value for option, value in given.items() if value is not None}
+        model = build_model(
+            name,
+            num_classes=len(info.label_names),
+            dtype=config.precision,
+            **given,
+            **options,
+        )
+        return cls(model, optimizer, config.label_smoothing, **config.step_options)
+
+    def examples(
+        self, output: Float[Array, "batch classes"], endpoints: dict[str, Array], batch: Batch
+    ) -> dict[str, Float[Array, " batch"]]:
+        """Compute the cross-entropy of each image, and whether its class is recognised.
 
         Args:
-            key: the run's base key.
-            batch: any batch, for the shape of its `image`.
+            output: (B, classes) logits.
+            endpoints: not used.
+            batch: `label` (B,); of mixed images also `label_other` (B,) and `label_weight` (B,),
+                see `augment.mixing.mix`.
 
         Returns:
-            A state at step 0.
+            `loss` and `accuracy`, (B,) each. The loss of a mixed image is the weighted sum of those
+            of its two labels; it counts as right if the label of the greater weight comes first.
         """
-        images = self._normalize(batch["image"][:1])
-        variables = self.model.init(jax.random.fold_in(key, _INIT), images)
-        state = TrainState.create(key, variables, self.optimizer)
-        return state.replace(average=state.variables if self.ema else {})
-
-    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """Moves the weights along one batch's gradient.
-
-        Args:
-            state: the state before.
-            batch: `image` (B, H, W, C) float32 in [0, 1], `label` (B,) and `mask` (B,); of mixed
-                images also `label_other` (B,) and `label_weight` (B,), see `mixing.mix`.
-
-        Returns:
-            The state after, and the metrics `loss` and `accuracy` over all devices and those of
-            `TrainState.apply_gradients`. The loss of a mixed image is that of its two labels,
-            weighted; it counts as right if the label of the greater weight comes first.
-        """
-        key = jax.random.fold_in(state.step_key(), _DROPOUT)
-        count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
-
-        def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
-            mask, rngs = part["mask"], {"dropout": jax.random.fold_in(key, place)}
-
-            def loss_fn(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
-                (logits, _), updates = self.model.apply(
-                    {"params": params, "batch_stats": stats},
-                    self._normalize(part["image"]),
-                    train=True,
-                    rngs=rngs,
-                    mutable=["batch_stats"],
-                )
-                losses = self._mixed_losses(logits, part)
-                mean = jnp.sum(jnp.where(mask, losses, jnp.float32(0))) / count
-                return mean, (losses, logits, updates.get("batch_stats", {}))
-
-            grads, (losses, logits, new) = jax.grad(
-                rematerialize(loss_fn, self.remat), has_aux=True
-            )(state.params)
-            hits = jnp.argmax(logits, -1) == _dominant_label(part)
-            figures = {"loss": masked_sum(losses, mask), "accuracy": masked_sum(hits, mask)}
-            return grads, figures, new
-
-        grads, metrics, stats = accumulate(gradients, state.stats, batch, self.accumulate)
-        state, moved = state.apply_gradients(grads, stats, self.optimizer)
-        return state.averaged(state.variables, self.ema), metrics | moved
+        label, other = batch["label"], batch.get("label_other")
+        losses = softmax_cross_entropy(output, label, label_smoothing=self.label_smoothing)
+        if other is not None:
+            weight = batch["label_weight"]
+            others = softmax_cross_entropy(output, other, label_smoothing=self.label_smoothing)
+            losses = weight * losses + (1 - weight) * others
+            label = jnp.where(weight >= 0.5, label, other)
+        right = jnp.argmax(output, -1) == label
+        return {"loss": losses, "accuracy": right.astype(jnp.float32)}
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
-        """Counts right and wrong answers.
+        """Count right and wrong answers.
 
         Args:
             state: the state.
-            batch: as for `train_step`; masked examples do not count.
+            batch: `image`, `label` and `mask`; masked examples do not count.
 
         Returns:
             `loss`, `accuracy` (top-1), `top5_accuracy` where there are more than five classes, and
@@ -122,14 +100,12 @@ class Classification:
         logits = self.logits(state, batch["image"])
         label, mask = batch["label"], batch["mask"]
         classes = logits.shape[-1]
-        # The label's rank: how many classes score higher, the lower class first among equals.
-        own = jnp.take_along_axis(logits, label[:, None], -1)
-        before = jnp.arange(classes, dtype=label.dtype)[None] < label[:, None]
-        rank = jnp.sum((logits > own) | ((logits == own) & before), -1)
+        rank = _rank(logits, label)
+        losses = softmax_cross_entropy(logits, label, label_smoothing=self.label_smoothing)
         cells = jnp.zeros((classes, classes), jnp.int32)
         cells = cells.at[label, jnp.argmax(logits, -1)].add(mask.astype(jnp.int32))
         metrics = {
-            "loss": masked_sum(self._losses(logits, label), mask),
+            "loss": masked_sum(losses, mask),
             "accuracy": masked_sum(rank < 1, mask),
             "confusion": jax.lax.psum(cells, AXIS),
         }
@@ -140,7 +116,7 @@ class Classification:
     def logits(
         self, state: TrainState, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
-        """The network's output.
+        """Score each class.
 
         Args:
             state: the state.
@@ -149,49 +125,12 @@ class Classification:
         Returns:
             (B, classes) logits.
         """
-        return self._apply(state, images)[0]
-
-    def embed(
-        self, state: TrainState, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch features"]:
-        """The features that search uses.
-
-        Args:
-            state: the state.
-            images: (B, H, W, C) float32 in [0, 1].
-
-        Returns:
-            (B, D) the model's `embedding` endpoint.
-        """
-        return self._apply(state, images)[1]["embedding"]
-
-    def _apply(self, state: TrainState, images: Array) -> Any:
-        return self.model.apply(
-            state.average or state.variables, self._normalize(images), train=False
-        )
-
-    def _normalize(self, images: Array) -> Array:
-        return normalize(images, self.mean, self.std)
-
-    def _mixed_losses(
-        self, logits: Float[Array, "batch classes"], batch: Batch
-    ) -> Float[Array, " batch"]:
-        losses = self._losses(logits, batch["label"])
-        if "label_weight" not in batch:
-            return losses
-        weight = batch["label_weight"]
-        return weight * losses + (1 - weight) * self._losses(logits, batch["label_other"])
-
-    def _losses(
-        self, logits: Float[Array, "batch classes"], label: Int[Array, " batch"]
-    ) -> Float[Array, " batch"]:
-        if self.label_smoothing == 0:
-            return optax.softmax_cross_entropy_with_integer_labels(logits, label)
-        targets = optax.smooth_labels(jax.nn.one_hot(label, logits.shape[-1]), self.label_smoothing)
-        return optax.softmax_cross_entropy(logits, targets)
+        output: Any = self.apply(state, images)[0]
+        return output
 
 
-def _dominant_label(batch: Batch) -> Int[Array, " batch"]:
-    if "label_weight" not in batch:
-        return batch["label"]
-    return jnp.where(batch["label_weight"] >= 0.5, batch["label"], batch["label_other"])
+def _rank(logits: Float[Array, "batch classes"], label: Int[Array, " batch"]) -> Array:
+    """How many classes score higher than the label, the lower class first among equals."""
+    own = jnp.take_along_axis(logits, label[:, None], -1)
+    before = jnp.arange(logits.shape[-1], dtype=label.dtype)[None] < label[:, None]
+    return jnp.sum((logits > own) | ((logits == own) & before), -1)

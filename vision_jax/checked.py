@@ -1,0 +1,75 @@
+"""Values of configs, checked against the annotations of their fields."""
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Any, Literal
+
+from vision_jax.errors import InputError
+
+
+def check_fields(config: Any, prefix: str = "") -> None:
+    """Check every field of a frozen dataclass, and of those within it, in place.
+
+    What means the same is converted: a path to its text, NumPy's numbers to Python's, integers to
+    floats, lists to tuples.
+
+    Args:
+        config: the dataclass.
+        prefix: what stands before the fields' names in messages.
+
+    Raises:
+        InputError: a value is of another type, or none of the choices.
+    """
+    hints = _hints(type(config))
+    for entry in dataclasses.fields(config):
+        value = _checked(getattr(config, entry.name), hints[entry.name], prefix + entry.name)
+        object.__setattr__(config, entry.name, value)
+
+
+@lru_cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _checked(value: Any, hint: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (hint,) = (kind for kind in arguments if kind is not type(None))
+        return _checked(value, hint, name)
+    if origin is Literal:
+        return _chosen(value, arguments, name)
+    if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_checked(each, arguments[0], name) for each in value)
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(type, hint)):
+        check_fields(value, f"{name}.")
+        return value
+    if hint is str and isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool):
+        if hint is bool:
+            return value
+    elif hint is int and isinstance(value, Integral):
+        return int(value)
+    elif hint is float and isinstance(value, Real):
+        return float(value) if not isinstance(value, int) else value
+    needed = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    raise InputError(f"{name} is {value!r}; it must be of type {needed}")
+
+
+def _chosen(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    needed = ", ".join(map(str, choices))
+    raise InputError(f"{name} is {value!r}; {hint}it must be one of {needed}")
