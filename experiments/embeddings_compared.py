@@ -47,9 +47,10 @@ from vision_jax.config import (
     TrainGAN,
 )
 from vision_jax.data.catalog import open_source
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader, read_all
 from vision_jax.data.sources import ArraySource
-from vision_jax.run.build import About, build_task
+from vision_jax.run.build import build_task
 from vision_jax.search import cosine_top_k
 from vision_jax.search.evaluation import evaluate_retrieval, knn_accuracy
 from vision_jax.training.loop import fit
@@ -125,7 +126,7 @@ def embedding(name: str, seen: dict[str, np.ndarray], seed: int) -> Embed:
     source = ArraySource.from_arrays(seen["image"], labels, name="fashion_mnist")
     config = dataclasses.replace(CONFIGS[name], seed=seed)
     loader = Loader(source, config.data.batch_size, train=True, seed=seed)
-    task = build_task(config, About.of(loader))
+    task = build_task(config, DataInfo.of(loader))
     state: Any = fit(task, loader, epochs=config.epochs, seed=seed).state
     embed_part = jax.jit(task.embed)
 

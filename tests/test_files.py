@@ -20,8 +20,13 @@ def test_a_file_is_replaced_once_the_new_one_is_whole(tmp_path):
 def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "page.html"
     write_text(path, "old")
-    with pytest.raises(ValueError, match="half"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise ValueError("half")
+
+    def write_half():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

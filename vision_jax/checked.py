@@ -26,14 +26,15 @@ def check_fields(config: Any, prefix: str = "") -> None:
     Raises:
         InputError: a value is of another type, or none of the choices.
     """
-    hints = _hints(type(config))
+    kind: Any = type(config)
+    hints = _hints(kind)
     for entry in dataclasses.fields(config):
         value = _checked(getattr(config, entry.name), hints[entry.name], prefix + entry.name)
         object.__setattr__(config, entry.name, value)
 
 
 @lru_cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 

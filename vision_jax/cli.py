@@ -1,5 +1,6 @@
 """The command line, `vision-jax`."""
 
+import importlib
 import io
 import logging
 import os
@@ -12,62 +13,40 @@ from typing import Any
 
 import tyro
 
-from vision_jax.commands import (
-    augmentations,
-    check,
-    duplicates,
-    evaluate,
-    generate,
-    index,
-    inspect,
-    prepare,
-    quickstart,
-    report,
-    search,
-)
-from vision_jax.commands import train as training
+from vision_jax.commands.messages import in_options
+from vision_jax.commands.train import parse_options, train_command
+from vision_jax.config import TASKS
 from vision_jax.errors import DataWarning, InputError, RunError
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "quickstart": quickstart.quickstart,
-    "evaluate": evaluate.evaluate,
-    "index": index.index,
-    "search": search.search,
-    "duplicates": duplicates.duplicates,
-    "generate": generate.generate,
-    "report": report.report,
-    "check": check.check,
-    "prepare": prepare.prepare,
-    "inspect": inspect.inspect,
-    "augmentations": augmentations.augmentations,
+COMMANDS: dict[str, str] = {
+    "quickstart": "vision_jax.commands.quickstart:quickstart",
+    "evaluate": "vision_jax.commands.evaluate:evaluate",
+    "index": "vision_jax.commands.index:index",
+    "search": "vision_jax.commands.search:search",
+    "duplicates": "vision_jax.commands.duplicates:duplicates",
+    "generate": "vision_jax.commands.generate:generate",
+    "report": "vision_jax.commands.report:report",
+    "check": "vision_jax.commands.check:check",
+    "prepare": "vision_jax.commands.prepare:prepare",
+    "inspect": "vision_jax.commands.inspect:inspect",
+    "augmentations": "vision_jax.commands.augmentations:augmentations",
 }
-FAMILIES: dict[str, Callable[..., Any]] = {
-    "cnn": training.train_cnn,
-    "autoencoder": training.train_autoencoder,
-    "gan": training.train_gan,
-}
+"""Where the function of each command is; its signature and docstring are the command line's."""
 
 
 def train() -> None:
-    """Train a network: cnn, autoencoder or gan. See `vision-jax train --help`."""
-
-
-def _use_compilation_cache() -> None:
-    """Keeps compiled programs between runs, unless the environment says where or not to."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vision_jax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    """Train a task. See `vision-jax train --help`."""
 
 
 _NO_CACHE = "--no-compilation-cache"
 _DESCRIPTION = f"""Image search and recognition in JAX.
 
-Compiled programs are kept between runs in ~/.cache/vision_jax/xla, or where
-$JAX_COMPILATION_CACHE_DIR says; `vision-jax {_NO_CACHE} COMMAND ...` keeps none."""
+Compiled programs are cached between runs in ~/.cache/vision_jax/xla, or where
+$JAX_COMPILATION_CACHE_DIR says; `vision-jax {_NO_CACHE} COMMAND ...` disables that."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
         arguments: the words after `vision-jax`; the process's own by default.
@@ -80,18 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = words[1:]
     else:
         _use_compilation_cache()
-    # tfds and orbax tell absl's log all they do; what goes wrong is raised.
+    # tfds and orbax log all they do to absl; what goes wrong is raised.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
+    command = _command(words)
     try:
-        with _data_warnings_on_one_line():
+        with _data_warnings_on_one_line(), _REGISTRY:
             _run(words)
     except InputError as error:
-        print(f"vision-jax: {error}", file=sys.stderr)
+        print(f"vision-jax: {_told(error, command)}", file=sys.stderr)
         return 2
-    except (RunError, OSError) as error:  # such as a disk that is full
-        print(f"vision-jax: {error}", file=sys.stderr)
+    except (RunError, OSError) as error:  # such as a full disk
+        print(f"vision-jax: {_told(error, command)}", file=sys.stderr)
         return 1
     return 0
 
@@ -99,12 +79,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> None:
     if words[:1] == ["train"]:
         tyro.extras.subcommand_cli_from_dict(
-            FAMILIES, prog="vision-jax train", description="Train a network.", args=words[1:]
+            {name: train_command(config) for name, config in TASKS.items()},
+            prog="vision-jax train",
+            description="Train a task.",
+            args=words[1:],
         )
     else:
+        functions = {name: _function(name) for name in COMMANDS}
         tyro.extras.subcommand_cli_from_dict(
-            {"train": train, **COMMANDS}, prog="vision-jax", description=_DESCRIPTION, args=words
+            {"train": train, **functions},
+            prog="vision-jax",
+            description=_DESCRIPTION,
+            args=words,
         )
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, _, function = COMMANDS[name].partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _command(words: list[str]) -> Callable[..., Any] | None:
+    """The function that the words call, if they call one."""
+    match words:
+        case ["train", name, *_] if name in TASKS:
+            return train_command(TASKS[name])
+        case [name, *_] if name in COMMANDS:
+            return _function(name)
+    return None
+
+
+def _told(error: Exception, command: Callable[..., Any] | None) -> str:
+    return str(error) if command is None else in_options(str(error), command)
+
+
+def _use_compilation_cache() -> None:
+    """Cache compiled programs between runs, unless the environment says where or not to."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vision_jax" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
 @contextmanager
@@ -121,6 +135,23 @@ def _data_warnings_on_one_line() -> Iterator[None]:
         warnings.simplefilter("always", DataWarning)
         warnings.showwarning = show_message
         yield
+
+
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _options_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """How a model's options are written on the command line."""
+    if info.type_origin is not dict:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE",
+        instance_from_str=parse_options,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda options: [f"{name}={value}" for name, value in options.items()],
+    )
 
 
 if __name__ == "__main__":

@@ -136,11 +136,3 @@ def test_strengths_out_of_range_are_named():
         color.color_jitter(keys, image, hue=0.6)
     with pytest.raises(ValueError, match=r"contrast is -1.0; it must be in \[0, 1\]"):
         color.color_jitter(keys, image, contrast=-1.0)
-
-
-def test_normalize_is_the_formula():
-    images = jnp.asarray(np.random.default_rng(0).random((6, 7, 9, 2), np.float32))
-    result = color.normalize(images, (0.2, 0.3), (0.5,))
-    np.testing.assert_allclose(result, (np.asarray(images) - [0.2, 0.3]) / 0.5, atol=1e-6)
-    with pytest.raises(ValueError, match="mean has 3 values; 1 or 2"):
-        color.normalize(images, (0.1, 0.2, 0.3), (1.0,))

@@ -5,6 +5,7 @@ import pytest
 from flax import linen as nn
 
 from vision_jax.models import CNN
+from vision_jax.models.layers import normalize
 
 
 def shapes(model, size):
@@ -67,3 +68,14 @@ def test_images_that_are_too_small_are_named():
     shapes(CNN(num_classes=10), (1, 46, 46, 1))
     with pytest.raises(ValueError, match="needed: 46x46"):
         shapes(CNN(num_classes=10), (1, 45, 45, 1))
+
+
+def test_images_are_normalized_first():
+    images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3), jnp.float32)
+    mean, std = (0.4, 0.5, 0.6), (0.2,)
+    plain = CNN(num_classes=3, stages=(4,), hidden=5)
+    model = CNN(num_classes=3, stages=(4,), hidden=5, mean=mean, std=std)
+    variables = model.init(jax.random.key(0), images)
+    expected = jax.jit(lambda x: plain.apply(variables, normalize(x, mean, std)))(images)
+    actual = jax.jit(lambda x: model.apply(variables, x))(images)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)

@@ -6,23 +6,26 @@ import numpy as np
 import pytest
 
 from vision_jax.config import (
-    FAMILIES,
+    TASKS,
     AutoencoderConfig,
     DataConfig,
     GANConfig,
     OptimizerConfig,
     TrainAutoencoder,
+    TrainClassifier,
     TrainCNN,
     TrainGAN,
-    from_json,
 )
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import blank_batch
 from vision_jax.errors import InputError
-from vision_jax.run.build import TASKS, About, build_task
+from vision_jax.run.build import build_task, task_class
+from vision_jax.run.config_file import from_json
 
-ABOUT = About((28, 28, 1), tuple("0123456789"), 1000, 10)
+INFO = DataInfo((28, 28, 1), tuple("0123456789"), 1000, 10)
 CONFIGS = [
     TrainCNN(),
+    TrainClassifier(),
     TrainAutoencoder(),
     TrainAutoencoder(model=AutoencoderConfig(kind="dense")),
     TrainAutoencoder(model=AutoencoderConfig(kind="variational")),
@@ -30,7 +33,7 @@ CONFIGS = [
 ]
 
 
-def state_shapes(config, about=ABOUT):
+def state_shapes(config, about=INFO):
     task = build_task(config, about)
     return jax.eval_shape(task.init, jax.random.key(0), blank_batch(about.image_shape))
 
@@ -40,12 +43,13 @@ def size(tree):
 
 
 def test_every_family_has_a_config_and_a_task():
-    assert FAMILIES.keys() == TASKS.keys()
+    assert {type(config) for config in CONFIGS} == set(TASKS.values())
     for config in CONFIGS:
-        assert isinstance(build_task(config, ABOUT), TASKS[config.family])
+        assert TASKS[config.name] is type(config)
+        assert isinstance(build_task(config, INFO), task_class(config))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.family}-{c.model}"[:40])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.model}"[:40])
 def test_configs_round_trip_and_build_networks(config):
     assert from_json(config.to_json(), origin="text") == config
     assert size(state_shapes(config).params) > 1000
@@ -63,7 +67,7 @@ def test_defaults_are_the_networks_own():
 
 
 def test_the_gans_default_at_16x16x3_is_the_published_one():
-    about = dataclasses.replace(ABOUT, image_shape=(16, 16, 3))
+    about = dataclasses.replace(INFO, image_shape=(16, 16, 3))
     state = state_shapes(TrainGAN(), about)
     generator = (state.params["generator"], state.stats["generator"])
     assert size(generator) == 1_455_552
@@ -73,13 +77,13 @@ def test_the_gans_default_at_16x16x3_is_the_published_one():
     )
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.family}-{c.model}"[:40])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.model}"[:40])
 def test_precision_reaches_every_network(config):
     """In bfloat16 products differ a little; what comes out is float32."""
-    task = build_task(dataclasses.replace(config, precision="bfloat16"), ABOUT)
+    task = build_task(dataclasses.replace(config, precision="bfloat16"), INFO)
     state = state_shapes(config)
     step = jax.vmap(task.train_step, (None, 0), out_axes=None, axis_name="batch")
-    batch = jax.tree.map(lambda x: x[None], blank_batch(ABOUT.image_shape))
+    batch = jax.tree.map(lambda x: x[None], blank_batch(INFO.image_shape))
     jaxpr = str(jax.make_jaxpr(step)(state, batch))
     assert "bf16" in jaxpr
     embedding = jax.eval_shape(task.embed, state, jnp.zeros((1, 28, 28, 1)))
@@ -93,7 +97,7 @@ def test_the_optimizer_has_the_configs_momentum():
     def after_two_steps(momentum):
         optimizer = OptimizerConfig(name="sgd", schedule="constant", momentum=momentum)
         config = TrainAutoencoder(optimizer=optimizer)
-        rule = build_task(config, ABOUT).optimizer
+        rule = build_task(config, INFO).optimizer
         params = {"w": jnp.ones(3)}
         with jax.numpy_dtype_promotion("standard"):
             state = rule.init(params)
@@ -127,6 +131,6 @@ def test_values_out_of_range_are_named(build, message):
 
 
 def test_a_classifier_needs_labels():
-    about = dataclasses.replace(ABOUT, label_names=None)
+    about = dataclasses.replace(INFO, label_names=None)
     with pytest.raises(InputError, match="has no labels"):
         build_task(TrainCNN(data=DataConfig(name="digits")), about)

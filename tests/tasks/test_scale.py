@@ -20,10 +20,11 @@ from vision_jax.config import (
     TrainCNN,
     TrainGAN,
 )
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader
 from vision_jax.errors import InputError
 from vision_jax.models import CNN, ConvAutoencoder
-from vision_jax.run.build import About, build_task
+from vision_jax.run.build import build_task
 from vision_jax.tasks import base
 from vision_jax.tasks.base import rematerialize
 from vision_jax.training.checkpoint import Checkpoints
@@ -32,7 +33,7 @@ from vision_jax.training.metrics import compute
 from vision_jax.training.steps import DataParallel
 
 SHAPE = (4, 4, 1)
-ABOUT = About(SHAPE, ("a", "b", "c"), 16, 1)
+INFO = DataInfo(SHAPE, ("a", "b", "c"), 16, 1)
 SGD = OptimizerConfig(name="sgd", learning_rate=0.1, schedule="constant", clip=0.5)
 CONFIGS = {
     "cnn": TrainCNN(model=CNNConfig(stages=(4,), hidden=5), optimizer=SGD),
@@ -55,7 +56,7 @@ FAMILIES = pytest.mark.parametrize(
 
 def task_of(config, **options):
     optimizer = dataclasses.replace(config.optimizer, **options)
-    return build_task(dataclasses.replace(config, optimizer=optimizer), ABOUT)
+    return build_task(dataclasses.replace(config, optimizer=optimizer), INFO)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_a_run_with_all_of_them_resumes_bit_for_bit(small_source, tmp_path):
 @FAMILIES
 def test_bfloat16_trains_close_to_float32(config, rows):
     task = task_of(config)
-    half = build_task(dataclasses.replace(config, precision="bfloat16"), ABOUT)
+    half = build_task(dataclasses.replace(config, precision="bfloat16"), INFO)
     (state, found), (_, expected) = after(half, rows), after(task, rows)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float32")}
     assert found["loss"] == pytest.approx(expected["loss"], rel=0.03)
@@ -176,9 +177,9 @@ def test_bfloat16_trains_close_to_float32(config, rows):
 
 @FAMILIES
 def test_what_is_computed_again_is_the_same(config, rows):
-    if config.family == "gan":
+    if config.name == "gan":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, r1=1.0))
-    again = build_task(dataclasses.replace(config, remat=True), ABOUT)
+    again = build_task(dataclasses.replace(config, remat=True), INFO)
     (state, found), (other, expected) = (after(t, rows) for t in (again, task_of(config)))
     close((state.params, state.stats), (other.params, other.stats))
     for name, value in expected.items():

@@ -15,9 +15,10 @@ from vision_jax.config import (
     TrainCNN,
     TrainGAN,
 )
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import ArraySource
-from vision_jax.run.build import About, build_task
+from vision_jax.run.build import build_task
 from vision_jax.tasks import base
 from vision_jax.training.loop import initial_state
 from vision_jax.training.steps import DataParallel
@@ -35,7 +36,7 @@ def exported(family, precision, platform):
     source = ArraySource.from_arrays(images, np.arange(16, dtype=np.int32) % 10)
     loader, parallel = Loader(source, 8, train=True), DataParallel.over(2)
     config = type(CONFIGS[family])(model=CONFIGS[family].model, precision=precision)
-    task = build_task(config, About.of(loader))
+    task = build_task(config, DataInfo.of(loader))
     state = parallel.replicate(initial_state(task, 0, source.image_shape))
     totals = parallel.zeros(task.train_step, state, blank_batch(source.image_shape))
     arguments = (

@@ -5,13 +5,12 @@ rounding to whole levels. Images of another number of channels than three have n
 saturation and hue stay as they are.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.augment.geometry import Image, Images, Keys
+from vision_jax.models.layers import normalize as normalize
 
 Factor = Float[Array, ""] | float
 
@@ -172,27 +171,6 @@ def luma(image: Image) -> Float[Array, "height width 1"]:
     # No matrix product, which an accelerator may compute in fewer bits.
     weights = jnp.array([0.299, 0.587, 0.114], image.dtype)
     return jnp.sum(image * weights, -1, keepdims=True)
-
-
-def normalize(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
-    """Subtracts the mean and divides by the deviation.
-
-    Args:
-        images: (B, H, W, C) in [0, 1].
-        mean: one value, or one per channel.
-        std: one value above 0, or one per channel.
-
-    Returns:
-        (B, H, W, C).
-
-    Raises:
-        ValueError: `mean` or `std` has neither 1 nor C values.
-    """
-    channels = images.shape[-1]
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, channels):
-            raise ValueError(f"{name} has {len(values)} values; 1 or {channels} are needed")
-    return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
 
 
 def _blend(plain: Array, image: Image, factor: Factor) -> Image:

@@ -61,7 +61,7 @@ def inspect(
 
     run = None if workdir is None else load_run(workdir, parse_checkpoint(checkpoint))
     if run is not None:
-        height, width, depth = run.about.image_shape
+        height, width, depth = run.info.image_shape
         image_size = image_size or (height if height == width else None)
         channels, data_dir = channels or depth, data_dir or run.config.data.data_dir
     source, files = open_splits(

@@ -7,7 +7,7 @@ from vision_jax.commands.evaluate import evaluate
 from vision_jax.commands.generate import generate
 from vision_jax.commands.index import index
 from vision_jax.commands.report import report
-from vision_jax.commands.train import Place, run_training
+from vision_jax.commands.train import RunOptions, run_training
 from vision_jax.config import (
     AutoencoderConfig,
     CNNConfig,
@@ -50,8 +50,8 @@ def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = N
         epochs=30,
     )
     for config in (cnn, autoencoder, gan):
-        folder = workdir / config.family
-        if not run_training(config, Place(folder)):
+        folder = workdir / config.name
+        if not run_training(config, RunOptions(folder)):
             return
         evaluate(folder, classifier=workdir / "cnn" if config is gan else None)
         target = folder / "train.index"

@@ -1,6 +1,8 @@
 """Train a task, or resume it."""
 
 import dataclasses
+import inspect
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,91 +11,91 @@ from typing import Annotated, Any
 
 import tyro
 
-from vision_jax.config import (
-    TrainAutoencoder,
-    TrainCNN,
-    TrainConfig,
-    TrainGAN,
-)
+from vision_jax.config import TrainConfig
+from vision_jax.errors import InputError
 from vision_jax.parallel.processes import Distributed, joined
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a run is kept, and how it is run; no part of its config."""
+class RunOptions:
+    """Run directory and execution options; not part of the config."""
 
     workdir: Path
-    """Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, of an autoencoder
-    or a GAN, a picture of what it makes after each epoch."""
+    """Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, for an
+    autoencoder or a GAN, pictures after each epoch."""
     profile: str | None = None
     """Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP."""
     distributed: Distributed = dataclasses.field(default_factory=Distributed)
-    """Who else trains the same run."""
+    """Other processes that train the same run."""
 
 
 _Flat = tyro.conf.arg(name="")
 
 
-def train_cnn(place: Annotated[Place, _Flat], config: Annotated[TrainCNN, _Flat]) -> None:
-    """Train the convolutional classifier.
-
-    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
-    Example: vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
+def train_command(config_type: type[TrainConfig]) -> Callable[..., None]:
+    """Make the command that trains a config's task.
 
     Args:
-        place: Where.
-        config: What to train.
+        config_type: a value of `config.TASKS`; its docstring is the command's.
+
+    Returns:
+        A function from whose signature the command line is generated.
     """
-    run_training(config, place)
+
+    def command(options: Any, config: Any) -> None:
+        run_training(config, options)
+
+    command.__annotations__ = {
+        "options": Annotated[RunOptions, _Flat],
+        "config": Annotated[config_type, _Flat],
+        "return": None,
+    }
+    summary, _, example = inspect.cleandoc(config_type.__doc__ or "").partition("\n\n")
+    resumes = "Rerun the same command in the same workdir to resume. Ctrl-C saves and stops."
+    command.__doc__ = f"{summary}\n\n{resumes}\n\n{example}"
+    return command
 
 
-def train_autoencoder(
-    place: Annotated[Place, _Flat], config: Annotated[TrainAutoencoder, _Flat]
-) -> None:
-    """Train an autoencoder: convolutional, dense or variational.
-
-    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
-    Example: vision-jax train autoencoder --workdir runs/codes --model.kind dense
-
-    Args:
-        place: Where.
-        config: What to train.
-    """
-    run_training(config, place)
-
-
-def train_gan(place: Annotated[Place, _Flat], config: Annotated[TrainGAN, _Flat]) -> None:
-    """Train a generator against a discriminator.
-
-    The same command in the same workdir goes on where it stopped. Ctrl-C saves and stops.
-    Example: vision-jax train gan --workdir runs/garments --data.name fashion_mnist
-
-    Args:
-        place: Where.
-        config: What to train.
-    """
-    run_training(config, place)
-
-
-def run_training(config: TrainConfig, place: Place) -> bool:
-    """Trains, and says whether it came to the end."""
+def run_training(config: TrainConfig, options: RunOptions) -> bool:
+    """Train a config, and say whether it came to the end."""
     from vision_jax.run.train import train
     from vision_jax.training.profile import parse_steps
 
-    steps = None if place.profile is None else parse_steps(place.profile)
+    steps = None if options.profile is None else parse_steps(options.profile)
     # JAX takes SIGTERM for itself as it joins the processes.
-    with joined(place.distributed), _stop_on_signals() as should_stop:
-        result = train(config, place.workdir, should_stop=should_stop, profile=steps)
+    with joined(options.distributed), _stop_on_signals() as should_stop:
+        result = train(config, options.workdir, should_stop=should_stop, profile=steps)
     if result.finished:
-        print(f"trained {config.epochs} epochs -> {place.workdir}")
+        print(f"trained {config.epochs} epochs -> {options.workdir}")
     else:
-        print(f"stopped and saved at step {int(result.state.step)}; the same command goes on")
+        print(f"stopped and saved at step {int(result.state.step)}; rerun to resume")
     return result.finished
+
+
+def parse_options(words: list[str]) -> dict[str, Any]:
+    """Read a model's options from the command line's words.
+
+    Args:
+        words: NAME=VALUE each; the value is JSON, or else text.
+
+    Raises:
+        InputError: a word is of another form.
+    """
+    options = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals):
+            raise InputError(f"model.options has {word!r}; NAME=VALUE is needed")
+        try:
+            options[name] = json.loads(text)
+        except json.JSONDecodeError:
+            options[name] = text
+    return options
 
 
 @contextmanager
 def _stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request; a second one ends the process."""
+    """Turn the first SIGINT or SIGTERM into a request; a second one ends the process."""
     asked = []
 
     def note(number: Any, _frame: Any) -> None:

@@ -8,12 +8,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import UInt8
 
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader, read_all
 from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
 from vision_jax.evaluation.distances import frechet_distance, kernel_distance
 from vision_jax.evaluation.memorisation import nearest_training_images
-from vision_jax.run.build import About, build_task
+from vision_jax.run.build import build_task
 from vision_jax.run.run import Run
 from vision_jax.tasks.classification import Classification
 from vision_jax.training.loop import Evaluator, fit
@@ -89,11 +90,11 @@ def train_on_generated(
     images = to_pixels(run.generate(count, seed=seed))
     labels = classifier.predict(images).argmax(1).astype(np.int32)
     source = ArraySource.from_arrays(
-        images, labels, label_names=classifier.about.label_names, name="generated"
+        images, labels, label_names=classifier.info.label_names, name="generated"
     )
     config = dataclasses.replace(classifier.config, epochs=epochs)
     loader = Loader(source, config.data.batch_size, train=True, seed=seed)
-    task = build_task(config, About.of(loader))
+    task = build_task(config, DataInfo.of(loader))
     state = fit(task, loader, epochs=epochs, seed=seed, progress=False).state
     test = Loader(classifier.source(), config.data.batch_size, train=False)
     return float(Evaluator(task, test, classifier.parallel)(state)["accuracy"])
@@ -111,16 +112,15 @@ def check_classifier(run: Run, classifier: Run) -> None:
     """
     if run.latent_size is None:
         raise InputError(
-            f"{run.workdir} holds a run of {run.config.family} that makes no new images; "
+            f"{run.workdir} holds a run of {run.config.name} that makes no new images; "
             "only those of a gan or a variational autoencoder can be judged by a classifier"
         )
     if not isinstance(classifier.task, Classification):
         raise InputError(
-            f"{classifier.workdir} holds a run of {classifier.config.family}; "
-            "a classifier is needed"
+            f"{classifier.workdir} holds a run of {classifier.config.name}; a classifier is needed"
         )
-    if classifier.about.image_shape != run.about.image_shape:
+    if classifier.info.image_shape != run.info.image_shape:
         raise InputError(
-            f"{classifier.workdir} takes images of {classifier.about.image_shape}; the run in "
-            f"{run.workdir} makes {run.about.image_shape}"
+            f"{classifier.workdir} takes images of {classifier.info.image_shape}; the run in "
+            f"{run.workdir} makes {run.info.image_shape}"
         )

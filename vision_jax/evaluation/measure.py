@@ -50,7 +50,7 @@ def measure(run: Run, split: str | None = None, *, classifier: Run | None = None
     if queries.skipped:
         figures["skipped"] = queries.skipped
     if "confusion" in figures:
-        names = run.about.label_names or ()
+        names = run.info.label_names or ()
         shares = per_class_accuracy(figures["confusion"])
         figures["per_class_accuracy"] = dict(zip(names, shares.tolist(), strict=True))
     if queries.label_names is not None:
@@ -79,7 +79,7 @@ def evaluate_run(
     judge = None if classifier is None else load_run(classifier)
     figures = measure(run, split, classifier=judge)
     data = run.config.data
-    print(f"{run.config.family} of step {run.step} on {data.name}, {split or data.test_split}")
+    print(f"{run.config.name} of step {run.step} on {data.name}, {split or data.test_split}")
     for name, value in figures.items():
         if isinstance(value, float | int):
             print(f"  {name:<36}{value:{'.4f' if isinstance(value, float) else 'd'}}")
@@ -94,9 +94,7 @@ def evaluate_run(
         from vision_jax.visual.plots import confusion_matrix
 
         picture = run.workdir / "confusion.png"
-        confusion_matrix(figures["confusion"], run.about.label_names or ()).savefig(
-            picture, dpi=110
-        )
+        confusion_matrix(figures["confusion"], run.info.label_names or ()).savefig(picture, dpi=110)
         print(f"picture -> {picture}")
     return figures
 
@@ -113,9 +111,9 @@ def _in_memory(source: Source, limit: int) -> Source:
 
 def _measure_pca(run: Run, gallery: Source, queries: Source) -> dict[str, float | int]:
     """The error of principal components (Pearson, 1901), the best linear code of a size."""
-    width = run.embed(np.zeros((1, *run.about.image_shape), np.uint8)).shape[1]
-    pixels = int(np.prod(run.about.image_shape))
-    if pixels > _MAX_PCA_PIXELS or width > min(pixels, run.about.train_examples):
+    width = run.embed(np.zeros((1, *run.info.image_shape), np.uint8)).shape[1]
+    pixels = int(np.prod(run.info.image_shape))
+    if pixels > _MAX_PCA_PIXELS or width > min(pixels, run.info.train_examples):
         return {}
     total, products = np.zeros(pixels), np.zeros((pixels, pixels))
     for rows in _pixel_rows(gallery):

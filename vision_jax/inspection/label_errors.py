@@ -79,10 +79,10 @@ def find_label_errors(
     _check_directions(vectors, source)
     unseen = np.zeros(len(source), bool)
     if isinstance(run.task, Classification):
-        if run.about.label_names != source.label_names:
+        if run.info.label_names != source.label_names:
             raise InputError(
                 f"{source.name} has the classes {source.label_names}; the run in {run.workdir} "
-                f"tells {run.about.label_names} apart"
+                f"tells {run.info.label_names} apart"
             )
         unseen = ~trained_on
     suspects = []

@@ -123,10 +123,10 @@ def inspect(
         threshold = PIXEL_THRESHOLD if run is None else EMBEDDING_THRESHOLD
     if not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold}; it must be in (0, 1]")
-    if run is not None and source.image_shape != run.about.image_shape:
+    if run is not None and source.image_shape != run.info.image_shape:
         raise InputError(
             f"{source.name} is read as {source.image_shape}; the run in {run.workdir} takes "
-            f"{run.about.image_shape}"
+            f"{run.info.image_shape}"
         )
     files = read_files(source) if files is None else files
     pixels = read_pixels(source)

@@ -1,18 +1,15 @@
 """Losses of the generator and the discriminator."""
 
-from typing import Literal
-
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-Loss = Literal["non_saturating", "minimax", "hinge"]
-
+from vision_jax.config import AdversarialLoss
 
 Logits = Float[Array, " batch"]
 
 
-def discriminator_losses(loss: Loss, logits: Logits, *, real: bool) -> Logits:
-    """The discriminator's loss on each real or each generated image.
+def discriminator_losses(loss: AdversarialLoss, logits: Logits, *, real: bool) -> Logits:
+    """Compute the discriminator's loss on each real or each generated image.
 
     Args:
         loss: `non_saturating` and `minimax`: -log D(x) of real and -log(1 - D(x)) of generated
@@ -28,8 +25,8 @@ def discriminator_losses(loss: Loss, logits: Logits, *, real: bool) -> Logits:
     return nn.relu(1 + signed) if loss == "hinge" else nn.softplus(signed)
 
 
-def generator_losses(loss: Loss, logits: Logits) -> Logits:
-    """The generator's loss on each generated image.
+def generator_losses(loss: AdversarialLoss, logits: Logits) -> Logits:
+    """Compute the generator's loss on each generated image.
 
     Args:
         loss: `minimax`: log(1 - D(x)); `non_saturating`: -log D(x), whose gradient does not fade

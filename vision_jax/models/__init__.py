@@ -1,6 +1,6 @@
 """Models: linen modules, images in, `(output, endpoints)` out; and the table of their names.
 
-The constructors in the table can be imported from here, such as `from vision_jax.models import CNN`.
+The table's constructors can be imported from here: `from vision_jax.models import CNN`.
 """
 
 import difflib

@@ -22,9 +22,9 @@ class CNN(nn.Module):
     The defaults take 224x224x3 and have 9,683,658 parameters with 10 classes. Smaller images take
     `padding="SAME"` or fewer stages.
 
-    Called with images (B, H, W, C), it returns the logits (B, num_classes) and the endpoints
-    `stage1`, `stage2`, ... (B, h, w, channels) after each pooling and `embedding` (B, hidden),
-    the dense layer's output before dropout, at least 0.
+    Called with images (B, H, W, C) in [0, 1], it returns the logits (B, num_classes) and the
+    endpoints `stage1`, `stage2`, ... (B, h, w, channels) after each pooling and `embedding`
+    (B, hidden), the dense layer's output before dropout, at least 0.
 
     Attributes:
         num_classes: width of the output.
@@ -32,6 +32,8 @@ class CNN(nn.Module):
         hidden: width of the dense layer.
         padding: padding of the convolutions; pooling is always VALID.
         dropout: share of the embedding that training drops.
+        mean: Subtracted from the images first; one value, or one per channel.
+        std: Divides the images after that; one value above 0, or one per channel.
         dtype: what the convolutions and products are computed in, such as bfloat16; parameters
             and logits are float32 whatever it is.
 
@@ -44,6 +46,8 @@ class CNN(nn.Module):
     hidden: int = 512
     padding: Literal["SAME", "VALID"] = "VALID"
     dropout: float = 0.0
+    mean: Sequence[float] = (0.0,)
+    std: Sequence[float] = (1.0,)
     dtype: Dtype | None = None
 
     @nn.compact
@@ -53,7 +57,7 @@ class CNN(nn.Module):
         """Classifies images; see the class."""
         self._check_size(*images.shape[1:3])
         endpoints: dict[str, Array] = {}
-        x = images
+        x = layers.normalize(images, self.mean, self.std)
         for number, features in enumerate(self.stages, start=1):
             x = layers.Conv(
                 features,

@@ -1,5 +1,7 @@
 """Linen layers on `vision_jax.ops`, and the stages that rematerialization keeps."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
@@ -25,6 +27,36 @@ def stage(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         The same.
     """
     return checkpoint_name(x, STAGE)
+
+
+def normalize(
+    images: Float[Array, "batch height width channels"],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Float[Array, "batch height width channels"]:
+    """Subtract a mean from images, then divide by a standard deviation.
+
+    Args:
+        images: (B, H, W, C) floats, usually in [0, 1].
+        mean: One value, or one per channel.
+        std: One value above 0, or one per channel.
+
+    Returns:
+        (B, H, W, C), of the images' dtype.
+
+    Raises:
+        ValueError: If `mean` or `std` has neither 1 nor C values, a value of `std` is not above
+            0, or the images are integers.
+    """
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images are {images.dtype}, need floats in [0, 1]")
+    channels = images.shape[-1]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise ValueError(f"{name} has {len(values)} values, needs 1 or {channels}")
+    if not all(value > 0 for value in std):
+        raise ValueError(f"std is {tuple(std)}, needs values above 0")
+    return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
 
 
 class Conv(nn.Module):

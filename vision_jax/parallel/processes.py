@@ -59,22 +59,22 @@ class Distributed:
             InputError: a value is missing or out of range.
         """
         if self.heartbeat < 1:
-            raise InputError(f"--distributed.heartbeat is {self.heartbeat}; it must be at least 1")
+            raise InputError(f"heartbeat is {self.heartbeat}; it must be at least 1")
         if self.auto:
             if any(value is not None for value in self._by_hand):
-                raise InputError("--distributed.auto was given with another process's address")
+                raise InputError(
+                    "auto was given with coordinator, processes or process_id; "
+                    "one or the other is needed"
+                )
             return
         host, _, port = (self.coordinator or "").rpartition(":")
         if not (host and port.isdecimal() and 0 < int(port) < 2**16):
-            raise InputError(
-                f"--distributed.coordinator is {self.coordinator!r}; HOST:PORT is needed"
-            )
+            raise InputError(f"coordinator is {self.coordinator!r}; HOST:PORT is needed")
         if self.processes is None or self.processes < 1:
-            raise InputError(f"--distributed.processes is {self.processes}; it must be at least 1")
+            raise InputError(f"processes is {self.processes}; it must be at least 1")
         if self.process_id is None or not 0 <= self.process_id < self.processes:
             raise InputError(
-                f"--distributed.process-id is {self.process_id}; "
-                f"it must be in [0, {self.processes})"
+                f"process_id is {self.process_id}; it must be in [0, {self.processes})"
             )
 
 
@@ -107,7 +107,7 @@ def joined(group: Distributed) -> Iterator[None]:
         )
     except (RuntimeError, ValueError) as error:
         farewell.cancel()
-        raise InputError(f"the processes of --distributed do not come together: {error}") from error
+        raise InputError(f"the processes of this run cannot be joined: {error}") from error
     try:
         yield
     except BaseException as error:

@@ -39,7 +39,7 @@ def run_sheets(run: Run, *, seed: int = 0) -> tuple[dict[str, Sheet], dict[str, 
     """
     if not isinstance(run.task, Adversarial | Reconstruction):
         raise InputError(
-            f"{run.workdir} holds a run of {run.config.family}, which makes no images; "
+            f"{run.workdir} holds a run of {run.config.name}, which makes no images; "
             "a gan or an autoencoder is needed"
         )
     sheets: dict[str, Sheet] = {}

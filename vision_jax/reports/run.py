@@ -40,10 +40,10 @@ def write_report(workdir: str | Path) -> Path:
         ("Learning curves", picture(learning_curves(rows))),
         (f"Figures on {data.name}, {data.test_split}", _figures_table(figures)),
     ]
-    if run.config.family in ("autoencoder", "gan"):
+    if run.config.name in ("autoencoder", "gan"):
         sections += _made_images(run)
     if "confusion" in figures:
-        matrix = confusion_matrix(figures["confusion"], run.about.label_names or ())
+        matrix = confusion_matrix(figures["confusion"], run.info.label_names or ())
         shares = [(n, f"{a:.4f}") for n, a in figures["per_class_accuracy"].items()]
         sections.append(("Confusion matrix", picture(matrix)))
         sections.append(("Accuracy by class", table(("class", "accuracy"), shares)))
@@ -52,7 +52,7 @@ def write_report(workdir: str | Path) -> Path:
     sections.append(("Nearest images", _GRID_CAPTION + picture(search_grid(run))))
     sections.append(("Config", f"<pre>{html.escape(run.config.to_json())}</pre>"))
     path = run.workdir / "report.html"
-    title = f"{run.config.family} on {data.name}, step {run.step}"
+    title = f"{run.config.name} on {data.name}, step {run.step}"
     write_page(path, title, sections)
     return path
 

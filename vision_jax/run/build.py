@@ -2,6 +2,7 @@
 
 import importlib
 from functools import partial
+from typing import Any
 
 import jax
 import optax
@@ -15,11 +16,10 @@ from vision_jax.tasks.base import Needs, Task
 from vision_jax.tasks.optimizer import build_optimizer, build_schedule
 
 
-def task_class(config: TrainConfig) -> type[Task]:
+def task_class(config: TrainConfig) -> Any:
     """Import the class of the task that a config trains."""
     module, _, name = config.task.partition(":")
-    kind: type[Task] = getattr(importlib.import_module(module), name)
-    return kind
+    return getattr(importlib.import_module(module), name)
 
 
 def build_task(config: TrainConfig, info: DataInfo) -> Task:
@@ -36,7 +36,8 @@ def build_task(config: TrainConfig, info: DataInfo) -> Task:
         InputError: the data has no labels, or a value does not suit its images.
     """
     optimizer = _optimizer(config.optimizer, info.steps_per_epoch, config.epochs)
-    return task_class(config).from_config(config, info, optimizer)
+    task: Task = task_class(config).from_config(config, info, optimizer)
+    return task
 
 
 def build_augmentation(

@@ -37,7 +37,9 @@ Images = (
 )
 
 
-def load_run(workdir: str | Path, which: Which = "best", *, data: str | Path | None = None) -> "Run":
+def load_run(
+    workdir: str | Path, which: Which = "best", *, data: str | Path | None = None
+) -> "Run":
     """Load a trained run.
 
     Args:
@@ -105,7 +107,7 @@ class Run:
         data, state = self.config.data, self.state
         told = {
             "task": self.config.task,
-            "model": dataclasses.asdict(self.config.model),
+            "model": json.loads(self.config.to_json())["model"],
             "image_shape": self.info.image_shape,
             "data": {name: getattr(data, name) for name in _PREPROCESSING},
         }

@@ -10,17 +10,17 @@ import jax
 import numpy as np
 
 from vision_jax.config import TrainConfig
+from vision_jax.data.info import DataInfo
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import first_alone
-from vision_jax.data.info import DataInfo
 from vision_jax.run.build import build_augmentation, build_task
 from vision_jax.run.data import open_split, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.run.epoch_images import SHOWN, epoch_images
 from vision_jax.run.workdir import (
-    check_info,
     check_config,
+    check_info,
     lock,
     open_checkpoints,
     read_info,

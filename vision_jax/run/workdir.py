@@ -5,6 +5,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import cattrs
 
@@ -28,7 +29,8 @@ def open_checkpoints(workdir: Path, config: TrainConfig, *, create: bool = False
     Raises:
         InputError: there are none, and `create` is false.
     """
-    metric, mode = task_class(config).best_metric or (None, "max")
+    best: tuple[str, Literal["max", "min"]] | None = task_class(config).best_metric
+    metric, mode = best or (None, "max")
     return Checkpoints(workdir / "checkpoints", metric=metric, mode=mode, create=create)
 
 

@@ -11,10 +11,13 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from vision_jax.augment.differentiable import Name, diff_augment
+from vision_jax.augment.differentiable import diff_augment
 from vision_jax.augment.recipes import per_example_keys
+from vision_jax.config import AdversarialLoss, DifferentiableAugmentation, TrainGAN
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
-from vision_jax.losses.adversarial import Logits, Loss, discriminator_losses, generator_losses
+from vision_jax.losses.adversarial import Logits, discriminator_losses, generator_losses
+from vision_jax.models import build_model
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks.base import Metrics, Needs, TrainState, accumulate, masked_sum, rematerialize
 
@@ -56,15 +59,45 @@ class Adversarial:
     generator: nn.Module
     discriminator: nn.Module
     optimizer: optax.GradientTransformation
-    loss: Loss = "non_saturating"
+    loss: AdversarialLoss = "non_saturating"
     r1: float = 0.0
     ema: float = 0.999
-    augmentations: Sequence[Name] = ()
+    augmentations: Sequence[DifferentiableAugmentation] = ()
     accumulate: int | None = None
     remat: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = None
     needs: ClassVar[Needs] = Needs()
+
+    @classmethod
+    def from_config(
+        cls, config: TrainGAN, info: DataInfo, optimizer: optax.GradientTransformation
+    ) -> "Adversarial":
+        """Build the task that a config describes."""
+        model = config.model
+        return cls(
+            build_model(
+                "dcgan_generator",
+                image_shape=info.image_shape,
+                features=model.generator,
+                latent_size=model.latent_size,
+                dtype=config.precision,
+            ),
+            build_model(
+                "dcgan_discriminator",
+                features=model.discriminator,
+                dropout=model.dropout,
+                spectral_norm=model.spectral_norm,
+                dtype=config.precision,
+            ),
+            optimizer,
+            model.loss,
+            model.r1,
+            model.ema,
+            model.augmentations,
+            accumulate=config.optimizer.accumulate,
+            remat=config.remat,
+        )
 
     @property
     def latent_size(self) -> int:

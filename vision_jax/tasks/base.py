@@ -350,8 +350,8 @@ class ModelTask(abc.ABC):
             The model's output and endpoints.
         """
         variables = state.average or state.variables
-        output, endpoints = self.model.apply(variables, images, train=False)
-        return output, endpoints
+        returned: Any = self.model.apply(variables, images, train=False)
+        return returned
 
     def _forward(
         self, params: Any, stats: Any, batch: Batch, rngs: dict[str, Array]

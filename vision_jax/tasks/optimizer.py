@@ -1,20 +1,18 @@
 """The update rule of a run, from optax."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from vision_jax.config import OptimizerName, Schedule
 from vision_jax.parallel.devices import AXIS
-
-Name = Literal["adam", "adamw", "sgd", "lion", "muon"]
-Schedule = Literal["constant", "cosine", "steps"]
 
 
 def build_optimizer(
-    name: Name,
+    name: OptimizerName,
     *,
     schedule: optax.Schedule,
     weight_decay: float = 0.0,
@@ -86,7 +84,9 @@ def split(rule: optax.GradientTransformation, shards: int) -> optax.GradientTran
     return optax.GradientTransformation(init, update)
 
 
-def _direction(name: Name, weight_decay: float, momentum: float) -> optax.GradientTransformation:
+def _direction(
+    name: OptimizerName, weight_decay: float, momentum: float
+) -> optax.GradientTransformation:
     match name:
         case "adam":
             return optax.adam(1.0, b1=momentum)

@@ -286,6 +286,6 @@ def _diverged(
     keys = ", ".join(train.source.key(index) for index in indices[:_KEYS_NAMED])
     more = len(indices) - _KEYS_NAMED
     return TrainingDivergedError(
-        f"{what} at step {step}; {kept}. A lower --optimizer.learning-rate may help. "
+        f"{what} at step {step}; {kept}. A lower learning_rate may help. "
         f"The step's images: {keys}" + (f" and {more} more" if more > 0 else "")
     )
