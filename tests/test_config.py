@@ -1,12 +1,16 @@
 import json
 
+import jaxtyping
+import numpy as np
 import pytest
 
 from vision_jax.config import (
     CNNConfig,
     DataConfig,
+    ModelConfig,
     OptimizerConfig,
     TrainAutoencoder,
+    TrainClassifier,
     TrainCNN,
     TrainGAN,
 )
@@ -29,9 +33,9 @@ def test_json_round_trip_keeps_every_field():
     [
         (lambda v: v.update(sead=1), "sead"),
         (lambda v: v.update(epochs="many"), "epochs"),
-        (lambda v: v.update(family="dnn"), "dnn"),
+        (lambda v: v.update(task="dnn"), "dnn"),
         (lambda v: v["model"].update(padding="SOME"), "SOME"),
-        (lambda v: v.pop("family"), "family"),
+        (lambda v: v.pop("task"), "task"),
     ],
 )
 def test_bad_json_is_named(edit, message):
@@ -52,7 +56,8 @@ def test_bad_json_is_named(edit, message):
         lambda: OptimizerConfig(weight_decay=0.1),
         lambda: CNNConfig(stages=()),
         lambda: CNNConfig(dropout=1.0),
-        lambda: CNNConfig(std=(0.0,)),
+        lambda: DataConfig(std=(0.0,)),
+        lambda: DataConfig(mean=(0.1, 0.2)),
         lambda: TrainCNN(epochs=0),
         lambda: TrainCNN(seed=-1),
     ],
@@ -72,7 +77,7 @@ def test_an_older_config_without_newer_fields_takes_their_defaults():
 @pytest.mark.parametrize("kind", [TrainAutoencoder, TrainGAN])
 def test_only_a_classifier_trains_on_mixed_labels(kind):
     assert kind(data=DataConfig(recipe="standard")).data.recipe == "standard"
-    with pytest.raises(InputError, match=f"'strong'; .* with a {kind.family}"):
+    with pytest.raises(InputError, match=f"'strong'; .* with a {kind().name}"):
         kind(data=DataConfig(recipe="strong"))
 
 
@@ -87,3 +92,61 @@ def test_differences_name_the_fields_and_both_values():
 def test_a_run_checks_its_parts():
     with pytest.raises(InputError, match=r"data\.batch_size is 0"):
         TrainCNN(data=DataConfig(batch_size=0))
+
+
+@pytest.fixture
+def as_users_run():
+    """Without the type checks of tests, which come before those of the project."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainCNN(data="digits"), "data is 'digits'; it must be of type DataConfig"),
+        (lambda: DataConfig(recipe="standart"), "data.recipe is 'standart'; did you mean 'stan"),
+        (lambda: OptimizerConfig(name="rmsprop"), "optimizer.name is 'rmsprop'; .*one of adam, ad"),
+        (lambda: DataConfig(batch_size=1.5), "data.batch_size is 1.5; it must be of type int"),
+        (lambda: DataConfig(flip=1), "data.flip is 1; it must be of type bool"),
+        (lambda: TrainCNN(epochs=True), "epochs is True; it must be of type int"),
+        (lambda: CNNConfig(stages="32"), "model.stages is '32'"),
+        (lambda: TrainGAN(data=DataConfig(mean=(0.5,))), "data.mean is .*; it must be None with"),
+        (lambda: ModelConfig("cnn", {"stages": {1}}), "model.options is .*JSON"),
+    ],
+)
+def test_values_of_another_type_are_named_with_what_is_needed(make, message):
+    def build():
+        part = make()
+        fields = {DataConfig: "data", OptimizerConfig: "optimizer", CNNConfig: "model"}
+        if isinstance(part, ModelConfig):
+            TrainClassifier(model=part)
+        elif type(part) in fields:
+            TrainCNN(**{fields[type(part)]: part})
+
+    with pytest.raises(InputError, match=message):
+        build()
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_what_means_the_same_is_converted(tmp_path):
+    config = TrainCNN(
+        epochs=np.int64(3),
+        data=DataConfig(name=tmp_path, batch_size=np.int32(8), mean=[0.5, 0.5, 0.5]),
+        optimizer=OptimizerConfig(learning_rate=np.float32(0.5)),
+        model=CNNConfig(stages=[8, 16]),
+    )
+    assert config.data.name == str(tmp_path)
+    assert config.model.stages == (8, 16)
+    assert from_json(config.to_json(), origin="here") == config
+
+
+def test_a_config_of_the_first_version_is_read():
+    values = json.loads(TrainCNN().to_json())
+    values = {"family": values.pop("task"), **values}
+    del values["label_smoothing"], values["data"]["mean"], values["data"]["std"]
+    values["model"] |= {"label_smoothing": 0.1, "mean": [0.5], "std": [1.0]}
+    config = from_json(json.dumps(values), origin="here")
+    assert config == TrainCNN(label_smoothing=0.1, data=DataConfig(mean=(0.5,)))

@@ -35,7 +35,10 @@ COMMANDS: dict[str, str] = {
 
 
 def train() -> None:
-    """Train a task. See `vision-jax train --help`."""
+    """See `vision-jax train --help`."""
+
+
+train.__doc__ = f"Train a task: {', '.join(TASKS)}. {train.__doc__}"
 
 
 _NO_CACHE = "--no-compilation-cache"

@@ -10,6 +10,7 @@ from vision_jax.config import (
     AutoencoderConfig,
     DataConfig,
     GANConfig,
+    ModelConfig,
     OptimizerConfig,
     TrainAutoencoder,
     TrainClassifier,
@@ -25,7 +26,7 @@ from vision_jax.run.config_file import from_json
 INFO = DataInfo((28, 28, 1), tuple("0123456789"), 1000, 10)
 CONFIGS = [
     TrainCNN(),
-    TrainClassifier(),
+    TrainClassifier(model=ModelConfig("cnn", {"stages": [8], "padding": "SAME"})),
     TrainAutoencoder(),
     TrainAutoencoder(model=AutoencoderConfig(kind="dense")),
     TrainAutoencoder(model=AutoencoderConfig(kind="variational")),

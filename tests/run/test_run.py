@@ -9,7 +9,7 @@ from vision_jax.data.loader import read_all
 from vision_jax.errors import InputError
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
-from vision_jax.run.workdir import check_config, write_config
+from vision_jax.run.workdir import check_config, read_config, write_config
 from vision_jax.training.metrics import read_metrics
 
 
@@ -93,13 +93,13 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path):
 
 
 def test_a_run_killed_before_its_config_starts_again(config, tmp_path):
-    for name in (".lock", "config.json.tmp"):
+    for name in (".lock", "config.json.tmp", ".tmp-0a1b-config.json"):
         (tmp_path / name).touch()
     (tmp_path / "checkpoints").mkdir()
     check_config(config, tmp_path)
     write_config(config, tmp_path)
     check_config(config, tmp_path)
-    assert not (tmp_path / "config.json.tmp").exists()
+    assert read_config(tmp_path) == config
 
 
 def test_bad_data_leaves_no_workdir(config, tmp_path):

@@ -16,7 +16,7 @@ CLASSES = 7
 @pytest.fixture(scope="module")
 def task():
     model = CNN(num_classes=CLASSES, stages=(4,), hidden=8, padding="SAME")
-    return Classification(model, optax.sgd(0.1), mean=(0.5,), std=(0.25,))
+    return Classification(model, optax.sgd(0.1))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_masked_examples_change_nothing(task, state, batch):
 
 
 def test_label_smoothing_is_the_cross_entropy_with_mixed_targets(task, state, batch):
-    smooth = Classification(task.model, task.optimizer, 0.1, task.mean, task.std)
+    smooth = Classification(task.model, task.optimizer, 0.1)
     logits = np.asarray(task.logits(state, batch["image"]))[:11]
     targets = np.eye(CLASSES)[np.asarray(batch["label"])[:11]] * 0.9 + 0.1 / CLASSES
     expected = -(targets * log_softmax(logits)).sum(-1).mean()

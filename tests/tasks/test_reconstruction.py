@@ -8,13 +8,15 @@ import pytest
 
 from vision_jax.losses.reconstruction import standard_normal_divergence
 from vision_jax.models.autoencoder import DenseAutoencoder, VariationalAutoencoder
-from vision_jax.tasks.reconstruction import Reconstruction
+from vision_jax.tasks.reconstruction import Reconstruction, VariationalReconstruction
 from vision_jax.training.steps import DataParallel
 
 SHAPE = (4, 4, 1)
 RNG = np.random.default_rng(0)
 DENSE = Reconstruction(DenseAutoencoder(SHAPE, hidden=(9,), code=3), optax.sgd(0.5))
-VARIATIONAL = Reconstruction(VariationalAutoencoder(SHAPE, hidden=(9,), code=3), optax.sgd(0.5))
+VARIATIONAL = VariationalReconstruction(
+    VariationalAutoencoder(SHAPE, hidden=(9,), code=3), optax.sgd(0.5)
+)
 
 
 def batch(count, seed=0):

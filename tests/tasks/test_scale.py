@@ -207,9 +207,9 @@ def test_less_is_kept_for_the_backward_pass(model):
 
 
 def test_what_does_not_fit_is_named(rows):
-    with pytest.raises(InputError, match=r"batch is 16; .* multiple of optimizer.accumulate, 3"):
+    with pytest.raises(InputError, match=r"batch is 16; .* multiple of accumulate, 3"):
         after(task_of(CONFIGS["cnn"], accumulate=3), rows)
-    with pytest.raises(InputError, match=r"accumulate is 4; data.batch_size / devices, 2"):
+    with pytest.raises(InputError, match=r"accumulate is 4; batch_size / devices, 2"):
         DataParallel.over(4).check(8, 4)
     with pytest.raises(InputError, match=r"optimizer.ema is 0.5; .* model.ema"):
         task_of(CONFIGS["gan"], ema=0.5)

@@ -42,14 +42,12 @@ def train_command(config_type: type[TrainConfig]) -> Callable[..., None]:
         A function from whose signature the command line is generated.
     """
 
-    def command(options: Any, config: Any) -> None:
+    def command(
+        options: Annotated[RunOptions, _Flat],
+        config: Annotated[config_type, _Flat],  # type: ignore[valid-type]
+    ) -> None:
         run_training(config, options)
 
-    command.__annotations__ = {
-        "options": Annotated[RunOptions, _Flat],
-        "config": Annotated[config_type, _Flat],
-        "return": None,
-    }
     summary, _, example = inspect.cleandoc(config_type.__doc__ or "").partition("\n\n")
     resumes = "Rerun the same command in the same workdir to resume. Ctrl-C saves and stops."
     command.__doc__ = f"{summary}\n\n{resumes}\n\n{example}"
