@@ -94,7 +94,7 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
     [
         ("train cnn --workdir {tmp}/new --data.name nothing", "'nothing' is no data set"),
         ("train cnn --workdir {tmp}/new --epochs 0", "epochs is 0"),
-        ("train cnn --workdir {tmp}/new --data.batch-size 0", "data.batch_size is 0"),
+        ("train cnn --workdir {tmp}/new --data.batch-size 0", "--data.batch-size is 0"),
         ("train gan --workdir {tmp}/new --model.dropout 1", "model.dropout is 1.0"),
         ("train cnn --workdir {tmp}/new --data.data-dir {data} --model.padding VALID", "too small"),
         ("train cnn --workdir {tmp}/new --profile 5", "--profile is '5'; START:STOP is needed"),
@@ -111,7 +111,7 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
         ),
         (
             "train cnn --workdir {tmp}/new --data.data-dir {data} --data.pad-crop 8",
-            "data.pad_crop is 8: pad is 8; it must be in [0, 8)",
+            "--data.pad-crop is 8: pad is 8; it must be in [0, 8)",
         ),
         ("augmentations nothing --out {tmp}/a.html", "'nothing' is no data set"),
         ("augmentations digits --out {tmp}/gone/a.html", "must exist"),

@@ -11,12 +11,12 @@ from vision_jax.tasks.classification import Classification
 from vision_jax.training.metrics import compute
 
 CLASSES = 7
+PLAIN = CNN(num_classes=CLASSES, stages=(4,), hidden=8, padding="SAME")
 
 
 @pytest.fixture(scope="module")
 def task():
-    model = CNN(num_classes=CLASSES, stages=(4,), hidden=8, padding="SAME")
-    return Classification(model, optax.sgd(0.1))
+    return Classification(dataclasses.replace(PLAIN, mean=(0.5,), std=(0.25,)), optax.sgd(0.1))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_ties_count_for_the_lower_class(task, state, batch):
 def test_a_step_is_the_gradient_of_the_mean_over_the_unmasked(task, state, batch):
     def loss(params):
         images = (batch["image"][:11] - 0.5) / 0.25
-        logits, _ = task.model.apply({"params": params}, images)
+        logits, _ = PLAIN.apply({"params": params}, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"][:11]).mean()
 
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, jax.grad(loss)(state.params))
@@ -111,7 +111,7 @@ def test_mixed_images_have_the_weighted_loss_of_both_labels(task, state, batch, 
     }
 
     def loss(params):
-        logits, _ = task.model.apply({"params": params}, (batch["image"][:11] - 0.5) / 0.25)
+        logits, _ = PLAIN.apply({"params": params}, (batch["image"][:11] - 0.5) / 0.25)
         targets = sum(
             share[:11, None] * jax.nn.one_hot(mixed[name][:11], CLASSES)
             for name, share in (("label", weight), ("label_other", 1 - weight))

@@ -178,7 +178,7 @@ def test_damage_alone_is_never_taken_for_a_new_run(folder):
     with pytest.raises(InputError, match="holds no whole checkpoint"):
         Checkpoints(folder, metric="loss", mode="min", create=True)
     with (
-        Checkpoints(folder, metric="loss", mode="min") as checkpoints,
+        closing(Checkpoints(folder, metric="loss", mode="min")) as checkpoints,
         pytest.raises(InputError, match="holds no whole checkpoint"),
     ):
         checkpoints.find("best")
