@@ -1,10 +1,12 @@
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from vision_jax.config import DataConfig
+from vision_jax.config import CNNConfig, DataConfig, TrainCNN
 from vision_jax.data.loader import read_all
 from vision_jax.errors import InputError
 from vision_jax.run.run import load_run
@@ -150,3 +152,66 @@ def test_data_that_changed_is_refused(config, tmp_path):
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         load_run(tmp_path)
+
+
+@pytest.fixture
+def photos(tmp_path, digits):
+    """A folder of images: two classes of 12 digits each."""
+    images, labels = digits
+    for name in (0, 1):
+        (tmp_path / "photos" / str(name)).mkdir(parents=True)
+        for i, image in enumerate(images[labels == name][:12]):
+            Image.fromarray(image[..., 0]).save(tmp_path / "photos" / str(name) / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def test_data_may_be_named_from_anywhere_and_move(photos, tmp_path, monkeypatch):
+    def config(name, **more):
+        data = DataConfig(name=str(name), batch_size=8, channels=1)
+        return TrainCNN(data=data, model=CNNConfig(stages=(4,), hidden=4), **more)
+
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    assert train(config("photos"), run, progress=False, should_stop=lambda: True).finished is False
+    moved = photos.rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    again = train(config(moved, epochs=1), tmp_path / "other", progress=False)
+    assert again.finished
+    with pytest.raises(InputError, match="epochs"):
+        check_config(config(moved, epochs=1), run)
+    check_config(config(f"{moved}/"), run)
+    assert load_run(run, "last", data=moved).source("train").image_shape == (8, 8, 1)
+
+
+def test_a_folder_where_nothing_was_trained_takes_another_config(config, tmp_path):
+    write_config(config, tmp_path)
+    check_config(replace(config, epochs=99), tmp_path)
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    with pytest.raises(InputError, match="epochs: 3 there, 99 asked for"):
+        check_config(replace(config, epochs=99), tmp_path)
+
+
+def test_any_number_of_images_is_answered_alike_and_compiles_no_more(workdir, digits):
+    run, (images, _) = load_run(workdir), digits
+    whole = run.embed(images[:300])
+    assert run.embed(images[:0]).shape == (0, whole.shape[1])
+    for count in (1, 2, 31, 257):
+        np.testing.assert_allclose(run.embed(images[:count]), whole[:count], atol=1e-5)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name)
+    )
+    for count in (1, 5, 40, 300):
+        run.embed(images[:count])
+    assert [name for name in compiled if "compile" in name] == []
+    run.predict(images[:1])
+    assert [name for name in compiled if "compile" in name] != []
+
+
+def test_runs_of_other_weights_have_another_identity(workdir, config, tmp_path):
+    best, last = load_run(workdir), load_run(workdir, "last")
+    assert best.identity == load_run(workdir).identity
+    assert (best.identity == last.identity) == (best.step == last.step)
+    params = jax.tree.map(lambda leaf: leaf + 1e-3, best.state.params)
+    changed = replace(best, state=best.state.replace(params=params))
+    assert changed.identity != best.identity

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.augment.geometry import Image, Images, Keys
-from vision_jax.models.layers import normalize as normalize
 
 Factor = Float[Array, ""] | float
 

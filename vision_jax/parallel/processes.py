@@ -7,7 +7,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ _LOST = (
     "reached; the same command in each of them goes on from the last checkpoint"
 )
 _MESSAGE_BYTES = 2048
+
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +147,11 @@ class _Farewell:
         self._process.communicate(b"done")
 
 
-def first_alone(action: Callable[[], Any]) -> None:
-    """Does something in process 0 while the others wait for it.
+def first_alone(action: Callable[[], Result]) -> Result | None:
+    """Run an action in process 0 while the others wait for it.
+
+    Returns:
+        The action's result in process 0, None in the others.
 
     Raises:
         InputError: in every process, if it was raised in that one.
@@ -155,18 +160,18 @@ def first_alone(action: Callable[[], Any]) -> None:
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
-        action()
-        return
-    message = b""
+        return action()
+    result, message = None, b""
     if jax.process_index() == 0:
         try:
-            action()
+            result = action()
         except InputError as error:
             message = str(error).encode()[:_MESSAGE_BYTES]
     sent = np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
     heard = np.asarray(multihost_utils.broadcast_one_to_all(sent), np.uint8)
     if told := heard.tobytes().rstrip(b"\0").decode(errors="replace"):
         raise InputError(told)
+    return result
 
 
 class Vote:

@@ -1,6 +1,7 @@
 """A run's `config.json`: reading it, also of earlier versions, and comparing two."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import cattrs
@@ -9,6 +10,7 @@ from vision_jax.config import TASKS, TrainConfig
 from vision_jax.errors import InputError
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+_PLACES = ("data.workers", "data.data_dir", "data.manual_dir")
 
 
 def from_json(text: str, *, origin: str) -> TrainConfig:
@@ -37,15 +39,18 @@ def from_json(text: str, *, origin: str) -> TrainConfig:
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Name the fields in which two configs differ, each with both values.
 
-    `data.workers` may differ: whoever reads them, the batches are the same.
+    Where the data is may differ, and who reads it: `DataInfo` tells whether it is the same.
 
     Returns:
         Lines such as `data.batch_size: 128 there, 64 asked for`.
     """
     a, b = (_flat(json.loads(config.to_json())) for config in (old, new))
+    apart = set(_PLACES)
+    if all(Path(config.data.name).is_absolute() for config in (old, new)):
+        apart.add("data.name")
     return [
         f"{name}: {a.get(name)!r} there, {b.get(name)!r} asked for"
-        for name in sorted((a.keys() | b.keys()) - {"data.workers"})
+        for name in sorted((a.keys() | b.keys()) - apart)
         if a.get(name) != b.get(name)
     ]
 

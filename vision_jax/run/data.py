@@ -1,14 +1,35 @@
 """A run's data: its splits as images and as batches."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vision_jax.config import DataConfig, TrainConfig
 from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import Loader, padded, read_parts
+from vision_jax.data.prepare import BUILDERS
 from vision_jax.data.sources import Source
 from vision_jax.parallel.devices import Devices
+
+
+def located(config: TrainConfig) -> TrainConfig:
+    """Return a config whose paths are absolute, so that they work from any working directory."""
+    data = config.data
+    places: dict[str, Any] = {
+        name: _absolute(getattr(data, name)) for name in ("data_dir", "manual_dir")
+    }
+    if data.name not in BUILDERS and Path(data.name).is_dir():
+        places["name"] = _absolute(data.name)
+    return dataclasses.replace(config, data=dataclasses.replace(data, **places))
+
+
+def _absolute(place: str | None) -> str | None:
+    if place is None or "://" in place:
+        return place
+    return str(Path(place).expanduser().absolute())
 
 
 def open_split(data: DataConfig, split: str) -> Source:

@@ -319,9 +319,11 @@ class Run:
             rows: (N, ...) images or latents, or a source.
             verb: what the progress bar says.
         """
-        mapped = self._mapped.setdefault(verb, self.parallel.map_images(function))
         if not len(rows):
             return self._no_rows(function, rows)
+        if verb not in self._mapped:
+            self._mapped[verb] = self.parallel.map_images(function)
+        mapped = self._mapped[verb]
         parts = []
         with tqdm(total=len(rows), desc=verb, unit="img", delay=2, leave=False) as bar:
             for part, count in row_chunks(rows, self._sizes):

@@ -15,7 +15,7 @@ from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import first_alone
 from vision_jax.run.build import build_augmentation, build_task
-from vision_jax.run.data import open_split, split_loader
+from vision_jax.run.data import located, open_split, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.run.epoch_images import SHOWN, epoch_images
 from vision_jax.run.workdir import (
@@ -61,10 +61,11 @@ def train(
             another config's run or is in use.
         TrainingDivergedError: the loss is NaN or infinite.
     """
-    workdir = Path(workdir)
+    workdir, config = Path(workdir), located(config)
     # Data sets are prepared and folders made by one process, and found by the others.
-    first_alone(partial(_prepare, config, workdir))
-    train_source = open_split(config.data, config.data.train_split)
+    train_source = first_alone(partial(_prepare, config, workdir))
+    if train_source is None:
+        train_source = open_split(config.data, config.data.train_split)
     validation_source = open_split(config.data, config.data.validation_split)
     parallel = DataParallel.over(shards=config.optimizer.shards)
     loader = split_loader(config, train_source, parallel, train=True)
@@ -108,10 +109,10 @@ def train(
         )
 
 
-def _prepare(config: TrainConfig, workdir: Path) -> None:
-    """Refuse a workdir of another run, and prepare the data."""
+def _prepare(config: TrainConfig, workdir: Path) -> Source:
+    """Refuse a workdir of another run, and open the data, preparing it first if need be."""
     check_config(config, workdir)
-    open_split(config.data, config.data.train_split)
+    return open_split(config.data, config.data.train_split)
 
 
 def _check_shapes(task: Task, config: TrainConfig, source: Source) -> None:

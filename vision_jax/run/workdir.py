@@ -16,6 +16,7 @@ from vision_jax.errors import InputError
 from vision_jax.files import TEMPORARY, write_text
 from vision_jax.run.build import task_class
 from vision_jax.run.config_file import differences, from_json
+from vision_jax.run.data import located
 from vision_jax.training.checkpoint import Checkpoints
 
 # What a run that was killed before it wrote its config leaves.
@@ -59,7 +60,7 @@ def check_config(config: TrainConfig, workdir: Path) -> None:
         InputError: it does.
     """
     if (workdir / "config.json").is_file():
-        changes = differences(read_config(workdir), config)
+        changes = differences(located(read_config(workdir)), config)
         if changes and _trained(workdir):
             raise InputError(
                 f"{workdir} holds a run of another config ({'; '.join(changes)}); "
