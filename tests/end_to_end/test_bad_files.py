@@ -15,7 +15,7 @@ from vision_jax.data.loader import Loader, read_all
 from vision_jax.errors import DataWarning, InputError
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
-from vision_jax.run.workdir import open_checkpoints, read_about
+from vision_jax.run.workdir import open_checkpoints, read_info
 
 
 def save(images, labels, root, count=12):
@@ -71,7 +71,7 @@ def test_a_run_leaves_bad_files_out_and_keeps_their_count(folder, tmp_path, caps
     with pytest.warns(DataWarning, match="skipped 2 of 27 files"):
         skipped = train(config, tmp_path / "run", progress=False)
     checkpoints = open_checkpoints(tmp_path / "run", config)
-    about = read_about(checkpoints, checkpoints.find("last"))
+    about = read_info(checkpoints, checkpoints.find("last"))
     assert (about.train_examples, about.skipped) == (25, 2)
     assert (tmp_path / "run" / "metrics.jsonl").is_file()
     again = open_source(str(folder), "train[:90%]", channels=1, bad_files="skip")  # said once

@@ -25,8 +25,8 @@ from vision_jax.data.loader import Loader
 from vision_jax.errors import InputError
 from vision_jax.models import CNN, ConvAutoencoder
 from vision_jax.run.build import build_task
-from vision_jax.tasks import base
-from vision_jax.tasks.base import rematerialize
+from vision_jax.tasks import accumulation
+from vision_jax.tasks.accumulation import rematerialize
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.loop import fit, initial_state
 from vision_jax.training.metrics import compute
@@ -86,8 +86,8 @@ def close(found, expected, atol=2e-6):
 @FAMILIES
 @pytest.mark.parametrize(("devices", "accumulate"), [(1, 2), (4, 2), (4, None)])
 def test_parts_add_up_to_the_whole_batch(config, rows, devices, accumulate, monkeypatch):
-    monkeypatch.setattr(base, "_PIXELS", 2 * SHAPE[0] * SHAPE[1])
-    monkeypatch.setattr(base, "_IMAGES", 1)
+    monkeypatch.setattr(accumulation, "_PIXELS", 2 * SHAPE[0] * SHAPE[1])
+    monkeypatch.setattr(accumulation, "_IMAGES", 1)
     whole, expected = after(without_norm(task_of(config, accumulate=1)), rows)
     task = without_norm(task_of(config, accumulate=accumulate))
     parts, found = after(task, rows, devices=devices)

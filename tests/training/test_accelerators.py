@@ -19,7 +19,7 @@ from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import ArraySource
 from vision_jax.run.build import build_task
-from vision_jax.tasks import base
+from vision_jax.tasks import accumulation
 from vision_jax.training.loop import initial_state
 from vision_jax.training.steps import DataParallel
 
@@ -71,8 +71,8 @@ def test_an_accelerator_runs_native_convolutions_and_no_host_code(family, platfo
 
 @pytest.mark.parametrize("pixels", [64, 1 << 16])
 def test_what_suits_a_cpus_cache_stays_on_the_cpu(pixels, monkeypatch):
-    monkeypatch.setattr(base, "_PIXELS", pixels)  # an image at a time, or all
-    monkeypatch.setattr(base, "_IMAGES", 1)
+    monkeypatch.setattr(accumulation, "_PIXELS", pixels)  # an image at a time, or all
+    monkeypatch.setattr(accumulation, "_IMAGES", 1)
     loops = [exported("autoencoder", "float32", name)[0].count("while") for name in ("tpu", "cpu")]
     assert loops[0] == 0
     assert (loops[1] > 0) == (pixels == 64)

@@ -130,7 +130,8 @@ def test_weights_that_are_not_finite_are_not_saved(task, small_source, tmp_path,
 
     with closing(Checkpoints(tmp_path, metric="accuracy", mode="max", create=True)) as checkpoints:
         with pytest.raises(
-            TrainingDivergedError, match="weight is not finite at step 12; the checkpoint of step 6"
+            TrainingDivergedError,
+            match="weight is NaN or infinite at step 12; the checkpoint of step 6",
         ):
             fit(
                 wild,

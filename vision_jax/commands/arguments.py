@@ -11,7 +11,7 @@ Workdir = tyro.conf.Positional[Path]
 
 
 def parse_checkpoint(text: str) -> Any:
-    """A checkpoint from the command line's word for it."""
+    """Read a checkpoint from the command line's word for it."""
     if text in ("best", "last"):
         return text
     if text.isdecimal():

@@ -32,7 +32,7 @@ def in_options(message: str, command: Callable[..., Any]) -> str:
 
 
 def _options(command: Callable[..., Any]) -> dict[str, str]:
-    """A command's options by their arguments' names, dotted and, where that is clear, bare."""
+    """Map arguments' names, dotted and where that is clear bare, to a command's options."""
     paths = list(_paths(command))
     leaves = Counter(path.rpartition(".")[2] for path in paths)
     names: dict[str, str] = {}

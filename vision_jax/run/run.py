@@ -24,8 +24,9 @@ from vision_jax.errors import InputError
 from vision_jax.run.build import build_task
 from vision_jax.run.data import open_split, row_chunks, split_loader
 from vision_jax.run.workdir import check_classes, open_checkpoints, read_config, read_info
-from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task, TrainState
+from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
+from vision_jax.tasks.state import TrainState
 from vision_jax.training.checkpoint import Which
 from vision_jax.training.loop import Evaluator, initial_state
 from vision_jax.training.steps import DataParallel
@@ -332,7 +333,7 @@ class Run:
         return np.concatenate(parts)
 
     def _no_rows(self, function: Callable[..., Any], rows: np.ndarray | Source) -> np.ndarray:
-        """What a function makes of no rows at all."""
+        """Return what a function makes of no rows at all."""
         if isinstance(rows, Source):
             rows = np.zeros((0, *rows.image_shape), np.uint8)
         one = jax.ShapeDtypeStruct((1, *rows.shape[1:]), rows.dtype)

@@ -19,7 +19,9 @@ from vision_jax.data.loader import Batch
 from vision_jax.losses.adversarial import Logits, discriminator_losses, generator_losses
 from vision_jax.models import build_model
 from vision_jax.parallel.devices import AXIS
-from vision_jax.tasks.base import Metrics, Needs, TrainState, accumulate, masked_sum, rematerialize
+from vision_jax.tasks.accumulation import accumulate, rematerialize
+from vision_jax.tasks.base import Needs, masked_sum
+from vision_jax.tasks.state import Metrics, TrainState
 
 Images = Float[Array, "batch height width channels"]
 Latents = Float[Array, "batch latent"]

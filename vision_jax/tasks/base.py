@@ -1,11 +1,9 @@
-"""What tasks share: the state of a run, its random numbers, and how a step reduces over devices."""
+"""What tasks are and can do, and all that tasks of one model share."""
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,121 +12,12 @@ from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
-from vision_jax.models import layers
-from vision_jax.ops.cpu.blocks import block_length
 from vision_jax.parallel.devices import AXIS
-
-Metrics = dict[str, Any]
-"""Named figures that merge by addition: `(total, count)` for a mean, or an array of counts."""
-
-# Pixels of the images that a CPU computes at a time: the maps of a stage of 32 channels then take
-# 4 MB. Each part passes over all weights, which a few large images outweigh.
-_PIXELS = 1 << 15
-_IMAGES = 4
+from vision_jax.tasks.accumulation import accumulate, rematerialize
+from vision_jax.tasks.state import Metrics, TrainState
 
 # What a key is folded with, one number per use of it.
 _INIT, _STREAMS = 0, 1
-
-
-class TrainState(flax.struct.PyTreeNode):
-    """What a step reads and returns.
-
-    Attributes:
-        step: () int32, steps done.
-        key: the run's base key; never changes.
-        params: the network's parameters.
-        stats: the network's batch statistics; empty without batch norm.
-        opt_state: the optimiser's state.
-        average: moving average of the variables that evaluation takes; empty without averaging.
-    """
-
-    # Tree transformations put shapes, shardings and the like where the arrays are.
-    step: Any
-    key: Any
-    params: Any
-    stats: Any
-    opt_state: Any
-    average: Any
-
-    @classmethod
-    def create(
-        cls, key: Key[Array, ""], variables: Any, optimizer: optax.GradientTransformation
-    ) -> "TrainState":
-        """The state before the first step.
-
-        Args:
-            key: the run's base key.
-            variables: what `model.init` returned.
-            optimizer: the update rule.
-        """
-        # optax mixes dtypes on purpose, such as a float to the power of an integer step.
-        with jax.numpy_dtype_promotion("standard"):
-            opt_state = optimizer.init(variables["params"])
-        return cls(
-            step=jnp.zeros((), jnp.int32),
-            key=key,
-            params=variables["params"],
-            stats=variables.get("batch_stats", {}),
-            opt_state=opt_state,
-            average={},
-        )
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The collections that `model.apply` takes in training."""
-        return {"params": self.params, "batch_stats": self.stats}
-
-    def step_key(self) -> Key[Array, ""]:
-        """This step's key, the same on every device.
-
-        A resumed run draws the numbers of an uninterrupted one, since the key depends on the step
-        alone.
-        """
-        return jax.random.fold_in(self.key, self.step)
-
-    def apply_gradients(
-        self, grads: Any, stats: Any, optimizer: optax.GradientTransformation
-    ) -> tuple["TrainState", Metrics]:
-        """Moves the parameters.
-
-        Args:
-            grads: this device's part of the gradient of the loss over the whole batch.
-            stats: this device's new batch statistics.
-            optimizer: the update rule.
-
-        Returns:
-            The state after one update, and the metrics `gradient_norm` (the Euclidean norm of the
-            whole batch's gradient, before any clipping) and, if the optimiser's state holds one,
-            the update's `learning_rate`.
-        """
-        grads = jax.lax.psum(grads, AXIS)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
-        state = self.replace(
-            step=self.step + 1,
-            params=optax.apply_updates(self.params, updates),
-            stats=jax.lax.pmean(stats, AXIS),
-            opt_state=opt_state,
-        )
-        figures = {"gradient_norm": optax.tree.norm(grads), "learning_rate": _rate(opt_state)}
-        one = jnp.ones((), jnp.float32)
-        return state, {name: (value, one) for name, value in figures.items() if value is not None}
-
-    def averaged(self, variables: Any, decay: float) -> "TrainState":
-        """The state with the variables of the update just made in its average.
-
-        Args:
-            variables: of the average's structure.
-            decay: what remains of the average, in [0, 1); it rises to this from 2/11 as
-                (1 + updates) / (10 + updates), so that the first weights are soon forgotten. With
-                0 there is no average.
-        """
-        if not decay:
-            return self
-        updates = self.step.astype(jnp.float32)
-        decays = jnp.minimum(jnp.float32(decay), (1 + updates) / (10 + updates))
-        mixed = jax.tree.map(lambda old, new: new + decays * (old - new), self.average, variables)
-        return self.replace(average=mixed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -404,98 +293,3 @@ def masked_sum(values: Array, mask: Array) -> tuple[Float[Array, ""], Float[Arra
     """
     total = jnp.sum(jnp.where(mask, values.astype(jnp.float32), jnp.float32(0)))
     return jax.lax.psum((total, jnp.sum(mask.astype(jnp.float32))), AXIS)
-
-
-Gradients = Callable[[Any, Batch, Array], tuple[Any, Metrics, Any]]
-"""(batch statistics, part of the batch, its place) -> (gradient, metrics, new statistics)."""
-
-
-def accumulate(
-    gradients: Gradients, stats: Any, batch: Batch, parts: int | None
-) -> tuple[Any, Metrics, Any]:
-    """Adds up gradients over the parts of this device's batch, one after the other.
-
-    Args:
-        gradients: of the sum over a part, divided by what belongs to the whole batch. A part's
-            place counts the parts of all devices.
-        stats: the batch statistics, which each part hands to the next.
-        batch: arrays (B, ...).
-        parts: how many of B / parts examples each. None: one; but where a CPU runs a network
-            without batch statistics, as many as let a part's maps stay in its cache.
-
-    Returns:
-        The sums of the gradients and of the metrics, and the last statistics.
-
-    Raises:
-        InputError: B is no multiple of the parts.
-    """
-
-    def run(parts: int) -> Callable[[Any, Batch], tuple[Any, Metrics, Any]]:
-        return lambda stats, batch: _accumulate(gradients, stats, batch, parts)
-
-    if parts is not None:
-        return run(parts)(stats, batch)
-    cached = 1 if jax.tree.leaves(stats) else _cached_parts(batch["image"].shape)
-    if cached == 1:
-        return run(1)(stats, batch)
-    return jax.lax.platform_dependent(stats, batch, cpu=run(cached), default=run(1))
-
-
-def _cached_parts(shape: tuple[int, ...]) -> int:
-    """Parts of images (B, H, W, C) that suit a CPU's cache."""
-    count, height, width, _ = shape
-    length = block_length(count, max(_IMAGES, _PIXELS // (height * width)))
-    return 1 if count % length else count // length
-
-
-def _accumulate(
-    gradients: Gradients, stats: Any, batch: Batch, parts: int
-) -> tuple[Any, Metrics, Any]:
-    first = jax.lax.axis_index(AXIS) * parts
-    if parts == 1:
-        return gradients(stats, batch, first)
-    rows = len(batch["mask"])
-    if rows % parts:
-        raise InputError(
-            f"a device's batch is {rows}; it must be a multiple of accumulate, {parts}"
-        )
-    # A loop within the step, not optax.MultiSteps: steps, schedules and averages then all count
-    # updates, and a checkpoint never holds half a gradient.
-    split = jax.tree.map(lambda x: x.reshape(parts, rows // parts, *x.shape[1:]), batch)
-
-    def add(carry: Any, item: Any) -> tuple[Any, None]:
-        sums, stats = carry
-        *more, stats = gradients(stats, *item)
-        return (jax.tree.map(jnp.add, sums, tuple(more)), stats), None
-
-    part = jax.tree.map(lambda x: x[0], split)
-    shapes = jax.eval_shape(gradients, stats, part, first)[:2]
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    places = first + jnp.arange(parts, dtype=jnp.int32)
-    ((grads, metrics), stats), _ = jax.lax.scan(add, (zeros, stats), (split, places))
-    return grads, metrics, stats
-
-
-def rematerialize(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
-    """Trades computation for memory in the backward pass (Chen et al., 2016).
-
-    Args:
-        function: a differentiable function through a network.
-        enabled: whether to do it at all.
-
-    Returns:
-        The function, of which only the outputs of the network's stages are kept for the backward
-        pass; what lies between them is computed again.
-    """
-    if not enabled:
-        return function
-    return jax.checkpoint(
-        function, policy=jax.checkpoint_policies.save_only_these_names(layers.STAGE)
-    )
-
-
-def _rate(opt_state: Any) -> Array | None:
-    """The learning rate that `optax.inject_hyperparams` left in an optimiser's state."""
-    return optax.tree_utils.tree_get(
-        opt_state, "learning_rate", filtering=lambda _, value: isinstance(value, jax.Array)
-    )

@@ -15,7 +15,8 @@ from vision_jax.errors import InputError
 from vision_jax.losses.classification import softmax_cross_entropy
 from vision_jax.models import build_model, takes
 from vision_jax.parallel.devices import AXIS
-from vision_jax.tasks.base import Metrics, ModelTask, Needs, TrainState, masked_sum
+from vision_jax.tasks.base import ModelTask, Needs, masked_sum
+from vision_jax.tasks.state import Metrics, TrainState
 
 
 @dataclasses.dataclass(frozen=True)

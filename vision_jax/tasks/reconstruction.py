@@ -14,7 +14,8 @@ from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
 from vision_jax.losses.reconstruction import pixel_losses, standard_normal_divergence
 from vision_jax.models import build_model
-from vision_jax.tasks.base import ModelTask, TrainState
+from vision_jax.tasks.base import ModelTask
+from vision_jax.tasks.state import TrainState
 
 Images = Float[Array, "batch height width channels"]
 

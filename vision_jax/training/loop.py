@@ -1,4 +1,4 @@
-"""The loop: iterate, evaluate, log, save. It serves every task and reads no config."""
+"""The training loop: iterate, evaluate, log, save. It serves every task and reads no config."""
 
 import dataclasses
 import math
@@ -18,7 +18,8 @@ from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
 from vision_jax.parallel.processes import Vote
-from vision_jax.tasks.base import Metrics, Task, TrainState
+from vision_jax.tasks.base import Task
+from vision_jax.tasks.state import Metrics, TrainState
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.metrics import Row, compute
 from vision_jax.training.profile import Profile
@@ -32,7 +33,7 @@ _EVALUATED_AHEAD = 4
 
 
 class TrainingDivergedError(RunError):
-    """The loss is no longer finite; the checkpoints before it are whole."""
+    """The loss is NaN or infinite; earlier checkpoints are whole."""
 
     final = True
 
@@ -70,36 +71,36 @@ def fit(
     profile: Profile | None = None,
     progress: bool = True,
 ) -> FitResult:
-    """Trains a task, from its last checkpoint if there is one.
+    """Train a task, from its last checkpoint if there is one.
 
     Args:
         task: what is trained.
-        train: its images; or its batches, made with `train=True`.
-        epochs: passes over them in all.
-        batch_size: images in a step over all devices, where a source and no loader is given.
-        seed: root of the weights and of every step's random numbers, in [0, 2**32); also of the
-            order of a source.
-        validation: images or batches to evaluate after each epoch.
+        train: a source of images; or a loader of batches, made with `train=True`.
+        epochs: total passes over them.
+        batch_size: images per step over all devices; only with a source.
+        seed: seed of the weights, of every step's random numbers and of a source's order, in
+            [0, 2**32).
+        validation: a source or loader to evaluate after each epoch.
         augment: random transforms of the training batches, on device.
         parallel: the devices; all by default.
-        checkpoints: where to save after each epoch, and what to resume from.
-        about: JSON-able facts saved with each checkpoint for its reader.
-        log: called after each epoch with its row, and with figures that differ from run to run:
+        checkpoints: where to save after each epoch and resume from.
+        about: JSON-able facts to save with each checkpoint.
+        log: called after each epoch with its row, and with speeds, which differ from run to run;
             see `Progress.speeds`.
         after_epoch: called after each epoch with the state and the number of epochs done.
-        should_stop: asked after each step; once true, the state is saved and `fit` returns. Of
-            several processes, all stop a few steps after one is asked to.
+        should_stop: called after each step; once it returns true, the state is saved and `fit`
+            returns. All processes stop a few steps after one is asked to.
         profile: the steps to trace.
-        progress: whether to show a bar and a line per epoch.
+        progress: whether to show a progress bar and a line per epoch.
 
     Returns:
         The state and the history.
 
     Raises:
-        TrainingDivergedError: a step's loss or a weight is not finite; the last checkpoint is the
-            one before.
-        InputError: the batch size is missing or does not suit the devices, or the checkpoint does
-            not suit the task.
+        TrainingDivergedError: a step's loss or a weight is NaN or infinite; the last checkpoint
+            is the one before.
+        InputError: the batch size is missing or does not suit the devices, the checkpoint does
+            not fit the task, or the data lacks what the task needs.
     """
     parallel = parallel or DataParallel.over()
     batches = partial(_batches, batch_size=batch_size, seed=seed, parallel=parallel)
@@ -180,7 +181,7 @@ def _begin(
     parallel: DataParallel,
     checkpoints: Checkpoints | None,
 ) -> tuple[TrainState, Metrics, int]:
-    """The state, running totals and step of the last checkpoint, or of a new run."""
+    """Load state, running totals and step of the last checkpoint, or make those of a new run."""
     shape = train.source.image_shape
     state = parallel.replicate(initial_state(task, seed, shape))
     totals = parallel.zeros(step, state, _shapes(train, parallel))
@@ -192,17 +193,17 @@ def _begin(
 
 
 def _shapes(train: Loader, parallel: DataParallel) -> Any:
-    """The shapes of a device's batch."""
+    """Describe a device's batch by its shapes."""
     rows = train.batch_size // parallel.count
     return jax.eval_shape(lambda: blank_batch(train.source.image_shape, rows))
 
 
 def initial_state(task: Task, seed: int, image_shape: tuple[int, int, int]) -> TrainState:
-    """A task's state before the first step.
+    """Make a task's state before the first step.
 
     Args:
         task: what is trained.
-        seed: root of every random number, in [0, 2**32).
+        seed: seed of every random number, in [0, 2**32).
         image_shape: (height, width, channels).
     """
     init = jax.jit(lambda key: task.init(key, blank_batch(image_shape)))
@@ -210,7 +211,7 @@ def initial_state(task: Task, seed: int, image_shape: tuple[int, int, int]) -> T
 
 
 class Evaluator:
-    """Runs a task's evaluation over a whole loader.
+    """A task's evaluation over a whole loader.
 
     Args:
         task: what is evaluated.
@@ -225,7 +226,7 @@ class Evaluator:
         self._step = parallel.eval_step(task)
 
     def __call__(self, state: TrainState) -> dict[str, Any]:
-        """Evaluates a state.
+        """Evaluate a state.
 
         Args:
             state: the state, on every device.
@@ -238,7 +239,7 @@ class Evaluator:
         for step, item in enumerate(self._loader.items(0, self._loader.steps_per_epoch)):
             totals = self._step(state, totals, self._resident, self._parallel.shard(item))
             if step % _EVALUATED_AHEAD == 0:
-                # Else the batches of a whole folder would wait in memory for a slow device.
+                # Otherwise the batches of a whole folder would queue in memory for a slow device.
                 jax.block_until_ready(totals)
         return compute(totals)
 
@@ -267,9 +268,9 @@ def _check_loss(
 def _check_weights(
     train: Loader, checkpoints: Checkpoints | None, step: int, state: TrainState
 ) -> None:
-    """Refuses to save weights of which the next step's loss would not be finite."""
+    """Refuse to save weights whose next loss would be NaN or infinite."""
     if not _all_finite(state.params):
-        raise _diverged(train, checkpoints, step, "a weight is not finite")
+        raise _diverged(train, checkpoints, step, "a weight is NaN or infinite")
 
 
 @jax.jit

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
-from vision_jax.tasks.base import Metrics
+from vision_jax.tasks.state import Metrics
 
 Row = dict[str, Any]
 

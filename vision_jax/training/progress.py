@@ -11,7 +11,7 @@ import jax
 from tqdm import tqdm
 
 from vision_jax.data.loader import Loader
-from vision_jax.tasks.base import Metrics
+from vision_jax.tasks.state import Metrics
 from vision_jax.training.metrics import Row
 
 STEPS_AHEAD = 16

@@ -16,7 +16,8 @@ from vision_jax.data.loader import Batch, Loader
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS, Devices, take_devices
 from vision_jax.parallel.processes import ASKED
-from vision_jax.tasks.base import Metrics, Task, TrainState
+from vision_jax.tasks.base import Task
+from vision_jax.tasks.state import Metrics, TrainState
 
 _AUGMENT = 0  # what the step's key is folded with; tasks take the numbers from 1
 
