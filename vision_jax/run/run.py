@@ -55,9 +55,10 @@ def load_run(
     Raises:
         InputError: the folder holds no run, or no whole checkpoint of that kind.
 
-    >>> run = vision_jax.load_run(workdir)
-    >>> run.embed(run.source("test")).shape
-    (360, 64)
+    >>> import vision_jax
+    >>> run = vision_jax.load_run("runs/quickstart/cnn")  # after `vision-jax quickstart`
+    >>> len(run.embed(run.source("test")))
+    360
     """
     workdir = Path(workdir)
     config = read_config(workdir)
@@ -87,6 +88,13 @@ class Run:
         task: what was trained, as pure functions.
         state: the checkpoint's state, on every device.
         parallel: the devices.
+
+    >>> import vision_jax
+    >>> run = vision_jax.load_run("runs/quickstart/cnn")  # after `vision-jax quickstart`
+    >>> import numpy as np
+    >>> images = [example["image"] for example in run.source("test").read([0, 1])]
+    >>> run.predict(np.stack(images)).shape  # probabilities
+    (2, 10)
     """
 
     workdir: Path

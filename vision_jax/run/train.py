@@ -60,6 +60,14 @@ def train(
         InputError: bad data, steps to profile that the run does not have, or the folder holds
             another config's run or is in use.
         TrainingDivergedError: the loss is NaN or infinite.
+
+    >>> import vision_jax
+    >>> from vision_jax.config import CNNConfig, DataConfig, TrainCNN
+    >>> data, model = DataConfig(name="digits"), CNNConfig(stages=(8,), hidden=16)
+    >>> config = TrainCNN(data=data, model=model, epochs=1)
+    >>> result = vision_jax.train(config, "runs/digits", progress=False)
+    >>> [row["epoch"] for row in result.history]
+    [1]
     """
     workdir, config = Path(workdir), located(config)
     # Data sets are prepared and folders made by one process, and found by the others.

@@ -101,6 +101,19 @@ def fit(
             is the one before.
         InputError: the batch size is missing or does not suit the devices, the checkpoint does
             not fit the task, or the data lacks what the task needs.
+
+    >>> import numpy as np, optax, vision_jax
+    >>> from vision_jax.data.sources import ArraySource
+    >>> from vision_jax.models import CNN
+    >>> from vision_jax.tasks.classification import Classification
+    >>> images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8)
+    >>> labels = (images.mean((1, 2, 3)) > 127).astype(np.int32)
+    >>> model = CNN(num_classes=2, stages=(4,), hidden=8, padding="SAME")
+    >>> task = Classification(model, optax.adam(1e-3))
+    >>> source = ArraySource.from_arrays(images, labels)
+    >>> result = vision_jax.fit(task, source, batch_size=8, epochs=2, progress=False)
+    >>> int(result.state.step)
+    8
     """
     parallel = parallel or DataParallel.over()
     batches = partial(_batches, batch_size=batch_size, seed=seed, parallel=parallel)
