@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vision_jax.augment.draws import per_example_keys
 from vision_jax.augment.geometry import random_resized_crop
-from vision_jax.augment.recipes import RECIPES, augment, per_example_keys
+from vision_jax.augment.recipes import RECIPES, augment
 from vision_jax.config import DataConfig
 from vision_jax.errors import InputError
 
@@ -55,12 +56,21 @@ def test_augmented_parts_equal_the_augmented_whole(recipe, shape):
     assert ("label_weight" in whole) == (recipe == "strong")
 
 
-def test_the_knobs_come_before_the_recipe():
-    batch = make_batch(9, 9, 1)
-    both = augment(KEY, batch, recipe="light", flip=True, pad_crop=1)
-    moved = augment(KEY, batch, flip=True, pad_crop=1)
-    then = augment(KEY, moved, recipe="light")
-    np.testing.assert_allclose(both["image"], then["image"], atol=1e-6)
+def test_knobs_come_first_then_transforms_then_the_recipe():
+    batch, names = make_batch(9, 9, 3), ("rotate", "grey")
+    knobs, chosen, recipe = (
+        {"flip": True, "pad_crop": 1},
+        {"transforms": names},
+        {"recipe": "light"},
+    )
+
+    @jax.jit
+    def both_ways(batch):
+        found = augment(KEY, batch, **knobs, **chosen, **recipe)
+        then = augment(KEY, augment(KEY, augment(KEY, batch, **knobs), **chosen), **recipe)
+        return found["image"], then["image"]
+
+    np.testing.assert_allclose(*both_ways(batch), atol=1e-6)
 
 
 def test_light_neither_mirrors_nor_turns():
@@ -101,5 +111,6 @@ def test_an_accelerator_runs_no_host_code(platform):
 
 
 def test_an_odd_batch_cannot_be_mixed():
+    mixed = partial(augment, recipe="strong")
     with pytest.raises(InputError, match="a device's batch is 3; it must be even"):
-        augment(KEY, make_batch(8, 8, 1, count=3), recipe="strong")
+        jax.eval_shape(mixed, KEY, make_batch(8, 8, 1, count=3))

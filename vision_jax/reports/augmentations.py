@@ -15,7 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from vision_jax.augment import color, geometry, mixing, policies
-from vision_jax.augment.recipes import RECIPES, per_example_keys
+from vision_jax.augment.draws import per_example_keys
+from vision_jax.augment.recipes import RECIPES
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import Source
 from vision_jax.visual.grids import to_pixels
