@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from vision_jax.augment.color import color_jitter
-from vision_jax.augment.draws import Images, Keys, fold_in, per_example_keys
+from vision_jax.augment.color import color_jitter, random_blur, random_grey
+from vision_jax.augment.draws import Images, Keys, apply_at_random, fold_in, per_example_keys
 from vision_jax.augment.geometry import (
     pad_and_crop,
     random_flip,
@@ -24,7 +24,7 @@ from vision_jax.augment.policies import trivial_augment
 from vision_jax.augment.transforms import apply_transforms
 from vision_jax.data.loader import Batch
 
-Recipe = Literal["none", "light", "standard", "strong"]
+Recipe = Literal["none", "light", "standard", "strong", "views"]
 
 Augment = Callable[[Key[Array, ""], Batch, Array], Batch]
 """(step key, batch, position of its first image in the whole batch) -> batch."""
@@ -119,11 +119,33 @@ def strong(keys: Keys, batch: Batch) -> Batch:
     return mix(fold_in(keys, 4), batch | {"image": images})
 
 
+def views(keys: Keys, batch: Batch) -> Batch:
+    """Crop hard and mirror; change colours in 4 of 5 images, turn 1 in 5 grey, blur 1 in 2.
+
+    For tasks that compare views of the same image (SimCLR: Chen et al., "A simple framework for
+    contrastive learning of visual representations", 2020, appendix A). A window of 8 to 100% of the
+    area, resized to the full size; brightness, contrast and saturation ±80%, hue ±20% of a turn.
+    Images under 64 pixels: half of these strengths and no blur, as there for CIFAR-10. Not for
+    digits or text, which are mirrored too.
+    """
+    small = min(batch["image"].shape[1:3]) < _SMALL
+    color, hue = (0.4, 0.1) if small else (0.8, 0.2)
+    images = random_resized_crop(keys, batch["image"])
+    images = random_flip(fold_in(keys, 0), images)
+    jittered = color_jitter(
+        fold_in(keys, 1), images, brightness=color, contrast=color, saturation=color, hue=hue
+    )
+    images = apply_at_random(fold_in(keys, 2), 0.8, jittered, images)
+    images = random_grey(fold_in(keys, 3), images)
+    return batch | {"image": images if small else random_blur(fold_in(keys, 4), images)}
+
+
 RECIPES: dict[Recipe, Callable[[Keys, Batch], Batch]] = {
     "none": none,
     "light": light,
     "standard": standard,
     "strong": strong,
+    "views": views,
 }
 """The recipes by name."""
 
