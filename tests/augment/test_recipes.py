@@ -10,8 +10,8 @@ import pytest
 
 from vision_jax.augment.draws import per_example_keys
 from vision_jax.augment.geometry import random_resized_crop
-from vision_jax.augment.recipes import RECIPES, Recipe, augment
-from vision_jax.config import DataConfig
+from vision_jax.augment.recipes import RECIPES, augment
+from vision_jax.config import Recipe
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import Devices
 from vision_jax.tasks.base import Needs, Task, TrainState
@@ -156,7 +156,6 @@ def test_views_blurs_large_images_alone():
 
 def test_the_config_names_the_recipes_and_their_docstrings_say_what_they_are():
     assert typing.get_args(Recipe) == tuple(RECIPES)
-    assert set(typing.get_args(typing.get_type_hints(DataConfig)["recipe"])) <= set(RECIPES)
     for recipe in RECIPES.values():
         assert re.match(r"[A-Z].*\.", recipe.__doc__)
 

@@ -7,7 +7,6 @@ data-efficient GAN training", 2020).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +14,10 @@ from jaxtyping import Array, Key
 
 from vision_jax.augment.draws import Image, Images, Keys, fold_in
 from vision_jax.augment.geometry import random_crop
+from vision_jax.config import DifferentiableAugmentation
 
-Name = Literal["color", "translation", "cutout"]
 
-
-def diff_augment(keys: Keys, images: Images, names: Sequence[Name]) -> Images:
+def diff_augment(keys: Keys, images: Images, names: Sequence[DifferentiableAugmentation]) -> Images:
     """Apply the named transforms in the given order.
 
     `color` shifts the brightness and scales saturation and contrast, `translation` shifts by up
@@ -75,7 +73,7 @@ def _covered(places: Array, centre: Array, side: int) -> Array:
     return (places >= centre - side // 4) & (places < centre - side // 4 + side // 2)
 
 
-_TRANSFORMS: dict[Name, Callable[[Keys, Images], Images]] = {
+_TRANSFORMS: dict[DifferentiableAugmentation, Callable[[Keys, Images], Images]] = {
     "color": _color,
     "translation": _translation,
     "cutout": _cutout,

@@ -5,7 +5,6 @@ devices nor on the rest of the batch, except for the image it may be mixed with.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +21,8 @@ from vision_jax.augment.geometry import (
 from vision_jax.augment.mixing import mix, random_erasing
 from vision_jax.augment.policies import trivial_augment
 from vision_jax.augment.transforms import apply_transforms
+from vision_jax.config import Recipe
 from vision_jax.data.loader import Batch
-
-Recipe = Literal["none", "light", "standard", "strong", "views"]
 
 Augment = Callable[[Key[Array, ""], Batch, Array], Batch]
 """(step key, batch, position of its first image in the whole batch) -> batch."""
