@@ -63,9 +63,9 @@ def pad_and_crop(keys: Keys, images: Images, pad: int) -> Images:
 
 
 def random_shift(keys: Keys, images: Images, *, share: float = 1 / 8) -> Images:
-    """Shift each image by up to a share of its shorter side, at least 1 pixel.
+    """Shift each image by up to a share of its shorter side; fill the border by reflection.
 
-    The border is filled by reflection; see `pad_and_crop`.
+    The largest shift is at least 1 pixel.
 
     Args:
         keys: (B,) one key per image.

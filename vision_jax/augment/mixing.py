@@ -37,8 +37,8 @@ def random_erasing(
 ) -> Images:
     """Cover a random box of some images with one random colour.
 
-    Zhong et al., "Random erasing data augmentation", 2020, draw a colour for every pixel of the
-    box, which takes far more random numbers.
+    Zhong et al., "Random erasing data augmentation", 2020, which draws every pixel of the box; one
+    colour takes far fewer random numbers.
 
     Args:
         keys: (B,) one key per image.
