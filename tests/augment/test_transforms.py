@@ -50,15 +50,16 @@ def test_names_apply_in_their_order_with_independent_draws():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("flip", "rotat"), "transforms is ('flip', 'rotat'); 'rotat' must be one of flip, .*"
-         "trivial_augment; did you mean 'rotate'?"),
-        (("xyz",), "transforms is ('xyz',); 'xyz' must be one of flip, .*, trivial_augment"),
-        ("flip", "transforms is 'flip'; it must be a sequence of names"),
+        (
+            ("flip", "rotat"),
+            "'rotat'; did you mean 'rotate'? it must be one of flip, vertical_flip",
+        ),
+        (("xyz",), "'xyz'; it must be one of flip, vertical_flip"),
+        ("flip", "'flip'; it must be a sequence of names"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_name_is_refused_with_the_choices(names, message):
-    pattern = re.escape(message).replace(r"\.\*", ".*") + "$"
-    with pytest.raises(InputError, match=pattern):
+    with pytest.raises(InputError, match=f"transforms is {re.escape(message)}"):
         apply_transforms(per_example_keys(KEY, 0, 12), make_images(1), names)
 
 

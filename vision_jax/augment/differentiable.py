@@ -14,10 +14,13 @@ from jaxtyping import Array, Key
 
 from vision_jax.augment.draws import Image, Images, Keys, fold_in
 from vision_jax.augment.geometry import random_crop
+from vision_jax.checked import check_choice
 from vision_jax.config import DifferentiableAugmentation
 
 
-def diff_augment(keys: Keys, images: Images, names: Sequence[DifferentiableAugmentation]) -> Images:
+def diff_augment(
+    keys: Keys, images: Images, augmentations: Sequence[DifferentiableAugmentation]
+) -> Images:
     """Apply the named transforms in the given order.
 
     `color` shifts the brightness and scales saturation and contrast, `translation` shifts by up
@@ -26,12 +29,16 @@ def diff_augment(keys: Keys, images: Images, names: Sequence[DifferentiableAugme
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C) in [-1, 1]; pixels from outside the image, or cut out, become 0.
-        names: the transforms.
+        augmentations: names of transforms.
 
     Returns:
         (B, H, W, C); `color` may leave [-1, 1].
+
+    Raises:
+        InputError: a name is none of these.
     """
-    for number, name in enumerate(names):
+    for number, name in enumerate(augmentations):
+        check_choice(name, tuple(_TRANSFORMS), "augmentations")
         images = _TRANSFORMS[name](fold_in(keys, number), images)
     return images
 

@@ -21,6 +21,7 @@ from vision_jax.augment.geometry import (
 from vision_jax.augment.mixing import mix, random_erasing
 from vision_jax.augment.policies import trivial_augment
 from vision_jax.augment.transforms import apply_transforms
+from vision_jax.checked import check_choice
 from vision_jax.config import Recipe
 from vision_jax.data.loader import Batch
 
@@ -49,7 +50,7 @@ def augment(
         key: the step's key.
         batch: `image` (B, H, W, C) in [0, 1], `mask` (B,) and, for `strong`, `label` (B,).
         first: position of the first image in the whole batch; even for `strong`.
-        recipe: key of `RECIPES`; see the functions there.
+        recipe: key of `RECIPES`.
         flip: mirror each image left to right with probability 1/2.
         pad_crop: largest shift in pixels, below H and W; see `geometry.pad_and_crop`.
         transforms: keys of `transforms.TRANSFORMS`, applied in this order.
@@ -59,9 +60,10 @@ def augment(
         `mixing.mix`.
 
     Raises:
-        InputError: a name is not in `TRANSFORMS`, or B is odd and the recipe mixes pairs.
+        InputError: a name is in neither table, or B is odd and the recipe mixes pairs.
         ValueError: `pad_crop` is not below the images' height and width.
     """
+    check_choice(recipe, tuple(RECIPES), "recipe")
     keys, images = per_example_keys(key, first, len(batch["image"])), batch["image"]
     crop_keys, flip_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     if pad_crop:

@@ -5,7 +5,6 @@ what it does, and add its line to `TRANSFORMS`. The training option, its error m
 of `vision-jax augmentations` read the table.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 
 from vision_jax.augment.color import color_jitter, random_blur, random_grey
@@ -20,6 +19,7 @@ from vision_jax.augment.geometry import (
 )
 from vision_jax.augment.mixing import random_erasing
 from vision_jax.augment.policies import rand_augment, trivial_augment
+from vision_jax.checked import check_choice
 from vision_jax.errors import InputError
 
 Transform = Callable[[Keys, Images], Images]
@@ -56,20 +56,10 @@ def apply_transforms(keys: Keys, images: Images, names: Sequence[str]) -> Images
     Raises:
         InputError: a name is not in the table.
     """
-    for number, transform in enumerate(_find(names)):
-        images = transform(fold_in(keys, number), images)
-    return images
-
-
-def _find(names: Sequence[str]) -> list[Transform]:
     if isinstance(names, str):
         raise InputError(f"transforms is {names!r}; it must be a sequence of names")
     for name in names:
-        if name not in TRANSFORMS:
-            close = difflib.get_close_matches(str(name), TRANSFORMS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise InputError(
-                f"transforms is {tuple(names)!r}; {name!r} must be one of "
-                f"{', '.join(TRANSFORMS)}{hint}"
-            )
-    return [TRANSFORMS[name] for name in names]
+        check_choice(name, tuple(TRANSFORMS), "transforms")
+    for number, name in enumerate(names):
+        images = TRANSFORMS[name](fold_in(keys, number), images)
+    return images
