@@ -46,7 +46,7 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
         (hint,) = (kind for kind in arguments if kind is not type(None))
         return _checked(value, hint, name)
     if origin is Literal:
-        return _chosen(value, arguments, name)
+        return check_choice(value, arguments, name)
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(_checked(each, arguments[0], name) for each in value)
     if origin is dict and isinstance(value, Mapping):
@@ -67,7 +67,17 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
     raise InputError(f"{name} is {value!r}; it must be of type {needed}")
 
 
-def _chosen(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+def check_choice(value: Any, choices: Sequence[Any], name: str) -> Any:
+    """Return a value that is one of the choices.
+
+    Args:
+        value: what was given.
+        choices: what may be given.
+        name: what the value is called in messages.
+
+    Raises:
+        InputError: it is none of them; the message names all and the closest.
+    """
     if value in choices:
         return value
     near = difflib.get_close_matches(str(value), list(map(str, choices)), n=1)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from vision_jax.checked import check_fields
 from vision_jax.errors import InputError
 
-Recipe = Literal["none", "light", "standard", "strong"]
+Recipe = Literal["none", "light", "standard", "strong", "views"]
 BadFiles = Literal["error", "skip"]
 Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adam", "adamw", "sgd", "lion", "muon"]

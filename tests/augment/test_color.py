@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image, ImageEnhance, ImageOps
+from scipy.ndimage import gaussian_filter
 
 from vision_jax.augment import color
-from vision_jax.augment.recipes import per_example_keys
+from vision_jax.augment.draws import per_example_keys
 
 LEVEL = 1 / 255
 
@@ -129,6 +130,48 @@ def test_jitter_is_the_cores_in_their_order():
         np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
+def test_to_grey_is_pillows(pixels):
+    grey = color.to_grey(floats(pixels))
+    for found, image in zip(grey, pixels, strict=True):
+        assert_close(found, pillow(image).convert("L"), 0.51)
+    four = np.random.default_rng(0).random((2, 3, 4)).astype(np.float32)
+    np.testing.assert_allclose(color.to_grey(jnp.asarray(four))[..., 0], four.mean(-1), atol=1e-6)
+
+
+def test_random_grey_changes_its_share_of_colour_images():
+    keys = per_example_keys(jax.random.key(0), 0, 1000)
+    image = jnp.asarray(np.random.default_rng(0).random((3, 4, 3)), jnp.float32)
+    many = jnp.tile(image, (1000, 1, 1, 1))
+    found = np.asarray(jax.jit(color.random_grey)(keys, many))
+    grey = (found == np.asarray(color.to_grey(image))).all((1, 2, 3))
+    assert (grey | (found == np.asarray(image)).all((1, 2, 3))).all()
+    assert grey.mean() == pytest.approx(0.2, abs=0.05)  # deviation 0.013
+    np.testing.assert_array_equal(color.random_grey(keys, many[..., :2]), many[..., :2])
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+def test_gaussian_blur_is_scipys(pixels, sigma):
+    blur = jax.jit(color.gaussian_blur)
+    for image in np.asarray(floats(pixels), np.float64):
+        # Outside the image there is nothing: weights are scaled to what lies inside.
+        smooth = partial(gaussian_filter, sigma=(sigma, sigma, 0), mode="constant", truncate=8)
+        expected = smooth(image) / smooth(np.ones_like(image))
+        found = blur(jnp.asarray(image, jnp.float32), jnp.float32(sigma))
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_random_blur_draws_its_share_and_width():
+    keys = per_example_keys(jax.random.key(0), 0, 600)
+    dots = jnp.zeros((600, 31, 31, 1), jnp.float32).at[:, 15, 15].set(1)
+    peaks = np.asarray(jax.jit(partial(color.random_blur, sigma=(1.0, 2.0)))(keys, dots))[:, 15, 15]
+    blurred = peaks[peaks < 1]
+    assert len(blurred) / 600 == pytest.approx(0.5, abs=0.08)  # deviation 0.02
+    sigmas = (2 * np.pi * blurred) ** -0.5  # the peak of a Gaussian of that deviation
+    assert 0.99 < sigmas.min() < 1.02
+    assert 1.98 < sigmas.max() < 2.01
+    assert sigmas.mean() == pytest.approx(1.5, abs=0.07)  # deviation 0.017
+
+
 def test_strengths_out_of_range_are_named():
     keys = per_example_keys(jax.random.key(0), 0, 1)
     image = jnp.zeros((1, 2, 2, 3), jnp.float32)
@@ -136,3 +179,7 @@ def test_strengths_out_of_range_are_named():
         color.color_jitter(keys, image, hue=0.6)
     with pytest.raises(ValueError, match=r"contrast is -1.0; it must be in \[0, 1\]"):
         color.color_jitter(keys, image, contrast=-1.0)
+    with pytest.raises(ValueError, match=r"sigma is \(0.0, 1.0\)"):
+        color.random_blur(keys, image, sigma=(0.0, 1.0))
+    with pytest.raises(ValueError, match=r"probability is 1.5; it must be in \[0, 1\]"):
+        color.random_grey(keys, image, probability=1.5)

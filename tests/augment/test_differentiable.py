@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vision_jax.augment.differentiable import diff_augment
-from vision_jax.augment.recipes import per_example_keys
+from vision_jax.augment.draws import per_example_keys
 
 COUNT = 64
 

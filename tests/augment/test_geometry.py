@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vision_jax.augment import geometry
-from vision_jax.augment.recipes import per_example_keys
+from vision_jax.augment.draws import per_example_keys
 
 KEY = jax.random.key(3)
 
@@ -45,6 +45,17 @@ def test_pad_and_crop_cuts_windows_of_the_reflected_image(images, keys):
         assert window.tobytes() in windows(wide, (7, 9))
 
 
+@pytest.mark.parametrize(("size", "share", "most"), [(17, 1 / 8, 2), (8, 1 / 16, 1), (1, 1 / 8, 0)])
+def test_random_shift_reaches_its_share_of_the_shorter_side(size, share, most):
+    # A ramp shows at its middle by how much each image was shifted.
+    ramp = jnp.arange(30 * size, dtype=jnp.float32).reshape(1, size, 30, 1)
+    shift = jax.jit(partial(geometry.random_shift, share=share))
+    moved = np.asarray(shift(per_example_keys(KEY, 0, 200), jnp.tile(ramp, (200, 1, 1, 1))))
+    down, right = np.divmod(moved[:, size // 2, 15, 0] - (size // 2) * 30, 30)
+    assert set(down) == set(range(-most, most + 1))
+    assert set(right - 15) == set(range(-most, most + 1))
+
+
 def test_flip_mirrors_about_half_of_the_images(images):
     many = jnp.tile(images[:1], (200, 1, 1, 1))
     flipped = geometry.random_flip(per_example_keys(KEY, 0, 200), many)
@@ -54,22 +65,11 @@ def test_flip_mirrors_about_half_of_the_images(images):
     assert 70 < mirrored.sum() < 130  # 100 expected, deviation 7
 
 
-def test_center_crop_is_the_middle(images):
-    np.testing.assert_array_equal(geometry.center_crop(images, (3, 5)), images[:, 2:5, 2:7])
-
-
-def test_resize_is_pillows(images):
-    resized = geometry.resize(images[..., :1], (4, 5))
-    for small, image in zip(np.asarray(resized), np.asarray(images), strict=True):
-        expected = Image.fromarray(image[..., 0]).resize((5, 4), Image.Resampling.BILINEAR)
-        np.testing.assert_allclose(small[..., 0], np.asarray(expected), atol=1e-5)
-
-
 def test_sizes_and_counts_out_of_range_are_named(images, keys):
     with pytest.raises(ValueError, match=r"\(8, 5\).*\(7, 9\)"):
         geometry.random_crop(keys, images, (8, 5))
-    with pytest.raises(ValueError, match="0, 5"):
-        geometry.center_crop(images, (0, 5))
+    with pytest.raises(ValueError, match=r"share is 0.0.*\(0, 1\]"):
+        geometry.random_shift(keys, images, share=0.0)
     with pytest.raises(ValueError, match=r"pad is 7.*\[0, 7\)"):
         geometry.pad_and_crop(keys, images, 7)
     with pytest.raises(ValueError, match=r"scale is \(0.5, 2.0\).*\(0.0, 1.0\]"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vision_jax.augment import mixing
-from vision_jax.augment.recipes import per_example_keys
+from vision_jax.augment.draws import per_example_keys
 from vision_jax.errors import InputError
 
 KEY = jax.random.key(1)

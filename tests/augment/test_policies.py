@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from vision_jax.augment import policies
-from vision_jax.augment.recipes import per_example_keys
+from vision_jax.augment.draws import per_example_keys
 
 SIZE = (36, 40)
 OPERATE = jax.jit(policies.operate)
@@ -69,21 +69,6 @@ def test_operations_are_pillows(image, name, strength, reference):
 def test_every_operation_of_the_table_is_tested():
     assert {name for name, _, _ in CASES} == set(policies.OPERATIONS)
     assert len(policies.OPERATIONS) == 14
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("policy", [policies.trivial_augment, policies.rand_augment])
-def test_an_image_depends_on_its_key_alone(policy, channels):
-    images = jnp.asarray(np.random.default_rng(0).random((12, 9, 7, channels)), jnp.float32)
-    keys = per_example_keys(jax.random.key(4), 0, 12)
-    policy = jax.jit(policy)
-    whole = np.asarray(policy(keys, images))
-    parts = [policy(keys[i : i + 4], images[i : i + 4]) for i in (0, 4, 8)]
-    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-6)
-    assert whole.min() >= 0
-    assert whole.max() <= 1
-    assert not np.allclose(whole, images)
-    assert not np.allclose(whole, policy(per_example_keys(jax.random.key(5), 0, 12), images))
 
 
 def test_on_accelerators_the_branches_are_chosen_and_give_the_same():

@@ -5,12 +5,17 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from vision_jax.augment.draws import per_example_keys
 from vision_jax.augment.geometry import random_resized_crop
-from vision_jax.augment.recipes import RECIPES, augment, per_example_keys
-from vision_jax.config import DataConfig
+from vision_jax.augment.recipes import RECIPES, augment
+from vision_jax.config import Recipe
 from vision_jax.errors import InputError
+from vision_jax.parallel.devices import Devices
+from vision_jax.tasks.base import Needs, Task, TrainState
+from vision_jax.training.steps import augmented
 
 KEY = jax.random.key(3)
 
@@ -55,12 +60,21 @@ def test_augmented_parts_equal_the_augmented_whole(recipe, shape):
     assert ("label_weight" in whole) == (recipe == "strong")
 
 
-def test_the_knobs_come_before_the_recipe():
-    batch = make_batch(9, 9, 1)
-    both = augment(KEY, batch, recipe="light", flip=True, pad_crop=1)
-    moved = augment(KEY, batch, flip=True, pad_crop=1)
-    then = augment(KEY, moved, recipe="light")
-    np.testing.assert_allclose(both["image"], then["image"], atol=1e-6)
+def test_knobs_come_first_then_transforms_then_the_recipe():
+    batch, names = make_batch(9, 9, 3), ("rotate", "grey")
+    knobs, chosen, recipe = (
+        {"flip": True, "pad_crop": 1},
+        {"transforms": names},
+        {"recipe": "light"},
+    )
+
+    @jax.jit
+    def both_ways(batch):
+        found = augment(KEY, batch, **knobs, **chosen, **recipe)
+        then = augment(KEY, augment(KEY, augment(KEY, batch, **knobs), **chosen), **recipe)
+        return found["image"], then["image"]
+
+    np.testing.assert_allclose(*both_ways(batch), atol=1e-6)
 
 
 def test_light_neither_mirrors_nor_turns():
@@ -87,8 +101,61 @@ def test_standard_enlarges_windows_of_large_images_alone():
     assert zoom.std() > 0.1
 
 
+class TwoViews(Task):
+    """A task whose step returns the views that it is given."""
+
+    needs = Needs(views=2)
+
+    def train_step(self, state, batch):
+        return state, {"views": batch["views"]}
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "none"])
+def test_views_differ_and_depend_on_step_place_and_view_alone(recipe):
+    batch = jax.tree.map(np.asarray, make_batch(8, 9, 3))
+    start = TrainState.create(KEY, {"params": {}}, optax.identity())
+    step = augmented(TwoViews(), partial(augment, recipe=recipe, transforms=("shift",)))
+
+    def views_on(devices, *numbers):
+        parallel = Devices.over(devices)
+        views_of = parallel.pmap(
+            lambda state, part: step(state, part)[1]["views"], in_axes=(None, 0), out_axes=0
+        )
+        states = [start.replace(step=jnp.int32(number)) for number in numbers]
+        return [np.concatenate(np.asarray(views_of(s, parallel.shard(batch)))) for s in states]
+
+    one, later = views_on(1, 5, 6)
+    assert one.shape == (8, 2, 8, 9, 3)
+    assert (np.abs(one[:, 0] - one[:, 1]).max((1, 2, 3)) > 1e-2).all()
+    assert (np.abs(later - one).max((2, 3, 4)) > 1e-2).all()
+    for devices in (2, 4):
+        np.testing.assert_allclose(views_on(devices, 5)[0], one, atol=2e-6)
+
+
+def test_views_keeps_the_colours_of_one_in_five_and_turns_one_in_five_grey():
+    # Crops, mirroring and blur leave an image of one colour as it is.
+    color = np.array([0.6, 0.4, 0.3], np.float32)
+    batch = {"image": jnp.tile(color, (500, 64, 64, 1)), "mask": jnp.ones(500, bool)}
+    found = np.asarray(jax.jit(partial(augment, recipe="views"))(KEY, batch)["image"])
+    grey = np.ptp(found, axis=-1).max((1, 2)) < 1e-6
+    kept = np.abs(found - color).max((1, 2, 3)) < 1e-5
+    assert grey.mean() == pytest.approx(0.2, abs=0.06)  # deviation 0.018
+    assert kept.mean() == pytest.approx(0.2 * 0.8, abs=0.06)
+
+
+def test_views_blurs_large_images_alone():
+    def roughness(side):
+        # Blurred noise differs less from one pixel to the next.
+        noise = np.random.default_rng(0).random((200, side, side, 1)).astype(np.float32)
+        batch = {"image": jnp.asarray(noise), "mask": jnp.ones(200, bool)}
+        found = np.asarray(jax.jit(partial(augment, recipe="views"))(KEY, batch)["image"])
+        return np.median(np.abs(np.diff(found, axis=2)).mean((1, 2, 3)) / found.std((1, 2, 3)))
+
+    assert roughness(64) < 0.9 * roughness(63)
+
+
 def test_the_config_names_the_recipes_and_their_docstrings_say_what_they_are():
-    assert typing.get_args(typing.get_type_hints(DataConfig)["recipe"]) == tuple(RECIPES)
+    assert typing.get_args(Recipe) == tuple(RECIPES)
     for recipe in RECIPES.values():
         assert re.match(r"[A-Z].*\.", recipe.__doc__)
 
@@ -101,5 +168,6 @@ def test_an_accelerator_runs_no_host_code(platform):
 
 
 def test_an_odd_batch_cannot_be_mixed():
+    mixed = partial(augment, recipe="strong")
     with pytest.raises(InputError, match="a device's batch is 3; it must be even"):
-        augment(KEY, make_batch(8, 8, 1, count=3), recipe="strong")
+        jax.eval_shape(mixed, KEY, make_batch(8, 8, 1, count=3))

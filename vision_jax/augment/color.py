@@ -1,15 +1,15 @@
-"""What pixels look like: brightness, colour and tone of float images in [0, 1].
+"""Colour transforms of float images in [0, 1]: brightness, contrast, hue, tone and blur.
 
-Each core takes one image (H, W, C) and follows Pillow's operation of the same name, without its
-rounding to whole levels. Images of another number of channels than three have no colour: their
-saturation and hue stay as they are.
+The functions of one image (H, W, C) follow Pillow's operations of the same names, without rounding
+to whole levels. Images without three channels have no colour: saturation and hue leave them
+unchanged.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from vision_jax.augment.geometry import Image, Images, Keys
+from vision_jax.augment.draws import Image, Images, Keys, Range, apply_at_random, check_range
 
 Factor = Float[Array, ""] | float
 
@@ -23,15 +23,15 @@ def color_jitter(
     saturation: float = 0.4,
     hue: float = 0.1,
 ) -> Images:
-    """Changes brightness, contrast, saturation and hue, in this order, each by a uniform draw.
+    """Change brightness, contrast, saturation and hue, in this order, each by a uniform draw.
 
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C) in [0, 1].
-        brightness: its factor is within 1 ± this, in [0, 1].
-        contrast: the same.
-        saturation: the same.
-        hue: greatest turn of the colour circle either way, in [0, 0.5].
+        brightness: largest change of the brightness factor from 1, in [0, 1].
+        contrast: likewise for contrast.
+        saturation: likewise for saturation.
+        hue: largest rotation of the colour circle in either direction, in turns, in [0, 0.5].
 
     Returns:
         (B, H, W, C) in [0, 1].
@@ -57,25 +57,94 @@ def color_jitter(
     return jax.vmap(one)(keys, images)
 
 
+def random_grey(keys: Keys, images: Images, *, probability: float = 0.2) -> Images:
+    """Turn some colour images grey, keeping three channels.
+
+    Args:
+        keys: (B,) one key per image.
+        images: (B, H, W, C) in [0, 1].
+        probability: chance that an image is changed, in [0, 1].
+
+    Returns:
+        (B, H, W, C) in [0, 1].
+
+    Raises:
+        ValueError: `probability` is out of range.
+    """
+    grey = jnp.broadcast_to(to_grey(images), images.shape) if images.shape[-1] == 3 else images
+    return apply_at_random(keys, probability, grey, images)
+
+
+def random_blur(
+    keys: Keys, images: Images, *, probability: float = 0.5, sigma: Range = (0.1, 2.0)
+) -> Images:
+    """Blur some images with a Gaussian of random width.
+
+    Chen et al., "A simple framework for contrastive learning of visual representations", 2020,
+    appendix A.
+
+    Args:
+        keys: (B,) one key per image.
+        images: (B, H, W, C) in [0, 1].
+        probability: chance that an image is changed, in [0, 1].
+        sigma: bounds of the Gaussian's standard deviation in pixels, above 0.
+
+    Returns:
+        (B, H, W, C) in [0, 1].
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    check_range("sigma", sigma, above=0.0)
+    subkeys = jax.vmap(jax.random.split)(keys)
+
+    def one(key: Key[Array, ""], image: Image) -> Image:
+        return gaussian_blur(image, jax.random.uniform(key, (), jnp.float32, *sigma))
+
+    blurred = jax.vmap(one)(subkeys[:, 0], images)
+    return apply_at_random(subkeys[:, 1], probability, blurred, images)
+
+
+def gaussian_blur(image: Image, sigma: Factor) -> Image:
+    """Blur with a Gaussian; at the border the weights inside the image are scaled to sum to 1.
+
+    Args:
+        image: (H, W, C) in [0, 1].
+        sigma: () standard deviation in pixels, above 0.
+
+    Returns:
+        (H, W, C) in [0, 1].
+    """
+
+    def weights(side: int) -> Float[Array, "side side"]:
+        place = jnp.arange(side, dtype=image.dtype)
+        return jax.nn.softmax(-0.5 * ((place[:, None] - place) / sigma) ** 2)
+
+    # Products with whole matrices need no kernel size, which would depend on the drawn sigma.
+    rows, columns = (weights(side) for side in image.shape[:2])
+    blurred = jnp.einsum("ih,jw,hwc->ijc", rows, columns, image, precision="highest")
+    return jnp.clip(blurred, 0, 1)
+
+
 def adjust_brightness(image: Image, factor: Factor) -> Image:
-    """Scales the pixels: 0 is black, 1 the image itself."""
+    """Scale the pixels: factor 0 gives black, 1 the image itself."""
     return _blend(jnp.zeros((), image.dtype), image, factor)
 
 
 def adjust_contrast(image: Image, factor: Factor) -> Image:
-    """Moves the pixels from the image's mean grey: 0 is that grey, 1 the image itself."""
-    return _blend(jnp.mean(luma(image)), image, factor)
+    """Scale the distance to the image's mean grey: factor 0 gives that grey, 1 the image itself."""
+    return _blend(jnp.mean(to_grey(image)), image, factor)
 
 
 def adjust_saturation(image: Image, factor: Factor) -> Image:
-    """Moves the colours from grey: 0 is the grey image, 1 the image itself."""
-    return _blend(luma(image), image, factor) if image.shape[-1] == 3 else image
+    """Scale the distance to the grey image: factor 0 gives the grey image, 1 the image itself."""
+    return _blend(to_grey(image), image, factor) if image.shape[-1] == 3 else image
 
 
 def adjust_sharpness(image: Image, factor: Factor) -> Image:
-    """Moves the pixels from their smoothed values: 0 is smoothed, 1 the image itself.
+    """Scale the distance to the smoothed image: factor 0 gives that image, 1 the image itself.
 
-    The smoothing is Pillow's, a 3×3 kernel of ones with 5 in its centre, and leaves the border.
+    Smooths as Pillow does: a 3×3 kernel of ones with 5 at its centre; the border is unchanged.
     """
     rows = image[:-2] + image[1:-1] + image[2:]
     box = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
@@ -84,11 +153,11 @@ def adjust_sharpness(image: Image, factor: Factor) -> Image:
 
 
 def shift_hue(image: Image, turns: Factor) -> Image:
-    """Turns the colour circle, keeping the value and saturation of HSV.
+    """Rotate the colour circle, keeping HSV's value and saturation.
 
     Args:
         image: (H, W, C) in [0, 1].
-        turns: () by how much; 1/3 turns red into green.
+        turns: () rotation in turns; 1/3 maps red to green.
 
     Returns:
         (H, W, C) in [0, 1].
@@ -108,7 +177,7 @@ def shift_hue(image: Image, turns: Factor) -> Image:
     sector += 6 * jnp.asarray(turns, image.dtype)
 
     def channel(start: int) -> Float[Array, "height width"]:
-        # Smith, "Color gamut transform pairs", 1978, in the form that needs no table of cases.
+        # Smith, "Color gamut transform pairs", 1978, in the form without a table of cases.
         place = sector + start
         place -= 6 * jnp.floor(place * (1 / 6))
         return value - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
@@ -117,39 +186,39 @@ def shift_hue(image: Image, turns: Factor) -> Image:
 
 
 def posterize(image: Image, bits: Int[Array, ""] | int) -> Image:
-    """Keeps the highest bits of the 8-bit levels.
+    """Keep only the highest bits of the 8-bit levels.
 
     Args:
         image: (H, W, C) in [0, 1].
-        bits: () how many, in [1, 8].
+        bits: () number of bits kept, in [1, 8].
 
     Returns:
-        (H, W, C) in [0, 1], of whole levels.
+        (H, W, C) in [0, 1], in whole levels.
     """
     step = jnp.left_shift(jnp.int32(1), 8 - jnp.asarray(bits, jnp.int32))
     return _from_levels(_levels(image) & -step, image)
 
 
 def solarize(image: Image, threshold: Factor) -> Image:
-    """Inverts the pixels from a threshold in [0, 1] upwards."""
+    """Invert all pixels at or above a threshold in [0, 1]."""
     return jnp.where(image < threshold, image, 1 - image)
 
 
 def autocontrast(image: Image) -> Image:
-    """Stretches each channel to the whole of [0, 1]; a channel of one value stays as it is."""
+    """Stretch each channel to the full range [0, 1]; a constant channel stays as it is."""
     low, high = (f(image, (0, 1), keepdims=True) for f in (jnp.min, jnp.max))
     span = high - low
     return jnp.where(span > 0, (image - low) / jnp.where(span > 0, span, 1), image)
 
 
 def equalize(image: Image) -> Image:
-    """Spreads each channel's 8-bit levels evenly, as Pillow does, in whole steps.
+    """Equalise the histogram of each channel's 8-bit levels in whole steps, as Pillow does.
 
     Args:
         image: (H, W, C) in [0, 1].
 
     Returns:
-        (H, W, C) in [0, 1], of whole levels; an image of fewer than 255 pixels stays as it is.
+        (H, W, C) in [0, 1], in whole levels; an image of fewer than 255 pixels stays as it is.
     """
     levels = _levels(image)
 
@@ -163,17 +232,24 @@ def equalize(image: Image) -> Image:
     return _from_levels(jax.vmap(one, -1, -1)(levels), image)
 
 
-def luma(image: Image) -> Float[Array, "height width 1"]:
-    """Grey by ITU-R 601-2, of three channels; the mean of any other number."""
-    if image.shape[-1] != 3:
-        return jnp.mean(image, -1, keepdims=True)
-    # No matrix product, which an accelerator may compute in fewer bits.
-    weights = jnp.array([0.299, 0.587, 0.114], image.dtype)
-    return jnp.sum(image * weights, -1, keepdims=True)
+def to_grey(images: Float[Array, "*shape channels"]) -> Float[Array, "*shape 1"]:
+    """Compute the luma of RGB (ITU-R BT.601), or the mean of any other number of channels.
+
+    Args:
+        images: (..., C) float images.
+
+    Returns:
+        (..., 1) in the same range.
+    """
+    if images.shape[-1] != 3:
+        return jnp.mean(images, -1, keepdims=True)
+    # Not a matrix product: an accelerator may compute that with fewer bits.
+    weights = jnp.array([0.299, 0.587, 0.114], images.dtype)
+    return jnp.sum(images * weights, -1, keepdims=True)
 
 
 def _blend(plain: Array, image: Image, factor: Factor) -> Image:
-    """Moves from a plainer image (factor 0) through the image (1) and on."""
+    """Interpolate from a plain image (factor 0) to the image (1), or extrapolate beyond it."""
     return jnp.clip(plain + jnp.asarray(factor, image.dtype) * (image - plain), 0, 1)
 
 

@@ -1,58 +1,21 @@
-"""Where pixels come from: crops, flips and affine maps of NHWC float images in [0, 1].
-
-A random transform takes one key per image, so that an image's fate depends neither on its
-neighbours nor on how many devices share the batch.
-"""
+"""Geometric transforms of float images in [0, 1]: crops, flips and affine maps."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
-Images = Float[Array, "batch height width channels"]
-Resized = Float[Array, "batch new_height new_width channels"]
-Image = Float[Array, "height width channels"]
-Keys = Key[Array, " batch"]
-Range = tuple[float, float]
+from vision_jax.augment.draws import Image, Images, Keys, Range, apply_at_random, check_range
 
 
-def resize(images: Images, size: tuple[int, int]) -> Resized:
-    """Resizes bilinearly, with antialiasing when it shrinks.
-
-    Args:
-        images: (B, H, W, C) in [0, 1].
-        size: (height, width) wanted.
-
-    Returns:
-        (B, height, width, C) in [0, 1].
-    """
-    shape = (images.shape[0], *size, images.shape[-1])
-    return jax.image.resize(images, shape, "bilinear", antialias=True)
-
-
-def center_crop(images: Images, size: tuple[int, int]) -> Resized:
-    """Cuts out the centre.
-
-    Args:
-        images: (B, H, W, C).
-        size: (height, width) wanted, at most (H, W).
-
-    Returns:
-        (B, height, width, C); an odd rest leaves the extra row below and column to the right.
-
-    Raises:
-        ValueError: `size` exceeds the images.
-    """
-    top, left = _margins(images, size)
-    return images[:, top // 2 : top // 2 + size[0], left // 2 : left // 2 + size[1]]
-
-
-def random_crop(keys: Keys, images: Images, size: tuple[int, int]) -> Resized:
-    """Cuts out a window whose corner is uniform over all that fit.
+def random_crop(
+    keys: Keys, images: Images, size: tuple[int, int]
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Cut a window of a fixed size at a uniformly random position.
 
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C).
-        size: (height, width) wanted, at most (H, W).
+        size: (height, width) of the window in pixels, at most (H, W).
 
     Returns:
         (B, height, width, C).
@@ -60,10 +23,13 @@ def random_crop(keys: Keys, images: Images, size: tuple[int, int]) -> Resized:
     Raises:
         ValueError: `size` exceeds the images.
     """
-    top, left = _margins(images, size)
+    height, width = images.shape[1:3]
+    if not (0 < size[0] <= height and 0 < size[1] <= width):
+        raise ValueError(f"size is {size}; it must be within the images' {(height, width)}")
+    corners = jnp.array([height - size[0] + 1, width - size[1] + 1])
 
     def corner(key: Key[Array, ""]) -> Array:
-        return jax.random.randint(key, (2,), 0, jnp.array([top + 1, left + 1]))
+        return jax.random.randint(key, (2,), 0, corners)
 
     def cut(image: Array, start: Array) -> Array:
         zero = jnp.zeros((), start.dtype)
@@ -73,25 +39,49 @@ def random_crop(keys: Keys, images: Images, size: tuple[int, int]) -> Resized:
 
 
 def pad_and_crop(keys: Keys, images: Images, pad: int) -> Images:
-    """Pads by reflection and crops at random back to the size: shifts of up to `pad` pixels.
+    """Shift each image by up to `pad` pixels: pad by reflection, then crop back to the size.
 
-    The usual augmentation of small images (He et al., 2016, section 4.2, there with zeros).
+    The usual augmentation of small images (He et al., "Deep residual learning for image
+    recognition", 2016, section 4.2, where the padding is zero).
 
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C).
-        pad: pixels on every side, less than H and W.
+        pad: pixels added on every side, in [0, min(H, W)).
 
     Returns:
         (B, H, W, C).
 
     Raises:
-        ValueError: `pad` is not below the images' height and width.
+        ValueError: `pad` is out of range.
     """
-    if not 0 <= pad < min(images.shape[1:3]):
-        raise ValueError(f"pad is {pad}; it must be in [0, {min(images.shape[1:3])})")
+    height, width = images.shape[1:3]
+    if not 0 <= pad < min(height, width):
+        raise ValueError(f"pad is {pad}; it must be in [0, {min(height, width)})")
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    return random_crop(keys, padded, (images.shape[1], images.shape[2]))
+    return random_crop(keys, padded, (height, width))
+
+
+def random_shift(keys: Keys, images: Images, *, share: float = 1 / 8) -> Images:
+    """Shift each image by up to a share of its shorter side; fill the border by reflection.
+
+    The largest shift is at least 1 pixel.
+
+    Args:
+        keys: (B,) one key per image.
+        images: (B, H, W, C).
+        share: largest shift over the shorter side, in (0, 1].
+
+    Returns:
+        (B, H, W, C).
+
+    Raises:
+        ValueError: `share` is out of range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}; it must be in (0, 1]")
+    side = min(images.shape[1:3])
+    return pad_and_crop(keys, images, min(max(1, round(side * share)), side - 1))
 
 
 def random_resized_crop(
@@ -101,17 +91,17 @@ def random_resized_crop(
     scale: Range = (0.08, 1.0),
     ratio: Range = (3 / 4, 4 / 3),
 ) -> Images:
-    """Cuts out a window of random area, shape and place, and resizes it to the whole.
+    """Cut a window of random area, aspect ratio and position, and resize it to the full size.
 
-    The window's share of the area is uniform, its width over height log-uniform, and its place
-    uniform over all that fit; a side longer than the image is cut to it. Bilinear, antialiased
-    (Szegedy et al., "Going deeper with convolutions", 2015, section 6).
+    The area is uniform, the aspect ratio log-uniform, the position uniform; a side longer than the
+    image is clipped to it. Bilinear, antialiased (Szegedy et al., "Going deeper with convolutions",
+    2015, section 6).
 
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C) in [0, 1].
-        scale: bounds of the share of the area, in (0, 1].
-        ratio: bounds of the width over the height, above 0.
+        scale: bounds of the window's share of the area, in (0, 1].
+        ratio: bounds of its width over its height, above 0.
 
     Returns:
         (B, H, W, C) in [0, 1].
@@ -131,7 +121,7 @@ def random_resized_crop(
 
 
 def resized_window(image: Image, corner: Float[Array, "2"], sides: Float[Array, "2"]) -> Image:
-    """Resizes a window to the whole image: two products with matrices of interpolation weights.
+    """Resize a window to the full size, by two products with interpolation matrices.
 
     Args:
         image: (H, W, C) in [0, 1].
@@ -151,29 +141,29 @@ def resized_window(image: Image, corner: Float[Array, "2"], sides: Float[Array, 
 def draw_box(
     key: Key[Array, ""], size: tuple[int, int], scale: Range, ratio: Range
 ) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-    """Draws a box within an image: area uniform, shape log-uniform, place uniform.
+    """Draw a box inside an image: uniform area, log-uniform aspect ratio, uniform position.
 
     Args:
-        key: the source of randomness.
-        size: (height, width) of the image.
+        key: random key.
+        size: (height, width) of the image in pixels.
         scale: bounds of the box's share of the area.
         ratio: bounds of its width over its height.
 
     Returns:
-        (top, left) and (height, width) in pixels, not rounded; no side is longer than the image's.
+        (top, left) and (height, width) in pixels, not rounded; no side exceeds the image's.
     """
-    area_key, shape_key, place_key = jax.random.split(key, 3)
+    area_key, ratio_key, corner_key = jax.random.split(key, 3)
     area = jax.random.uniform(area_key, (), jnp.float32, *scale) * (size[0] * size[1])
     low, high = jnp.log(jnp.array(ratio, jnp.float32))
-    slim = jnp.exp(jax.random.uniform(shape_key, (), jnp.float32, low, high))
+    aspect = jnp.exp(jax.random.uniform(ratio_key, (), jnp.float32, low, high))
     whole = jnp.array(size, jnp.float32)
-    sides = jnp.minimum(jnp.sqrt(jnp.stack([area / slim, area * slim])), whole)
-    corner = jax.random.uniform(place_key, (2,), jnp.float32) * (whole - sides)
+    sides = jnp.minimum(jnp.sqrt(jnp.stack([area / aspect, area * aspect])), whole)
+    corner = jax.random.uniform(corner_key, (2,), jnp.float32) * (whole - sides)
     return corner, sides
 
 
 def random_flip(keys: Keys, images: Images) -> Images:
-    """Mirrors each image left to right with probability one half.
+    """Mirror each image left to right with probability 1/2.
 
     Args:
         keys: (B,) one key per image.
@@ -182,11 +172,11 @@ def random_flip(keys: Keys, images: Images) -> Images:
     Returns:
         (B, H, W, C).
     """
-    return _flip(keys, images, images[:, :, ::-1])
+    return apply_at_random(keys, 0.5, images[:, :, ::-1], images)
 
 
 def random_vertical_flip(keys: Keys, images: Images) -> Images:
-    """Mirrors each image top to bottom with probability one half.
+    """Mirror each image top to bottom with probability 1/2.
 
     Args:
         keys: (B,) one key per image.
@@ -195,7 +185,7 @@ def random_vertical_flip(keys: Keys, images: Images) -> Images:
     Returns:
         (B, H, W, C).
     """
-    return _flip(keys, images, images[:, ::-1])
+    return apply_at_random(keys, 0.5, images[:, ::-1], images)
 
 
 def random_affine(
@@ -208,16 +198,16 @@ def random_affine(
     shear: float = 10.0,
     fill: float = 0.0,
 ) -> Images:
-    """Turns, shifts, scales and shears about the centre, each by a uniform draw; bilinear.
+    """Rotate, shift, scale and shear about the centre, each by a uniform draw; bilinear.
 
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C) in [0, 1].
-        degrees: greatest turn either way.
-        translate: greatest shift either way, as a share of the sides.
+        degrees: largest rotation in either direction.
+        translate: largest shift in either direction, as a share of each side.
         scale: bounds of the enlargement, above 0.
-        shear: greatest horizontal shear either way in degrees, below 90.
-        fill: what is seen from outside the image, in [0, 1].
+        shear: largest horizontal shear in either direction, in degrees, in [0, 90).
+        fill: value outside the image, in [0, 1].
 
     Returns:
         (B, H, W, C) in [0, 1].
@@ -229,17 +219,17 @@ def random_affine(
     if not 0 <= shear < 90:
         raise ValueError(f"shear is {shear}; it must be in [0, 90)")
     height, width = images.shape[1:3]
-    turn, slant = (jnp.deg2rad(jnp.float32(angle)) for angle in (degrees, shear))
+    max_angle, max_shear = (jnp.deg2rad(jnp.float32(angle)) for angle in (degrees, shear))
 
     def one(key: Key[Array, ""], image: Image) -> Image:
-        turn_key, shift_key, scale_key, shear_key = jax.random.split(key, 4)
+        angle_key, shift_key, scale_key, shear_key = jax.random.split(key, 4)
         shift = jax.random.uniform(shift_key, (2,), jnp.float32, -translate, translate)
         matrix = affine_matrix(
             (height, width),
-            angle=jax.random.uniform(turn_key, (), jnp.float32, -turn, turn),
+            angle=jax.random.uniform(angle_key, (), jnp.float32, -max_angle, max_angle),
             shift=shift * jnp.array([width, height], jnp.float32),
             scale=jax.random.uniform(scale_key, (), jnp.float32, *scale),
-            shear=jnp.tan(jax.random.uniform(shear_key, (), jnp.float32, -slant, slant)),
+            shear=jnp.tan(jax.random.uniform(shear_key, (), jnp.float32, -max_shear, max_shear)),
         )
         return affine(image, matrix, fill=fill)
 
@@ -249,7 +239,17 @@ def random_affine(
 def random_rotation(
     keys: Keys, images: Images, *, degrees: float = 15.0, fill: float = 0.0
 ) -> Images:
-    """Turns about the centre by a uniform angle; see `random_affine`."""
+    """Rotate about the centre by a uniformly random angle; bilinear.
+
+    Args:
+        keys: (B,) one key per image.
+        images: (B, H, W, C) in [0, 1].
+        degrees: largest rotation in either direction.
+        fill: value outside the image, in [0, 1].
+
+    Returns:
+        (B, H, W, C) in [0, 1].
+    """
     return random_affine(
         keys, images, degrees=degrees, translate=0.0, scale=(1.0, 1.0), shear=0.0, fill=fill
     )
@@ -263,21 +263,21 @@ def affine_matrix(
     scale: Float[Array, ""] | float = 1.0,
     shear: Float[Array, ""] | float = 0.0,
 ) -> Float[Array, "2 3"]:
-    """The map from a place in the new image to the place in the old one that it shows.
+    """Build the map from a place in the new image to its source in the old one.
 
     Args:
-        size: (height, width) in pixels; turns, scales and shears keep the centre.
-        angle: turn from the x axis towards the y axis (clockwise as seen) in radians.
+        size: (height, width) in pixels; rotation, scale and shear keep the centre.
+        angle: rotation from the x axis towards the y axis (clockwise on screen) in radians.
         shift: (right, down) in pixels.
-        scale: enlargement.
-        shear: pixels to the right per pixel down, before the turn.
+        scale: enlargement, above 0.
+        shear: pixels to the right per pixel down, before the rotation.
 
     Returns:
-        (2, 3) [A | b]: old (x, y) = A (x, y) + b, what `affine` and Pillow's `transform` take.
+        (2, 3) [A | b] with old (x, y) = A (x, y) + b, as `affine` and Pillow's `transform` take it.
     """
     angle, scale, shear = (jnp.asarray(value, jnp.float32) for value in (angle, scale, shear))
     cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
-    # The inverse of turn, scale and shear: first turned back, then sheared back.
+    # The inverse of (rotation · scale · shear): rotate back first, then shear back.
     linear = jnp.stack([cos + shear * sin, sin - shear * cos, -sin, cos]).reshape(2, 2)
     centre = jnp.array([size[1] / 2, size[0] / 2], jnp.float32)
     offset = centre - linear @ (centre + jnp.asarray(shift, jnp.float32))
@@ -285,13 +285,13 @@ def affine_matrix(
 
 
 def affine(image: Image, matrix: Float[Array, "2 3"], *, fill: float = 0.0) -> Image:
-    """Maps an image affinely with bilinear interpolation, as Pillow's `Image.transform` does.
+    """Map an image affinely with bilinear interpolation, as Pillow's `Image.transform` does.
 
     Args:
         image: (H, W, C).
-        matrix: (2, 3) [A | b]: a pixel of the result at (x, y), of which the first pixel's centre
-            is (0.5, 0.5), shows the image's place A (x, y) + b.
-        fill: what is seen where that place lies outside the image.
+        matrix: (2, 3) [A | b]: the result's pixel at (x, y) shows the image at A (x, y) + b. The
+            centre of the top left pixel is (0.5, 0.5).
+        fill: value where the source lies outside the image.
 
     Returns:
         (H, W, C).
@@ -302,7 +302,7 @@ def affine(image: Image, matrix: Float[Array, "2 3"], *, fill: float = 0.0) -> I
         jnp.arange(width, dtype=jnp.float32) + 0.5,
         indexing="ij",
     )
-    # Products by hand: a matrix product of so few terms may be less exact on an accelerator.
+    # Written out: an accelerator may compute a matrix product with fewer bits.
     place_x, place_y = (row[0] * x + row[1] * y + row[2] for row in matrix)
     inside = (place_x >= 0) & (place_x < width) & (place_y >= 0) & (place_y < height)
     left, top = jnp.floor(place_x - 0.5), jnp.floor(place_y - 0.5)
@@ -321,25 +321,3 @@ def affine(image: Image, matrix: Float[Array, "2 3"], *, fill: float = 0.0) -> I
     above = across(top)
     found = above + down_share[..., None] * (across(top + 1) - above)
     return jnp.where(inside[..., None], found, jnp.asarray(fill, image.dtype))
-
-
-def check_range(name: str, bounds: Range, *, above: float, most: float = float("inf")) -> None:
-    """Refuses bounds that do not rise within (above, most].
-
-    Raises:
-        ValueError: they do not.
-    """
-    if not above < bounds[0] <= bounds[1] <= most:
-        raise ValueError(f"{name} is {bounds}; two rising numbers in ({above}, {most}] are needed")
-
-
-def _flip(keys: Keys, images: Images, mirrored: Images) -> Images:
-    flip: Bool[Array, " batch"] = jax.vmap(jax.random.bernoulli)(keys)
-    return jnp.where(flip[:, None, None, None], mirrored, images)
-
-
-def _margins(images: Images, size: tuple[int, int]) -> tuple[int, int]:
-    height, width = images.shape[1:3]
-    if not (0 < size[0] <= height and 0 < size[1] <= width):
-        raise ValueError(f"size is {size}; it must be within the images' {(height, width)}")
-    return height - size[0], width - size[1]

@@ -1,7 +1,7 @@
-"""Parts of images that are hidden or mixed: random erasing, mixup, cutmix.
+"""Transforms that hide or mix parts of images: random erasing, mixup and cutmix.
 
-Mixing takes images 2i and 2i + 1 of a batch, whose order is random anyway: then what becomes of a
-pair depends on its key alone, not on how many devices share the batch.
+Mixing pairs images 2i and 2i + 1 of a batch, which is shuffled anyway. So the result for a pair
+depends on its key alone, not on the number of devices.
 """
 
 from typing import Literal
@@ -10,7 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from vision_jax.augment.geometry import Image, Images, Keys, Range, check_range, draw_box
+from vision_jax.augment.draws import (
+    Image,
+    Images,
+    Keys,
+    Range,
+    check_probability,
+    check_range,
+    fold_in,
+)
+from vision_jax.augment.geometry import draw_box
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
 
@@ -26,15 +35,15 @@ def random_erasing(
     scale: Range = (0.02, 1 / 3),
     ratio: Range = (0.3, 3.3),
 ) -> Images:
-    """Covers a random box of some images with a random colour.
+    """Cover a random box of some images with one random colour.
 
-    Zhong et al., "Random erasing data augmentation", 2020; there every pixel of the box is drawn,
-    which takes far more random numbers.
+    Zhong et al., "Random erasing data augmentation", 2020, which draws every pixel of the box; one
+    colour takes far fewer random numbers.
 
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C) in [0, 1].
-        probability: of an image to be touched.
+        probability: chance that an image is changed, in [0, 1].
         scale: bounds of the box's share of the area, in (0, 1].
         ratio: bounds of its width over its height, above 0.
 
@@ -44,8 +53,7 @@ def random_erasing(
     Raises:
         ValueError: a value is out of range.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability is {probability}; it must be in [0, 1]")
+    check_probability(probability)
     check_range("scale", scale, above=0.0, most=1.0)
     check_range("ratio", ratio, above=0.0)
     height, width, channels = images.shape[1:]
@@ -61,15 +69,15 @@ def random_erasing(
 
 
 def box_mask(size: tuple[int, int], corner: Float[Array, "2"], sides: Float[Array, "2"]) -> Mask:
-    """Which pixels have their centre within a box.
+    """Mark the pixels whose centre lies in a box.
 
     Args:
-        size: (height, width).
+        size: (height, width) of the mask in pixels.
         corner: (top, left) of the box in pixels.
         sides: (height, width) of the box in pixels.
 
     Returns:
-        (height, width), True within.
+        (height, width), True inside.
     """
     row, column = (
         (place >= start) & (place < start + side)
@@ -84,15 +92,15 @@ def box_mask(size: tuple[int, int], corner: Float[Array, "2"], sides: Float[Arra
 
 
 def mixup(keys: Keys, images: Images, *, alpha: float = 0.2) -> tuple[Images, Shares]:
-    """Averages the two images of each pair with a random weight (Zhang et al., "mixup", 2018).
+    """Average the two images of each pair with a random weight (Zhang et al., "mixup", 2018).
 
     Args:
-        keys: (B,) one key per image; a pair takes the first one's.
+        keys: (B,) one key per image; a pair uses its first key.
         images: (B, H, W, C) in [0, 1], B even.
         alpha: the weight is drawn from Beta(alpha, alpha); above 0.
 
     Returns:
-        (B, H, W, C) in [0, 1], and (B,) the share of each image in its place.
+        (B, H, W, C) in [0, 1], and (B,) the weight of each image's own pixels.
 
     Raises:
         InputError: B is odd.
@@ -104,16 +112,16 @@ def mixup(keys: Keys, images: Images, *, alpha: float = 0.2) -> tuple[Images, Sh
 
 
 def cutmix(keys: Keys, images: Images, *, alpha: float = 1.0) -> tuple[Images, Shares]:
-    """Exchanges a random box between the two images of each pair (Yun et al., "CutMix", 2019).
+    """Swap a random box between the two images of each pair (Yun et al., "CutMix", 2019).
 
     Args:
-        keys: (B,) one key per image; a pair takes the first one's.
+        keys: (B,) one key per image; a pair uses its first key.
         images: (B, H, W, C) in [0, 1], B even.
-        alpha: the share of the area that is kept is drawn from Beta(alpha, alpha), before the box
-            is cut at the border; above 0.
+        alpha: the share of the area kept is drawn from Beta(alpha, alpha), before the box is
+            clipped to the image; above 0.
 
     Returns:
-        (B, H, W, C) in [0, 1], and (B,) the share of the pixels that each image keeps.
+        (B, H, W, C) in [0, 1], and (B,) the share of its own pixels that each image keeps.
 
     Raises:
         InputError: B is odd.
@@ -133,16 +141,16 @@ def cutmix(keys: Keys, images: Images, *, alpha: float = 1.0) -> tuple[Images, S
 
 
 def mix(keys: Keys, batch: Batch, *, how: Literal["mixup", "cutmix", "either"] = "either") -> Batch:
-    """Mixes the pairs of a labelled batch; a pair with a masked image stays as it is.
+    """Mix the pairs of a labelled batch; a pair with a masked image stays as it is.
 
     Args:
-        keys: (B,) one key per image; a pair takes the first one's.
+        keys: (B,) one key per image; a pair uses its first key.
         batch: `image` (B, H, W, C) in [0, 1], `label` (B,) and `mask` (B,), B even.
-        how: by `mixup`, by `cutmix`, or by either with probability one half for each pair.
+        how: by `mixup`, by `cutmix`, or by either with probability 1/2 for each pair.
 
     Returns:
-        The batch with mixed images, `label_other` (B,), the other image's label, and
-        `label_weight` (B,) float32 in [0, 1], the share of its own.
+        The batch with mixed images, `label_other` (B,), the partner's label, and `label_weight`
+        (B,) float32 in [0, 1], the weight of the image's own label.
 
     Raises:
         InputError: B is odd.
@@ -151,8 +159,7 @@ def mix(keys: Keys, batch: Batch, *, how: Literal["mixup", "cutmix", "either"] =
     mixed, share = cutmix(keys, images) if how == "cutmix" else mixup(keys, images)
     if how == "either":
         cut, kept = cutmix(keys, images)
-        chosen = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 2)))(keys[::2])
-        chosen = _both(chosen)
+        chosen = _both(jax.vmap(jax.random.bernoulli)(fold_in(keys[::2], 2)))
         mixed = jnp.where(chosen[:, None, None, None], cut, mixed)
         share = jnp.where(chosen, kept, share)
     real = batch["mask"] & partners(batch["mask"])
@@ -164,7 +171,7 @@ def mix(keys: Keys, batch: Batch, *, how: Literal["mixup", "cutmix", "either"] =
 
 
 def partners(rows: Array) -> Array:
-    """The other row of each pair: rows 1, 0, 3, 2, and so on of (B, ...), B even."""
+    """Return the partner of each row: rows 1, 0, 3, 2, … of (B, ...), B even."""
     paired = rows.reshape(len(rows) // 2, 2, *rows.shape[1:])
     return paired[:, ::-1].reshape(rows.shape)
 
@@ -178,14 +185,13 @@ def _weights(keys: Keys, images: Images, alpha: float) -> Float[Array, " pairs"]
         raise ValueError(f"alpha is {alpha}; it must be above 0")
 
     def draw(key: Key[Array, ""]) -> Array:
-        key = jax.random.fold_in(key, 0)
-        if alpha == 1:  # the uniform distribution, which needs no rejection sampler
+        if alpha == 1:  # uniform, so no rejection sampler is needed
             return jax.random.uniform(key, (), jnp.float32)
         return jax.random.beta(key, alpha, alpha, dtype=jnp.float32)
 
-    return jax.vmap(draw)(keys[::2])
+    return jax.vmap(draw)(fold_in(keys[::2], 0))
 
 
 def _both(values: Array) -> Array:
-    """What was drawn for each pair, for both of its images."""
+    """Repeat a value per pair for both of its images."""
     return jnp.repeat(values, 2, axis=0)

@@ -1,7 +1,7 @@
-"""Random operations out of one table: RandAugment and TrivialAugment.
+"""Policies that draw operations from one table: RandAugment and TrivialAugment.
 
-The table and its ranges are those of Cubuk et al., "RandAugment", 2020, but that shears keep the
-centre. Inverting and cutting out are left away, as there.
+The table and its ranges are those of Cubuk et al., "RandAugment", 2020, which also omits inversion
+and cutout. Unlike there, shears keep the centre.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from vision_jax.augment import color
-from vision_jax.augment.geometry import Image, Images, Keys, affine, affine_matrix
+from vision_jax.augment.draws import Image, Images, Keys
+from vision_jax.augment.geometry import affine, affine_matrix
 
-_SHEAR, _SHIFT, _TURN = 0.3, 150 / 331, jnp.pi / 6
+_SHEAR, _SHIFT, _ANGLE = 0.3, 150 / 331, jnp.pi / 6
 _ENHANCE, _BITS = 0.9, 4
 
 Strength = Float[Array, ""]
@@ -33,36 +34,36 @@ _TONES: dict[str, Callable[[Image, Strength], Image]] = {
 }
 _MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 OPERATIONS: tuple[str, ...] = (*_MOVES, *_TONES)
-"""What an operation's number means."""
+"""The operations, by number."""
 
 
 def operate(image: Image, operation: Int[Array, ""], strength: Strength) -> Image:
-    """Applies one operation of the table.
+    """Apply one operation of the table.
 
     Args:
         image: (H, W, C) in [0, 1].
-        operation: () its place in `OPERATIONS`.
-        strength: () in [-1, 1], as a share of the operation's range: shears of 0.3, shifts of
-            150/331 of the side, turns of 30 degrees, factors of 1 ± 0.9, 4 bits, all levels. Its
-            sign says which way, where there are two.
+        operation: () its index in `OPERATIONS`.
+        strength: () in [-1, 1], a share of the operation's range: shear 0.3, shift 150/331 of the
+            side, rotation 30 degrees, factor 1 ± 0.9, 4 bits, all levels. The sign is the
+            direction, where there are two.
 
     Returns:
-        (H, W, C) in [0, 1]; what is seen from outside the image is black.
+        (H, W, C) in [0, 1]; black where the source lies outside the image.
     """
-    # All moves are one affine map, so that where every branch is computed there is one gather.
+    # All moves share one affine map: a vmapped switch computes every branch, so only one gather.
     matrix = _move_matrix((image.shape[0], image.shape[1]), operation, strength)
     branches = [lambda image, _: affine(image, matrix), *_TONES.values()]
     return jax.lax.switch(jnp.maximum(operation - (len(_MOVES) - 1), 0), branches, image, strength)
 
 
 def rand_augment(keys: Keys, images: Images, *, count: int = 2, magnitude: float = 0.3) -> Images:
-    """Applies operations drawn with replacement, all at one strength (Cubuk et al., 2020).
+    """Apply several random operations, all at one strength (Cubuk et al., "RandAugment", 2020).
 
     Args:
         keys: (B,) one key per image.
         images: (B, H, W, C) in [0, 1].
-        count: how many operations, the paper's N.
-        magnitude: their strength in [0, 1], the paper's M over 30; ways are drawn.
+        count: operations drawn per image, with replacement; the paper's N, at least 1.
+        magnitude: their strength in [0, 1], the paper's M over 30; the direction is random.
 
     Returns:
         (B, H, W, C) in [0, 1].
@@ -76,18 +77,20 @@ def rand_augment(keys: Keys, images: Images, *, count: int = 2, magnitude: float
         raise ValueError(f"magnitude is {magnitude}; it must be in [0, 1]")
 
     def one(key: Key[Array, ""], image: Image) -> Image:
-        chosen_key, way_key = jax.random.split(key)
+        chosen_key, sign_key = jax.random.split(key)
         chosen = jax.random.randint(chosen_key, (count,), 0, len(OPERATIONS))
-        ways = jax.random.rademacher(way_key, (count,), jnp.float32)
-        for operation, way in zip(chosen, ways, strict=True):
-            image = operate(image, operation, magnitude * way)
+        signs = jax.random.rademacher(sign_key, (count,), jnp.float32)
+        for operation, sign in zip(chosen, signs, strict=True):
+            image = operate(image, operation, magnitude * sign)
         return image
 
     return _each(one, keys, images)
 
 
 def trivial_augment(keys: Keys, images: Images) -> Images:
-    """Applies one operation to each image, at a uniform strength (Müller and Hutter, 2021).
+    """Apply one random operation at a uniformly random strength.
+
+    Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", 2021.
 
     Args:
         keys: (B,) one key per image.
@@ -107,8 +110,7 @@ def trivial_augment(keys: Keys, images: Images) -> Images:
 
 
 def _each(one: Callable[[Key[Array, ""], Image], Image], keys: Keys, images: Images) -> Images:
-    # One image after the other takes only the branch that was drawn; all at once compute every
-    # branch and choose.
+    # A loop over the images runs only the drawn branch; vmap runs every branch and selects.
     def in_turn(keys: Keys, images: Images) -> Images:
         return jax.lax.map(lambda pair: one(*pair), (keys, images))
 
@@ -123,10 +125,10 @@ def _move_matrix(
     def amount(name: str, most: float) -> Array:
         return jnp.where(operation == OPERATIONS.index(name), most * strength, 0)
 
-    # Of all moves only the one that was drawn is not zero; a shear down may thus be added.
+    # Only the drawn move is nonzero, so a vertical shear may simply be added.
     matrix = affine_matrix(
         size,
-        angle=amount("rotate", _TURN),
+        angle=amount("rotate", _ANGLE),
         shift=jnp.stack(
             [amount("translate_x", _SHIFT * width), amount("translate_y", _SHIFT * height)]
         ),

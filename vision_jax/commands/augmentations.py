@@ -14,37 +14,37 @@ def augmentations(
     out: Path = Path("augmentations.html"),
     split: str = "train",
     image_size: int | None = None,
-    data_dir: Path | None = None,
+    data_dir: str | None = None,
     manual_dir: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Show every augmentation and recipe on images of a data set, as a page.
+    """Write a page that shows every recipe and transform on images of a data set.
 
-    What does not keep the class of your images, as mirroring does not keep that of digits, is seen
-    there; then train with --data.recipe. Example: vision-jax augmentations fashion_mnist
+    Use it to spot transforms that change a class, such as mirroring digits. Then train with
+    --data.recipe or --data.transforms. Example: vision-jax augmentations fashion_mnist
 
     Args:
         data: A data set's name or a folder of images, as for --data.name.
-        out: HTML file to write.
-        split: Which part of the images, in tfds's slicing syntax.
-        image_size: Side in pixels: shorter side resized to it, then centre-cropped. Default: the
+        out: HTML page to write.
+        split: Split to take images from, in tfds's slicing syntax.
+        image_size: Side in pixels: resize the shorter side to it, then centre-crop. Default: the
             set's own, and 224 for folders.
-        data_dir: Where prepared data sets live. Default: $TFDS_DATA_DIR, else
-            ~/tensorflow_datasets.
-        manual_dir: Folder with files fetched by hand.
-        seed: Of what is drawn, in [0, 2**32).
+        data_dir: Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default:
+            $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        manual_dir: Folder with manually downloaded files of a data set.
+        seed: Seed of the random draws, in [0, 2**32).
     """
     from vision_jax.data.catalog import open_source
     from vision_jax.reports.augmentations import write_augmentations
 
-    if not out.parent.is_dir():
-        raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"out is {str(out)!r}; it must be a file in an existing folder")
     if not 0 <= seed < 2**32:
-        raise InputError(f"--seed is {seed}; it must be in [0, 2**32)")
+        raise InputError(f"seed is {seed}; it must be in [0, 2**32)")
     if image_size is None and Path(data).is_dir():
         image_size = _FOLDER_SIDE
     if image_size is not None and image_size < 1:
-        raise InputError(f"--image-size is {image_size}; it must be at least 1")
+        raise InputError(f"image_size is {image_size}; it must be at least 1")
     source = open_source(
         data, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size
     )

@@ -1,101 +1,89 @@
-"""A page that shows what augmentation makes of a data set's images."""
+"""A page that shows what augmentation does to the images of a data set."""
 
 import html
 import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from vision_jax.augment import color, geometry, mixing, policies
-from vision_jax.augment.recipes import RECIPES, per_example_keys
+from vision_jax.augment import mixing, policies
+from vision_jax.augment.draws import per_example_keys
+from vision_jax.augment.recipes import RECIPES
+from vision_jax.augment.transforms import TRANSFORMS
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import Source
 from vision_jax.visual.grids import to_pixels
 from vision_jax.visual.html import sheet_picture, write_page
 
 Picture = UInt8[np.ndarray, "height width channels"]
-Draws = Float[np.ndarray, "draws height width channels"]
 
-_DRAWS = 8  # in a row, beside the original
-_CELL = 112  # pixels of the longer side of what is shown
+_DRAWS = 8  # random results per row, beside the original
+_CELL = 112  # longer side of a shown image, in pixels
 _SHOWN = 4  # images that each recipe is shown on
-_LOOKED_AT = 64  # images among which those of different classes are sought
-
-
-def _shifts(keys: Any, images: Any) -> Any:
-    return geometry.pad_and_crop(keys, images, max(1, min(images.shape[1:3]) // 8))
-
-
-_TRANSFORMS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    "Pad and crop": ("Shifts of up to an eighth of the side; the border is mirrored.", _shifts),
-    "Random resized crop": (
-        "A window of 8 to 100% of the area, 3:4 to 4:3, resized to the whole.",
-        geometry.random_resized_crop,
-    ),
-    "Flip": ("Mirrored left to right, one in two.", geometry.random_flip),
-    "Vertical flip": ("Mirrored top to bottom, one in two.", geometry.random_vertical_flip),
-    "Rotation": ("Up to 15 degrees either way.", geometry.random_rotation),
-    "Affine": (
-        "Turns of up to 15 degrees, shifts of up to 10%, sizes of 90 to 110%, shears of up to 10 "
-        "degrees.",
-        geometry.random_affine,
-    ),
-    "Colour jitter": (
-        "Brightness, contrast and saturation ± 40%, hue ± 10% of its circle; grey images have "
-        "neither saturation nor hue.",
-        color.color_jitter,
-    ),
-    "RandAugment": ("Two operations of the table below, at 30%.", policies.rand_augment),
-    "TrivialAugment": (
-        "One operation of the table below, at a random strength.",
-        policies.trivial_augment,
-    ),
-    "Random erasing": (
-        "A box of 2 to 33% of the area in a random colour; here always.",
-        partial(mixing.random_erasing, probability=1.0),
-    ),
-}
+_SEARCHED = 64  # images to search for some of different classes
 
 
 def write_augmentations(source: Source, path: Path, *, seed: int = 0) -> None:
-    """Writes a page with every recipe and transform on images of a source.
+    """Write a page that shows every recipe and transform on images of a source.
 
     Args:
-        source: the images; of one class each, where there are labels.
-        path: the page, which needs no other file.
-        seed: of the draws, in [0, 2**32).
+        source: the images; the page shows some of different classes, where there are labels.
+        path: HTML file to write; it needs no other file.
+        seed: seed of the random draws, in [0, 2**32).
 
     Raises:
         InputError: an image cannot be read.
     """
     images, names = _some_images(source)
     key = jax.random.key(np.uint32(seed))
-    with tqdm(
-        total=len(RECIPES) + len(_TRANSFORMS) + 3, desc="drawing", unit="row", delay=2, leave=False
-    ) as bar:
+    parts = {
+        "Recipes": _recipes(key, images, names),
+        "Transforms": _transforms(key, images[0]),
+        "Images mixed in pairs": _mixtures(key, images, names),
+        "Operations of RandAugment and TrivialAugment": _operations(images[0]),
+    }
+    rows = len(RECIPES) - 1 + len(TRANSFORMS) + 2 + len(policies.OPERATIONS)
+    with tqdm(total=rows, desc="drawing", unit="row", delay=2, leave=False) as bar:
         sections = []
-        for name, part in (
-            ("Recipes: --data.recipe", _recipes(key, images, names, bar.update)),
-            ("Transforms", _transforms(key, images[0], bar.update)),
-            ("Images mixed in pairs", _mixtures(key, images, names, bar.update)),
-            ("Operations of RandAugment and TrivialAugment", _operations(images[0])),
-        ):
-            sections.append((name, part))
-    write_page(path, f"Augmentations of {source.name}, {source.split}", sections)
+        for name, rows_html in parts.items():
+            body = f"<p>{_INTRODUCTIONS[name]}</p>"
+            for row_html in rows_html:
+                body += row_html
+                bar.update()
+            sections.append((name, body))
+    write_page(path, f"Augmentations of {source.name}, split {source.split}", sections)
+
+
+_INTRODUCTIONS = {
+    "Recipes": (
+        f"The original, then {_DRAWS} random results; a column shares its random draws. Train with "
+        "<code>--data.recipe NAME</code>."
+    ),
+    "Transforms": (
+        "Single transforms. Train with <code>--data.transforms NAME NAME …</code>, which applies "
+        "them in that order, before the recipe."
+    ),
+    "Images mixed in pairs": (
+        "Part of the recipe <code>strong</code>. The loss weights both labels by the shares below."
+    ),
+    "Operations of RandAugment and TrivialAugment": (
+        "Each operation at strengths from one end of its range to the other."
+    ),
+}
 
 
 def _some_images(source: Source) -> tuple[list[Picture], list[str]]:
-    """The first images of different classes, and what to call them; two at least."""
+    """Return the first images of different classes and their names; at least two."""
     found: dict[int, Picture] = {}
-    for index in range(min(_LOOKED_AT, len(source))):
+    for index in range(min(_SEARCHED, len(source))):
         (example,) = source.read([index])
         found.setdefault(example.get("label", index), example["image"])
         if len(found) == _SHOWN:
@@ -106,53 +94,43 @@ def _some_images(source: Source) -> tuple[list[Picture], list[str]]:
     return images * (2 if len(images) == 1 else 1), names * (2 if len(names) == 1 else 1)
 
 
-def _recipes(
-    key: jax.Array, images: list[Picture], names: list[str], done: Callable[[], Any]
-) -> str:
-    parts = []
+def _recipes(key: jax.Array, images: list[Picture], names: list[str]) -> Iterator[str]:
+    keys = per_example_keys(key, 0, 2 * _DRAWS)
     for name, recipe in RECIPES.items():
-        parts.append(_head(name, inspect.getdoc(recipe) or ""))
-        apply = jax.jit(recipe)
+        if name == "none":
+            continue
+        part, apply = _head(name, _description(recipe)), jax.jit(recipe)
         for place, image in enumerate(images):
             other = (place + 1) % len(images)
-            batch = apply(_keys(key, 2 * _DRAWS), _pairs(image, images[other]))
+            batch = apply(keys, _pairs(image, images[other], _DRAWS))
             captions = [""] * _DRAWS
             if "label_weight" in batch:
                 captions = _weights(batch["label_weight"], names[place], names[other])
-            parts.append(_row([image], [names[place]], batch["image"][::2], captions))
-        done()
-    return "".join(parts)
+            part += _row([image], [names[place]], batch["image"][::2], captions)
+        yield part
 
 
-def _transforms(key: jax.Array, image: Picture, done: Callable[[], Any]) -> str:
-    parts = []
-    for name, (about, transform) in _TRANSFORMS.items():
-        drawn = jax.jit(transform)(_keys(key, _DRAWS), _floats([image] * _DRAWS))
-        parts.append(_head(name, about) + _row([image], ["original"], drawn, [""] * _DRAWS))
-        done()
-    return "".join(parts)
+def _transforms(key: jax.Array, image: Picture) -> Iterator[str]:
+    keys, originals = per_example_keys(key, 0, _DRAWS), _floats([image] * _DRAWS)
+    for name, transform in TRANSFORMS.items():
+        drawn = jax.jit(transform)(keys, originals)
+        yield _head(name, _description(transform) + _options(transform)) + _row(
+            [image], ["original"], drawn, [""] * _DRAWS
+        )
 
 
-def _mixtures(
-    key: jax.Array, images: list[Picture], names: list[str], done: Callable[[], Any]
-) -> str:
+def _mixtures(key: jax.Array, images: list[Picture], names: list[str]) -> Iterator[str]:
     first, second = images[:2]
-    parts = []
-    for name, how, about in (
-        ("mixup", mixing.mixup, "Averages; the weight is drawn from Beta(0.2, 0.2)."),
-        ("cutmix", mixing.cutmix, "A box is exchanged; its area is uniform before it is cut."),
-    ):
-        count = _DRAWS - 1
+    count = _DRAWS - 1
+    for how in (mixing.mixup, mixing.cutmix):
         batch = _pairs(first, second, count)
-        mixed, shares = jax.jit(how)(_keys(key, 2 * count), batch["image"])
-        captions = _weights(shares, *names[:2])
-        parts.append(_head(name, f"{about} The loss has the same shares of both labels."))
-        parts.append(_row([first, second], names[:2], mixed[::2], captions))
-        done()
-    return "".join(parts)
+        mixed, shares = jax.jit(how)(per_example_keys(key, 0, 2 * count), batch["image"])
+        yield _head(how.__name__, _description(how) + _options(how)) + _row(
+            [first, second], names[:2], mixed[::2], _weights(shares, *names[:2])
+        )
 
 
-def _operations(image: Picture) -> str:
+def _operations(image: Picture) -> Iterator[str]:
     strengths = jnp.linspace(-1, 1, _DRAWS, dtype=jnp.float32)
     original = _floats([image])[0]
 
@@ -160,34 +138,47 @@ def _operations(image: Picture) -> str:
     def at_all_strengths(operation: jax.Array) -> jax.Array:
         return jax.lax.map(lambda m: policies.operate(original, operation, m), strengths)
 
-    rows = [
-        _head(name.replace("_", " "), "")
-        + _row(
-            [image],
-            ["original"],
-            at_all_strengths(jnp.int32(number)),
-            [f"{m:+.0%}" for m in np.asarray(strengths)],
-        )
-        for number, name in enumerate(policies.OPERATIONS)
-    ]
-    return "<p>Each at strengths from end to end of its range.</p>" + "".join(rows)
-
-
-def _keys(key: jax.Array, count: int) -> jax.Array:
-    return per_example_keys(key, 0, count)
+    captions = [f"{strength:+.0%}" for strength in np.asarray(strengths)]
+    for number, name in enumerate(policies.OPERATIONS):
+        drawn = at_all_strengths(jnp.int32(number))
+        yield _head(name.replace("_", " ")) + _row([image], ["original"], drawn, captions)
 
 
 def _floats(images: Sequence[Picture]) -> jax.Array:
     return to_float(jnp.asarray(np.stack(images)))
 
 
-def _pairs(first: Picture, second: Picture, count: int = _DRAWS) -> dict[str, jax.Array]:
-    """A batch of so many times the same two images."""
+def _pairs(first: Picture, second: Picture, count: int) -> dict[str, jax.Array]:
+    """Return a batch that repeats a pair of images `count` times."""
     return {
         "image": _floats([first, second] * count),
         "label": jnp.zeros(2 * count, jnp.int32),
         "mask": jnp.ones(2 * count, bool),
     }
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """Return what a function's docstring says before its arguments, as HTML."""
+    text = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
+    marked = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(text, quote=False))
+    return "".join(f"<p>{part}</p>" for part in marked.split("\n\n") if part)
+
+
+def _options(function: Callable[..., Any]) -> str:
+    """Return the default values of a function's options, as HTML."""
+    options = [
+        f"{name}={_value(parameter.default)}"
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    ]
+    return f"<p>With <code>{html.escape(', '.join(options))}</code>.</p>" if options else ""
+
+
+def _value(value: Any) -> str:
+    """Return a number or a tuple of numbers, in at most 3 digits each."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_value, value))})"
+    return f"{value:.3g}" if isinstance(value, float) else repr(value)
 
 
 def _weights(shares: jax.Array, name: str, other: str) -> list[str]:
@@ -196,8 +187,8 @@ def _weights(shares: jax.Array, name: str, other: str) -> list[str]:
     ]
 
 
-def _head(name: str, about: str) -> str:
-    return f"<h3>{html.escape(name)}</h3>" + (f"<p>{html.escape(about)}</p>" if about else "")
+def _head(name: str, description: str = "") -> str:
+    return f"<h3>{html.escape(name)}</h3>{description}"
 
 
 def _row(
@@ -213,7 +204,7 @@ def _row(
 
 
 def _cell(image: Picture) -> Image.Image:
-    """An image of about the size of a cell, sharp-edged if it is enlarged."""
+    """Scale an image to about the size of a cell, without blurring enlarged pixels."""
     picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
     factor = _CELL // max(picture.size)
     if factor:

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from vision_jax.augment.differentiable import diff_augment
-from vision_jax.augment.recipes import per_example_keys
+from vision_jax.augment.draws import per_example_keys
 from vision_jax.config import AdversarialLoss, DifferentiableAugmentation, TrainGAN
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
