@@ -15,7 +15,7 @@ from typing import Any
 # jaxtyping then names its types Float[Array, "batch classes"], as the source has them.
 typing.GENERATING_DOCUMENTATION = "vision_jax"  # type: ignore[attr-defined]
 
-import vision_jax
+import vision_jax  # noqa: E402  jaxtyping reads the line above at import
 
 project = "vision_jax"
 author = "the vision_jax authors"
@@ -86,7 +86,9 @@ def _command_line() -> str:
     return text
 
 
-def keep_prose(_app: Any, _what: str, _name: str, _of: Any, _options: Any, lines: list[str]) -> None:
+def keep_prose(
+    _app: Any, _what: str, _name: str, _of: Any, _options: Any, lines: list[str]
+) -> None:
     """Keep prose from being read as markup: a norm |x|, and a colon in a Returns section."""
     for number, line in enumerate(lines):
         text = line.lstrip()
