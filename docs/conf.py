@@ -1,6 +1,7 @@
 """Sphinx's settings. Build with `python -m sphinx -W -b html docs docs/_build`."""
 
 import contextlib
+import importlib
 import io
 import os
 import pkgutil
@@ -22,14 +23,17 @@ author = "the vision_jax authors"
 version = release = version_of("vision_jax")
 html_title = f"vision_jax {release}"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
+html_show_copyright = False
 exclude_patterns = ["_build"]
-smartquotes = False  # two hyphens are an option, not a dash
+smartquotes_action = "D"  # dashes alone
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 myst_heading_anchors = 3
 
 # Packages re-export names of their modules; document each name where it is defined.
-autodoc_default_options = {"members": True, "ignore-module-all": True, "show-inheritance": True}
+autodoc_default_options = {"members": True, "ignore-module-all": True}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"
@@ -43,6 +47,9 @@ default_role = "py:obj"
 suppress_warnings = ["ref.python"]  # a word such as `source` may name attributes of two classes
 
 
+UNDOCUMENTED = ("vision_jax.cli", "vision_jax.__main__")
+
+
 def write_reference(app: Any) -> None:
     """Write a page per package and one of the command line, so that new files need no line here."""
     folder = Path(app.srcdir) / "reference"
@@ -50,15 +57,14 @@ def write_reference(app: Any) -> None:
     folder.mkdir()
     pages: dict[str, list[str]] = defaultdict(list)
     for module in pkgutil.walk_packages(vision_jax.__path__, "vision_jax."):
-        package = module.name if module.ispkg else module.name.rpartition(".")[0]
-        pages[package].append(module.name)
+        if not module.ispkg:
+            pages[module.name.rpartition(".")[0]].append(module.name)
     for package, modules in pages.items():
         if package == "vision_jax.commands":
             continue
-        names = [m for m in modules if m not in ("vision_jax.cli", "vision_jax.__main__")]
-        text = "\n".join(_section(name, "=" if name == package else "-") for name in names)
-        title = "" if package in names else _heading(package, "=")
-        (folder / f"{package.removeprefix('vision_jax.')}.rst").write_text(title + text)
+        sections = [_section(package, "=")]
+        sections += [_section(name, "-") for name in modules if name not in UNDOCUMENTED]
+        (folder / f"{package.removeprefix('vision_jax.')}.rst").write_text("\n".join(sections))
     (folder / "command_line.md").write_text(_command_line())
 
 
@@ -68,7 +74,11 @@ def _heading(name: str, line: str) -> str:
 
 
 def _section(name: str, line: str) -> str:
-    return f"{_heading(name, line)}.. automodule:: {name}\n"
+    text = f"{_heading(name, line)}.. automodule:: {name}\n"
+    module = importlib.import_module(name)
+    exported = [getattr(module, public) for public in getattr(module, "__all__", ())]
+    links = [f"* :py:obj:`~{it.__module__}.{it.__qualname__}`\n" for it in exported]
+    return f"{text}\n{''.join(links)}" if links else text
 
 
 def _command_line() -> str:
@@ -107,8 +117,16 @@ def drop_linen_arguments(
     return signature and re.sub(linen, "", signature), returns
 
 
+def skip_tuple_fields(
+    _app: Any, _what: str, _name: str, member: Any, _skip: bool, _options: Any
+) -> bool | None:
+    """Leave out what Python says of named tuples: "Alias for field number 0"."""
+    return True if type(member).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Any) -> None:
     """Register the hooks; docstrings are changed before napoleon, whose priority is 500."""
     app.connect("builder-inited", write_reference)
     app.connect("autodoc-process-docstring", keep_prose, priority=400)
+    app.connect("autodoc-skip-member", skip_tuple_fields)
     app.connect("autodoc-process-signature", drop_linen_arguments)

