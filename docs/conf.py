@@ -86,13 +86,14 @@ def _command_line() -> str:
     from vision_jax.cli import COMMANDS, main
     from vision_jax.config import TASKS
 
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "88"
     text = "# Command line\n"
     for words in [*(["train", task] for task in TASKS), *([command] for command in COMMANDS)]:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main([*words, "--help"])
-        text += f"\n## {' '.join(words)}\n\n```text\n{printed.getvalue().strip()}\n```\n"
+        lines = [line.rstrip() for line in printed.getvalue().strip().splitlines()]
+        text += "\n".join([f"\n## {' '.join(words)}\n", "```text", *lines, "```", ""])
     return text
 
 
