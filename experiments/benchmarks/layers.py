@@ -5,8 +5,8 @@
     python experiments/benchmarks/layers.py --repeats 30    # steadier figures
 
 The table has one row per layer and operation. A rate is the nominal work (2 x batch x output pixels
-x kernel weights, products with padding included) over the median time. A form that skips padding can
-therefore exceed the rate of the matrix product, which is measured beside it. Forms take turns, so a
+x kernel weights, products with padding included) over the median time. A form that skips padding
+can therefore exceed the rate of the matrix product measured beside it. Forms take turns, so a
 machine that slows down slows all of them: trust the ratios. On a GPU or TPU both forms are the same
 operation.
 """
