@@ -77,7 +77,11 @@ def _section(name: str, line: str) -> str:
     text = f"{_heading(name, line)}.. automodule:: {name}\n"
     module = importlib.import_module(name)
     exported = [getattr(module, public) for public in getattr(module, "__all__", ())]
-    links = [f"* :py:obj:`~{it.__module__}.{it.__qualname__}`\n" for it in exported]
+    links = [
+        f"* :py:obj:`~{it.__module__}.{it.__qualname__}`\n"
+        for it in exported
+        if hasattr(it, "__qualname__")
+    ]
     return f"{text}\n{''.join(links)}" if links else text
 
 
