@@ -1,14 +1,23 @@
 """The small CNN on Fashion-MNIST: test accuracy, and search by its embedding.
 
-    python experiments/cnn_fashion_mnist.py
+Network     stages of 32, 64 and 128 channels (3x3 convolution, SAME, ReLU, pooling), dense 512,
+            dense 10
+Training    16 epochs, Adam with a half-cosine schedule, flips, shifts of up to one pixel, dropout;
+            5% of the training set held out to watch
+Measured    the last checkpoint on the test set
+Command     python experiments/cnn_fashion_mnist.py
+Version     0.1.0, Python 3.11, jax 0.10.2
+Hardware    2 cores of an AMD EPYC (Zen 4), shared with other work
+Time        about 17 minutes a seed
+Seeds       0, 1, 2
 
-Three stages of convolution, ReLU and pooling (32, 64, 128 channels, SAME), dense 512, dense 10.
-Adam with a half-cosine schedule, flips, shifts of up to one pixel, dropout. 5% of the training set
-is held out to watch; the figures are the last checkpoint's, on the test set, over seeds 0-2.
+                                              mean    deviation
+    accuracy                                  0.9343  0.0020
+    10-NN accuracy of the embedding           0.9329  0.0007
+    precision@10 among the test images        0.9044  0.0017
+    MAP@R among the test images               0.6983  0.0043
 
-Hardware: 2 cores of an AMD EPYC (Zen 4), shared with other work; Python 3.11, jax 0.10.2.
-Time: about 17 minutes a seed on those busy cores.
-Test accuracy: 0.9343, deviation 0.0020. 10-NN accuracy of the embedding: 0.9329, deviation 0.0007.
+Raw pixels: 10-NN accuracy 0.8519, precision@10 0.7611, MAP@R 0.3308.
 """
 
 import dataclasses

@@ -3,27 +3,28 @@
     pip install -e '.[bench]'
     python experiments/benchmarks/data.py                     # all three, about 6 minutes
     python experiments/benchmarks/data.py --kind jpeg         # one of them
-    python experiments/benchmarks/data.py --kind wait         # what training waits for its data
+    python experiments/benchmarks/data.py --kind wait         # how long training waits for data
     python experiments/benchmarks/data.py --python ~/other/bin/python   # ours there as well
 
-Every contender runs in a process of its own and delivers shuffled batches of 128, uint8:
+Every contender runs in its own process and delivers shuffled batches of 128, uint8:
 
-    memory    60,000 images of 28x28 that are in memory; ours are float32 on the device
-    png       the 60,000 PNG of Fashion-MNIST; ours from ArrayRecord on disk, the peers' encoded
-              bytes already in memory
-    jpeg      a folder of 400 JPEG of 500x375 at quality 90, cut from two photographs; the centre
-              square is brought to 224x224, antialiased. `tf.data-aliased` leaves that out: it
-              does less work and is no peer
+    memory    60,000 images of 28x28 in memory; ours are float32 on the device
+    png       the 60,000 PNG files of Fashion-MNIST; ours from ArrayRecord on disk, the peers'
+              encoded bytes already in memory
+    jpeg      a folder of 400 JPEG files of 500x375 at quality 90, cut from two photographs; the
+              centre square is resized to 224x224 with antialiasing. `tf.data-aliased` leaves that
+              out: it does less work and is not a peer
 
-`ours` reads in threads, `ours-2` and `torch-2` in two processes, `torch-0` in the one that asks.
-The turns go round, one contender at a time: the others are stopped by a signal, so that none reads
-ahead. `decoder` is Pillow's decoder in a thread per core, without resizing, shuffling or batching,
-which is the limit for the JPEG; ours decodes the PNG by libspng, which is faster. The table gives
-images/s by the median turn and the share of the best peer's and of the decoder's. For `memory` the
-decoder is NumPy's own indexing by a shuffled batch.
+`ours` reads in threads, `ours-2` and `torch-2` in two processes, `torch-0` in the process that
+asks. Contenders take turns; the others are stopped by a signal, so that none reads ahead.
+`decoder` is Pillow's decoder in a thread per core, without resizing, shuffling or batching: the
+limit for JPEG. Ours decodes PNG by libspng, which is faster. The table gives images/s by the median
+turn, and its share of the best peer's and of the decoder's. For `memory` the decoder is NumPy's own
+indexing by a shuffled batch.
 
-`wait` trains a CNN on the PNG and the 224x224 CNN on the JPEG, both streamed, and gives the share
-of the time that the run waited for its next batch, as `data_wait` tells it after each epoch.
+`wait` trains a CNN on the PNG files and the 224x224 CNN on the JPEG files, both streamed. It gives
+the share of the time that the run waited for its next batch, as `data_wait` reports it after each
+epoch.
 """
 
 import argparse

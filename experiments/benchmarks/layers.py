@@ -4,11 +4,11 @@
     python experiments/benchmarks/layers.py --network gan   # one of them
     python experiments/benchmarks/layers.py --repeats 30    # steadier figures
 
-The table has one row for each layer and operation. A rate is the nominal work (2 x batch x output
-pixels x kernel weights, products with padding included) over the median time, so a form that
-skips padding can exceed the rate of the matrix product, which is measured beside it. Forms take
-turns, hence a machine that slows down slows all of them: trust the ratios. On a GPU or TPU both
-forms are the same operation.
+The table has one row per layer and operation. A rate is the nominal work (2 x batch x output pixels
+x kernel weights, products with padding included) over the median time. A form that skips padding
+can therefore exceed the rate of the matrix product measured beside it. Forms take turns, so a
+machine that slows down slows all of them: trust the ratios. On a GPU or TPU both forms are the same
+operation.
 """
 
 import argparse

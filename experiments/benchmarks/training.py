@@ -7,20 +7,20 @@
     python experiments/benchmarks/training.py --python ~/other/bin/python   # ours there as well
     JAX_NUM_CPU_DEVICES=2 python experiments/benchmarks/training.py   # ours on two devices
 
-Every contender runs in a process of its own, trains the same network on the same random batch
-with Adam, and waits for its turn; the turns go round, so a machine that slows down slows all. The
-others are stopped by a signal, since some libraries' threads wait in a loop for more work and would
-slow the next turn. One turn is 2 seconds of steps, one after another as in training (a GAN's step
-trains both networks). The table gives, for each contender:
+Every contender runs in its own process and trains the same network on the same random batch with
+Adam. Contenders take turns, so a machine that slows down slows all of them. The others are stopped
+by a signal: threads of some libraries spin while they wait, and would slow the next turn. One turn
+is 2 seconds of steps, one after another as in training (a GAN's step trains both networks). The
+table gives, for each contender:
 
     images/s    batch size over the median turn's time for a step
     of best     images/s over the best peer's (a peer is anything but ours)
     of product  counted work over the median step, as a share of the rate of a float32 matrix
                 product of 2048 x 2048, which takes turns in each process too; ours trains on all
                 devices, the product runs on one
-    start       seconds from the first call to its result, compilation included; of ours, first
-                with an empty compilation cache, then with what that left there
-    peak        memory of the process in MB, at its highest
+    start       seconds from the first call to its result, compilation included; for ours, first
+                with an empty compilation cache, then with a filled one
+    peak        peak memory of the process in MB
     XLA         flops and bytes of a step by XLA's own count, where there is one; it counts the
                 body of a loop once, and on a CPU the convolutions are loops
 
