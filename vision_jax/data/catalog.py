@@ -160,8 +160,8 @@ def open_builder(
     if name not in DATA_SETS:
         return open_prepared(name, data_dir, DATA_SETS)
     check_data_dir(data_dir)
-    builder = own_builder(DATA_SETS[name], data_dir)
-    if not builder.is_prepared():
+    builder, prepared = own_builder(DATA_SETS[name], data_dir)
+    if not prepared:
         check_data_dir(data_dir, writing=True)
         write(builder, manual_dir)
     return builder

@@ -28,9 +28,10 @@ def prepare(
     """
     check_data_dir(data_dir, writing=True)
     own = name in DATA_SETS
-    builder = (
-        own_builder(DATA_SETS[name], data_dir) if own else stock_builder(name, data_dir, DATA_SETS)
-    )
+    if own:
+        builder, _ = own_builder(DATA_SETS[name], data_dir)
+    else:
+        builder = stock_builder(name, data_dir, DATA_SETS)
     write(builder, manual_dir, quiet=own)
     return builder
 
@@ -82,7 +83,7 @@ def prepare_folder(
     builder = ImageFolder(
         Content.of(name, {split: data.source(split) for split in data.sizes}), data_dir
     )
-    if builder.is_prepared():
+    if Path(builder.data_dir).exists():
         raise InputError(f"{builder.data_dir} is there already; remove it, or give another name")
     write(builder)
     return builder

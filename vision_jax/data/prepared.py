@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import io
+import logging
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -35,7 +36,8 @@ def open_prepared(name: str, data_dir: str | Path | None, choices: Collection[st
 
     check_data_dir(data_dir)
     try:
-        builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
+        with _quiet():
+            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except Exception as error:  # tfds raises many kinds for what is not there
         for folder in _version_folders(name, data_dir):
             check_files(folder)
@@ -47,12 +49,15 @@ def open_prepared(name: str, data_dir: str | Path | None, choices: Collection[st
     return builder
 
 
-def own_builder(place: str, data_dir: str | Path | None) -> Any:
-    """Make one of this project's builders, prepared or not.
+def own_builder(place: str, data_dir: str | Path | None) -> tuple[Any, bool]:
+    """Make one of this project's builders.
 
     Args:
         place: `module:Class`.
         data_dir: see `open_source`.
+
+    Returns:
+        (builder, prepared): the tfds builder, and whether its files are there.
 
     Raises:
         InputError: the data set is prepared, and one of its files is damaged.
@@ -60,9 +65,10 @@ def own_builder(place: str, data_dir: str | Path | None) -> Any:
     module, _, name = place.partition(":")
     builder = getattr(importlib.import_module(module), name)
     folder = _root(builder.name, data_dir) / str(builder.VERSION)
-    if folder.exists():
+    if prepared := folder.exists():
         check_files(folder)
-    return builder(data_dir=data_dir)
+    with _quiet():
+        return builder(data_dir=data_dir), prepared
 
 
 def stock_builder(name: str, data_dir: str | Path | None, choices: Collection[str]) -> Any:
@@ -162,12 +168,16 @@ def _listed(folder: Any) -> list[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tfds from printing."""
+    """Keep tfds from printing and logging; what goes wrong is raised."""
     import tensorflow_datasets as tfds
 
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     tfds.display_progress_bar(enable=False)
     try:
         with redirect_stdout(io.StringIO()):
             yield
     finally:
         tfds.display_progress_bar(enable=True)
+        logger.setLevel(level)
