@@ -74,7 +74,7 @@ class Files(NamedTuple):
         from PIL import Image
         from sklearn.datasets import load_sample_images
 
-        from vision_jax.data.prepare import open_builder
+        from vision_jax.data.catalog import open_builder
 
         records = open_builder("fashion_mnist").as_data_source(
             split="train", decoders={"image": tfds.decode.SkipDecoding()}

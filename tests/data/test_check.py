@@ -40,11 +40,11 @@ def test_the_table_has_errors_first_and_comes_as_csv_and_json(folder, tmp_path, 
     write(folder / "dog" / "jpeg.PNG", format="JPEG")
     write(folder / "dog" / "large.png", size=(9, 7))
     expected = [
-        ("error", "cat/cut.png", "is no readable image"),
+        ("error", "cat/cut.png", "is not a readable image"),
         ("error", "dog/out.png", "is a link to /etc/hostname, outside of the folder"),
-        ("warning", ".", "has images of 2 sizes, from 4x4 to 7x9, 13 of them 4x4; training takes"),
+        ("warning", ".", "has images of 2 sizes, from 4x4 to 7x9, 13 of them 4x4; training needs"),
         ("warning", "dog/jpeg.PNG", "is a JPEG by its content"),
-        ("warning", "dog/notes.txt", "is no image by its name"),
+        ("warning", "dog/notes.txt", "is not an image by its name"),
     ]
     for suffix in ("csv", "json"):
         out = tmp_path / f"bad.{suffix}"
@@ -82,10 +82,10 @@ def test_a_data_set_is_checked(data_dir, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("{tmp}/gone", "is no data set"),
+        ("{tmp}/gone", "is not a data set"),
         ("{tmp}/empty", "holds 0 images (.png"),
-        ("{tmp}/empty/notes", "holds 0 images (.png, .jpg, .jpeg, .webp, .bmp, .gif)"),
-        ("{folder} --split val", "has nothing at 'val'; its splits: test, train"),
+        ("{tmp}/empty/notes", "holds 0 images (.png, .jpg, .jpeg, .webp, .bmp, .gif, .tif,"),
+        ("{folder} --split val", "has nothing at 'val'; its splits: test (2), train (10)"),
         ("{folder} --out {tmp}/bad.txt", "a .csv or .json in an existing folder is needed"),
         ("{folder} --out {tmp}/gone/bad.csv", "a .csv or .json in an existing folder is needed"),
     ],

@@ -194,11 +194,11 @@ def test_size_resizes_the_shorter_side_and_cuts_the_centre():
 def test_bad_files_are_named(pixels, tmp_path):
     path = tmp_path / "cut.png"
     path.write_bytes(encoded(Image.fromarray(pixels))[:60])
-    with pytest.raises(InputError, match=r"cut\.png is no readable image"):
+    with pytest.raises(InputError, match=r"cut\.png is not a readable image"):
         read_image(path, channels=3)
     with pytest.raises(InputError, match=r"gone\.png does not exist"):
         read_image(tmp_path / "gone.png", channels=3)
-    with pytest.raises(InputError, match="no readable image"):
+    with pytest.raises(InputError, match="not a readable image"):
         read_image(b"<svg/>", channels=3)
 
 

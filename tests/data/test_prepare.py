@@ -69,7 +69,7 @@ def test_bad_images_are_named_or_left_out_when_a_folder_is_prepared(photos, tmp_
     for size in ([], ["--image-size", "8"]):
         words = ["prepare", str(photos), "--name", f"set{len(size)}", "--data-dir", str(tmp_path)]
         assert main([*words, *size]) == 2
-        assert "hund/0a.png is no readable image" in capsys.readouterr().err
+        assert "hund/0a.png is not a readable image" in capsys.readouterr().err
         assert not list(tmp_path.glob(f"set{len(size)}/**/*.array_record*"))
         assert main([*words, *size, "--bad-files", "skip"]) == 0
         assert "train 35, validation 18" in capsys.readouterr().out
@@ -78,9 +78,9 @@ def test_bad_images_are_named_or_left_out_when_a_folder_is_prepared(photos, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--name Photos", "name is 'Photos'; a small letter"),
-        ("--name digits", "digits is a data set of this project"),
-        ("--name there", "is there already; another --name"),
+        ("--name Photos", "name is 'Photos'; a lower-case letter"),
+        ("--name digits", "name is 'digits', which is one of"),
+        ("--name there", "is there already; remove it, or give another name"),
     ],
 )
 def test_names_that_cannot_be_are_refused(photos, tmp_path, words, message, capsys):
@@ -93,5 +93,5 @@ def test_names_that_cannot_be_are_refused(photos, tmp_path, words, message, caps
 def test_a_size_is_for_folders(tmp_path, capsys):
     words = ["prepare", "digits", "--image-size", "4", "--data-dir", str(tmp_path)]
     assert main(words) == 2
-    assert "'digits' is no folder" in capsys.readouterr().err
+    assert "'digits' is not a folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

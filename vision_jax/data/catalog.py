@@ -1,12 +1,28 @@
-"""The table of data sets: from a name to a source."""
+"""The table of data sets, and the way from a name to a source."""
 
+import os
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any, get_args
 
+from vision_jax.data.data_set import DataSet
+from vision_jax.data.decode import Truncated
+from vision_jax.data.folders import FolderData
+from vision_jax.data.prepared import check_data_dir, open_prepared, own_builder, write
+from vision_jax.data.records import TfdsData
 from vision_jax.data.sources import BadFiles, Source
+from vision_jax.data.splits import Splits
+from vision_jax.errors import InputError
+
+DATA_SETS = {
+    "digits": "vision_jax.data.builders.digits:Digits",
+    "fashion_mnist": "vision_jax.data.builders.fashion_mnist:FashionMnist",
+}
+"""The tfds builder of each data set that needs no TensorFlow to be prepared, `module:Class`."""
 
 
 def open_source(
-    name: str,
+    name: str | os.PathLike[str],
     split: str,
     *,
     data_dir: str | Path | None = None,
@@ -14,8 +30,10 @@ def open_source(
     image_size: int | None = None,
     channels: int | None = None,
     bad_files: BadFiles = "error",
+    links: bool = False,
+    truncated: Truncated = "error",
 ) -> Source:
-    """Opens a split of a data set or folder, preparing it first where this project can.
+    """Open a split of a data set or folder, preparing it first where this project can.
 
     Args:
         name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
@@ -30,6 +48,9 @@ def open_source(
             at once, and raises when a damaged image is read; `skip` decodes every image of the
             split once and leaves the bad ones out, with a warning; `later` raises only when a bad
             image is read, and says nothing before.
+        links: follow symbolic links in a folder that leave it, and links to folders.
+        truncated: `error` treats a JPEG whose last bytes are missing as bad; `use` takes what is
+            there.
 
     Returns:
         A `Source`.
@@ -37,22 +58,131 @@ def open_source(
     Raises:
         InputError: there is no such data set, folder or split, or it holds no usable image.
     """
-    from vision_jax.data.prepare import BUILDERS, open_builder
+    return open_data(
+        name,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        image_size=image_size,
+        channels=channels,
+        bad_files=bad_files,
+        links=links,
+        truncated=truncated,
+    ).source(split)
 
-    # A folder that is called as one of this project's sets is written as a path: ./digits.
-    if name not in BUILDERS and Path(name).is_dir():
-        from vision_jax.data.folders import open_folder
 
-        return open_folder(
-            Path(name),
-            split,
+def open_data(
+    name: str | os.PathLike[str],
+    *,
+    data_dir: str | Path | None = None,
+    manual_dir: str | Path | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    bad_files: BadFiles = "error",
+    links: bool = False,
+    truncated: Truncated = "error",
+) -> DataSet:
+    """Open a data set or folder once, to take several splits of it; see `open_source`.
+
+    Returns:
+        A `DataSet`: its `source(split)` is what `open_source` returns, and its `choose_splits` what
+        `default_splits` does.
+
+    Raises:
+        InputError: there is no such data set or folder, or an argument is out of range.
+    """
+    _check_choice("bad_files", bad_files, get_args(BadFiles))
+    _check_choice("truncated", truncated, get_args(Truncated))
+    _check_choice("channels", channels, (None, 1, 3))
+    if image_size is not None and image_size < 1:
+        raise InputError(f"image_size is {image_size}; it must be at least 1")
+    folder = folder_of(name)
+    if folder is not None:
+        return FolderData.of(
+            folder,
             image_size=image_size,
             channels=channels or 3,
             bad_files=bad_files,
+            links=links,
+            truncated=truncated,
         )
-    from vision_jax.data.records import open_records
-
-    builder = open_builder(name, data_dir=data_dir, manual_dir=manual_dir)
-    return open_records(
-        builder, split, image_size=image_size, channels=channels, skip=bad_files == "skip"
+    builder = open_builder(os.fspath(name), data_dir=data_dir, manual_dir=manual_dir)
+    return TfdsData.of(
+        builder, image_size=image_size, channels=channels, bad_files=bad_files, truncated=truncated
     )
+
+
+def default_splits(
+    name: str | os.PathLike[str],
+    *,
+    train: str | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    data_dir: str | Path | None = None,
+    manual_dir: str | Path | None = None,
+    links: bool = False,
+) -> Splits:
+    """Choose what to train on, to choose the checkpoint by, and to report.
+
+    A folder or data set that has a split for validation is validated on it; else a tenth of the
+    training split is held out. Whatever is unusual is said in one `DataWarning`: a missing test
+    split, classes that are not trained on, splits that overlap.
+
+    Args:
+        name: see `open_source`.
+        train: a split that is given; None leaves it to the above, as for the others.
+        validation: likewise.
+        test: likewise.
+        data_dir: see `open_source`.
+        manual_dir: see `open_source`.
+        links: see `open_source`.
+
+    Returns:
+        (train, validation, test), in tfds's slicing syntax; each holds an example.
+
+    Raises:
+        InputError: there is no such data set, folder or split, or it is empty.
+    """
+    data = open_data(name, data_dir=data_dir, manual_dir=manual_dir, links=links)
+    return data.choose_splits(train, validation, test)
+
+
+def open_builder(
+    name: str, *, data_dir: str | Path | None = None, manual_dir: str | Path | None = None
+) -> Any:
+    """Open a data set on disk, preparing it first if it is in the table; see `open_source`.
+
+    Returns:
+        A tfds `DatasetBuilder` whose files are there.
+
+    Raises:
+        InputError: the name is unknown, the set is damaged, or it is not prepared and cannot be.
+    """
+    if name not in DATA_SETS:
+        return open_prepared(name, data_dir, DATA_SETS)
+    check_data_dir(data_dir)
+    builder, prepared = own_builder(DATA_SETS[name], data_dir)
+    if not prepared:
+        check_data_dir(data_dir, writing=True)
+        write(builder, manual_dir)
+    return builder
+
+
+def folder_of(name: str | os.PathLike[str]) -> Path | None:
+    """Return the folder that a name means; None for the name of a data set.
+
+    A folder that is called as one of the table's sets is written as a path, `./digits`, or given as
+    a `Path`.
+
+    Raises:
+        InputError: the name is neither text nor a path, or is empty.
+    """
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise InputError(f"name is {name!r}; a data set's name or a folder is needed")
+    path = Path(name).expanduser()
+    is_name = isinstance(name, str) and name in DATA_SETS
+    return path if not is_name and path.is_dir() else None
+
+
+def _check_choice(name: str, got: Any, choices: Collection[Any]) -> None:
+    if got not in choices:
+        raise InputError(f"{name} is {got!r}; it must be one of {', '.join(map(repr, choices))}")

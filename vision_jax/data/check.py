@@ -4,22 +4,20 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
-from PIL import Image
-
-from vision_jax.data.catalog import open_source
-from vision_jax.data.decode import FORMATS, BadImageError, printable, read_image
+from vision_jax.data.catalog import open_data
+from vision_jax.data.data_set import DataSet
+from vision_jax.data.decode import BadImageError, Truncated, decode_image, printable
 from vision_jax.data.decode_all import find_bad, look_at_all
-from vision_jax.data.folder_tree import Finding, read_tree
-from vision_jax.data.folders import select_files
-from vision_jax.data.prepare import BUILDERS
+from vision_jax.data.findings import Finding
+from vision_jax.data.folders import FolderData
+from vision_jax.data.formats import KINDS
 from vision_jax.data.records import scan_of
 from vision_jax.errors import InputError
-
-_KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
-_KINDS[".gif"] = "GIF"
+from vision_jax.files import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Check:
     """What a check found.
 
     Attributes:
-        images: how many images were looked at.
+        images: number of images looked at.
         findings: errors first, then what is only odd; each in the order of the paths.
     """
 
@@ -36,24 +34,29 @@ class Check:
 
     @classmethod
     def of(cls, images: int, findings: list[Finding]) -> "Check":
-        """Sorts the findings."""
+        """Sort the findings."""
         return cls(images, tuple(sorted(findings, key=lambda f: (not f.error, f.path))))
 
     @property
     def errors(self) -> int:
-        """How many files or folders cannot be used."""
+        """The number of files or folders that cannot be used."""
         return sum(finding.error for finding in self.findings)
 
 
 def check_data(
-    name: str,
+    name: str | os.PathLike[str],
     split: str = "all",
     *,
     data_dir: str | None = None,
     manual_dir: str | None = None,
     image_size: int | None = None,
+    links: bool = False,
+    truncated: Truncated = "error",
 ) -> Check:
-    """Decodes every image of a data set or folder once.
+    """Decode every image of a data set or folder once.
+
+    With `all`, also look at what training would make of it: splits that are missing, classes that
+    would not be trained on.
 
     Args:
         name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
@@ -61,6 +64,8 @@ def check_data(
         data_dir: where prepared data sets live; tfds's own default if None.
         manual_dir: a folder of files fetched by hand.
         image_size: side in pixels that the images are to be brought to; None wants all of one size.
+        links: see `open_source`.
+        truncated: see `open_source`.
 
     Returns:
         What was found.
@@ -68,50 +73,63 @@ def check_data(
     Raises:
         InputError: there is no such data set, folder or split, or it holds no image.
     """
-    if name not in BUILDERS and Path(name).is_dir():
-        return _check_folder(Path(name), split, image_size)
-    source = open_source(
-        name, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size
+    data = open_data(
+        name,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        image_size=image_size,
+        bad_files="later",
+        links=links,
+        truncated=truncated,
     )
-    return Check.of(len(source), list(find_bad(scan_of(source, str(data_dir))).values()))
+    found = _unusual_splits(data) if split == "all" else []
+    if isinstance(data, FolderData):
+        return _check_folder(data, split, found)
+    source = data.source(split)
+    found += find_bad(scan_of(source, str(data_dir))).values()
+    return Check.of(len(source), found)
 
 
-def _check_folder(root: Path, split: str, size: int | None) -> Check:
-    tree = read_tree(root)
-    paths = [path for _, path in select_files(tree, split)]
-    sound = [path for path in paths if path not in tree.faults]
+def _unusual_splits(data: DataSet) -> list[Finding]:
+    """List what is unusual about the splits that training would take by default."""
+    try:
+        return data.plan()[1]
+    except InputError as error:
+        return [Finding(".", f"cannot be trained on as it is: {error}", False)]
 
-    def look(index: int) -> tuple[tuple[int, ...], str] | Finding:
-        file = root / sound[index]
+
+def _check_folder(data: FolderData, split: str, found: list[Finding]) -> Check:
+    tree, chosen = data.tree, data.select(split)
+    sound = [path for _, path in chosen if path not in tree.faults]
+
+    def look(index: int) -> tuple[tuple[int, ...], str, tuple[str, ...]] | Finding:
         try:
-            shape = read_image(file, channels=3, size=size).shape
-            with Image.open(file, formats=FORMATS) as image:
-                return shape, "JPEG" if image.format == "MPO" else str(image.format)
+            pixels, kind, notes = decode_image(
+                tree.root / sound[index], channels=3, size=data.size, truncated=data.truncated
+            )
         except BadImageError as error:
             return Finding(printable(sound[index]), error.reason, True)
+        return pixels.shape, kind, notes
 
-    findings = list(tree.findings)
-    findings += [Finding(printable(p), tree.faults[p], True) for p in paths if p in tree.faults]
+    found = [*found, *tree.findings, *data.faults(chosen)]
     sizes: Counter[tuple[int, ...]] = Counter()
-    for path, seen in zip(sound, look_at_all(look, len(sound), printable(root)), strict=True):
+    for path, seen in zip(sound, look_at_all(look, len(sound), data.name), strict=True):
         if isinstance(seen, Finding):
-            findings.append(seen)
+            found.append(seen)
             continue
-        shape, kind = seen
+        shape, kind, notes = seen
         sizes[shape[:2]] += 1
-        if kind != _KINDS[Path(path).suffix.lower()]:
-            findings.append(Finding(printable(path), f"is a {kind} by its content", False))
+        if kind != KINDS[Path(path).suffix.lower()]:
+            notes = (*notes, f"is a {kind} by its content")
+        found += [Finding(printable(path), note, False) for note in notes]
     if len(sizes) > 1:
         (common, count), smallest, largest = sizes.most_common(1)[0], min(sizes), max(sizes)
         what = (
             f"has images of {len(sizes)} sizes, from {_by(smallest)} to {_by(largest)}, {count} of "
-            f"them {_by(common)}; training takes --data.image-size"
+            f"them {_by(common)}; training needs image_size"
         )
-        findings.append(Finding(".", what, False))
-    if len(tree.classes) == 1 and not tree.unlabelled:
-        what = f"has one class, {printable(tree.classes[0])}; recognition takes two or more"
-        findings.append(Finding(".", what, False))
-    return Check.of(len(paths), findings)
+        found.append(Finding(".", what, False))
+    return Check.of(len(chosen), found)
 
 
 def _by(size: tuple[int, ...]) -> str:
@@ -120,7 +138,7 @@ def _by(size: tuple[int, ...]) -> str:
 
 
 def print_check(check: Check, name: str) -> None:
-    """Prints a table of what is wrong with which file, and a line of counts."""
+    """Print a table of what is wrong with which file, and a line of counts."""
     width = min(60, max((len(finding.path) for finding in check.findings), default=0))
     for finding in check.findings:
         kind = "error" if finding.error else "warning"
@@ -130,7 +148,7 @@ def print_check(check: Check, name: str) -> None:
 
 
 def write_check(check: Check, path: Path) -> None:
-    """Writes the table as CSV or JSON.
+    """Write the table as CSV or JSON.
 
     Args:
         check: what was found.
@@ -152,5 +170,7 @@ def write_check(check: Check, path: Path) -> None:
         writer.writerows(rows)
         text = buffer.getvalue()
     else:
-        raise InputError(f"{str(path)!r} is to be written; a name in .csv or .json is needed")
-    path.write_text(text, encoding="utf-8")
+        raise InputError(
+            f"{str(path)!r} is to be written; a name that ends in .csv or .json is needed"
+        )
+    write_text(path, text)

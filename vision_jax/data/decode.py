@@ -1,18 +1,23 @@
 """Image files to uint8 pixels by Pillow; a plain small PNG's bytes by libspng, if installed."""
 
-import io
 import os
 import stat
 import unicodedata
 import warnings
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vision_jax.data.findings import warn_once
+from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
+from vision_jax.data.metadata import with_end, without_metadata
+from vision_jax.data.profiles import profile_mode, to_srgb
 from vision_jax.errors import InputError
 
 try:
@@ -20,13 +25,24 @@ try:
 except ImportError:  # an extra, since not every machine has a wheel
     pyspng = None
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+Truncated = Literal["error", "use"]
 MAX_PIXELS = 100_000_000
+MAX_REDUCED_PIXELS = 250_000_000
 _BACKGROUND = (255, 255, 255)
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PLAIN = {1: b"\x08\0\0\0\0", 3: b"\x08\x02\0\0\0"}
 """Of 8 bits, grey or RGB, not interlaced: a PNG header's last bytes by the channels."""
+_CUT = "lacks its last bytes; what they held is grey"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation."""
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -63,31 +79,67 @@ def printable(path: str | os.PathLike[str]) -> str:
     )
 
 
+class Decoded(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        pixels: (height, width, channels) uint8 in [0, 255].
+        kind: the file's format by its content, one of `formats.KINDS`.
+        notes: what was odd about the file, each as a predicate, such as "has 12-bit values ...".
+    """
+
+    pixels: UInt8[np.ndarray, "height width channels"]
+    kind: str
+    notes: tuple[str, ...]
+
+
 def read_image(
     file: str | os.PathLike[str] | bytes,
     *,
     channels: int,
     size: int | None = None,
     name: str | None = None,
+    truncated: Truncated = "error",
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """Decodes one image, upright, in the channels asked for.
+    """Decode one image, upright, in sRGB, in the channels asked for.
 
-    The first frame of an animation is taken, the camera's orientation applied, transparency laid
-    on white, and 16 bits are brought to 8 by their high byte.
+    The first frame of an animation is taken, the camera's orientation applied and transparency laid
+    on white. Colours with a profile are converted to sRGB. 16 bits are brought to 8 by their high
+    byte; if no value exceeds 4095, they are taken for 12 bits. Metadata that cannot be read is
+    ignored.
 
     Args:
         file: a path, or the encoded bytes.
         channels: 1 for grey, 3 for RGB.
         size: if given, the shorter side is resized to it (bilinear, antialiased) and the centre
-            square of that side is cut out.
+            square of that side is cut out. A JPEG of up to 250 megapixels is then decoded at a
+            reduced scale.
         name: what to call the image in messages; the path by default.
+        truncated: `error` refuses a JPEG whose last bytes are missing; `use` takes what is there,
+            the rest being grey, with a `DataWarning`.
 
     Returns:
         (height, width, channels) uint8 in [0, 255]; (size, size, channels) if `size` is given.
 
     Raises:
-        BadImageError: the file is missing, empty, damaged, too large, or no image of a known
+        BadImageError: the file is missing, empty, damaged, too large, or not an image of a known
             format.
+    """
+    return decode_image(file, channels=channels, size=size, name=name, truncated=truncated).pixels
+
+
+def decode_image(
+    file: str | os.PathLike[str] | bytes,
+    *,
+    channels: int,
+    size: int | None = None,
+    name: str | None = None,
+    truncated: Truncated = "error",
+) -> Decoded:
+    """Decode one image as `read_image` does, and say what was odd about it.
+
+    Raises:
+        BadImageError: see `read_image`.
     """
     name = name or ("encoded bytes" if isinstance(file, bytes) else printable(file))
     if not isinstance(file, bytes) and (reason := path_fault(file)):
@@ -95,23 +147,25 @@ def read_image(
     if isinstance(file, bytes) and size is None:
         plain = _decode_plain(file, channels)
         if plain is not None:
-            return plain
+            return Decoded(plain, "PNG", ())
     try:
-        upright = _decode(file, channels, size)
-    except (_TooLargeError, Image.DecompressionBombError) as error:
+        decoded = _decode(file, channels, size, truncated)
+    except (UnusableError, Image.DecompressionBombError) as error:
         raise BadImageError(name, str(error)) from None
     except UnidentifiedImageError:
-        raise BadImageError(name, f"is no readable image ({', '.join(FORMATS)})") from None
+        known = ", ".join((*FORMATS, "HEIF"))
+        raise BadImageError(name, f"is not a readable image ({known})") from None
     except MemoryError:
         raise
     except PermissionError as error:
         raise BadImageError(name, f"cannot be read: {error.strerror}") from None
     except Exception as error:  # the decoders raise many kinds for what is damaged
         what = str(error) or type(error).__name__
-        raise BadImageError(name, f"is no readable image: {what}") from error
-    if size is not None:
-        upright = _resize_and_crop(upright, size)
-    return np.asarray(upright).reshape(upright.height, upright.width, channels)
+        raise BadImageError(name, f"is not a readable image: {what}") from error
+    if _CUT in decoded.notes:
+        message = f"{name} {_CUT}; others may, too: vision-jax check lists all"
+        warn_once(message, key=_CUT)
+    return decoded
 
 
 def path_fault(path: str | os.PathLike[str]) -> str | None:
@@ -136,10 +190,6 @@ def path_fault(path: str | os.PathLike[str]) -> str | None:
     if not stat.S_ISREG(status.st_mode):
         return "is a pipe, a socket or a device; an image file is needed"
     return None if status.st_size else "is empty"
-
-
-class _TooLargeError(Exception):
-    pass
 
 
 def _decode_plain(data: bytes, channels: int) -> UInt8[np.ndarray, "height width channels"] | None:
@@ -173,35 +223,110 @@ def _plain_shape(start: bytes, channels: int) -> tuple[int, int, int] | None:
     return (height, width, channels) if zlib.crc32(start[12:29]) == checksum else None
 
 
-def _decode(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Image.Image:
+def _decode(
+    file: str | os.PathLike[str] | bytes, channels: int, size: int | None, truncated: Truncated
+) -> Decoded:
+    """Decode a file; if it is damaged, what it holds apart from that."""
+    try:
+        return _decode_whole(file, channels, size)
+    except (UnusableError, Image.DecompressionBombError, MemoryError, PermissionError):
+        raise
+    except Exception:
+        data = file if isinstance(file, bytes) else Path(file).read_bytes()
+        for mended, note in _mended(data, truncated):
+            try:
+                decoded = _decode_whole(mended, channels, size)
+            except MemoryError:
+                raise
+            except Exception:  # the first error tells most
+                continue
+            return decoded._replace(notes=(*decoded.notes, note))
+        raise
+
+
+def _mended(data: bytes, truncated: Truncated) -> Iterator[tuple[bytes, str]]:
+    """Give what a damaged file may be read as, and what is then to be said of it."""
+    bare = without_metadata(data)
+    if bare != data:
+        yield bare, "has metadata that cannot be read, and is ignored"
+    if truncated == "use":
+        for start in dict.fromkeys((data, bare)):
+            if (ended := with_end(start)) is not None:
+                yield ended, _CUT
+
+
+def _decode_whole(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Decoded:
+    notes: list[str] = []
     # Of odd metadata, and of sizes, which are checked below against this module's own bound. Only
     # Pillow's warnings, since threads that leave at once may leave the filter behind.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        source = io.BytesIO(file) if isinstance(file, bytes) else Path(file)
-        with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _TooLargeError(
-                    f"has {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read"
-                )
-            if size is not None:
-                # JPEG: decode at a reduced scale, and only the brightness where that is enough.
-                image.draft("L" if channels == 1 else None, (size, size))
-            ImageOps.exif_transpose(image, in_place=True)
-            return _convert(image, channels)
+        with open_image(file) as image:
+            profile = to_srgb(image)
+            mode = "L" if channels == 1 else "RGB"
+            # The profile's own colours are resized, and converted after that: fewer pixels.
+            held = mode if profile is None else profile_mode(image)
+            kind = kind_of(image)
+            _bound_pixels(image, size if kind == "JPEG" else None, held)
+            image.load()
+            turn = _turn(image, notes)
+            picture = _convert(image, held, notes)
+        if turn is not None:
+            picture = picture.transpose(turn)
+    if size is not None:
+        picture = _resize_and_crop(picture, size)
+    if profile is not None:
+        picture = profile(picture)
+        picture = picture if picture.mode == mode else picture.convert(mode)
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, channels)
+    return Decoded(pixels, kind, tuple(notes))
 
 
-def _convert(image: Image.Image, channels: int) -> Image.Image:
+def _bound_pixels(image: Image.Image, size: int | None, mode: str) -> None:
+    """Refuse too many pixels; a JPEG that is to be smaller is first set to a reduced scale."""
+    width, height = image.size
+    if size is not None and width * height <= MAX_REDUCED_PIXELS:
+        # Decode only the brightness where that is enough.
+        image.draft("L" if mode == "L" else None, (size, size))
+    if image.width * image.height > MAX_PIXELS:
+        raise UnusableError(
+            f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are read, and of a JPEG "
+            f"{MAX_REDUCED_PIXELS:,} if image_size is given"
+        )
+
+
+def _turn(image: Image.Image, notes: list[str]) -> Image.Transpose | None:
+    """Return what turns an image upright, by its EXIF or XMP data."""
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises many kinds
+        notes.append("has EXIF data that cannot be read, and is ignored")
+        return None
+
+
+def _convert(image: Image.Image, mode: str, notes: list[str]) -> Image.Image:
+    if image.mode == "F":
+        raise UnusableError("has floating-point pixels; 8 or 16 bits are needed")
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.uint32)
-        grey = np.where(deep == image.info.get("transparency", -1), 255, deep >> 8)
-        image = Image.fromarray(grey.astype(np.uint8))
+        image = _to_eight_bits(image, notes)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, _BACKGROUND)
         image = Image.alpha_composite(background, image)
-    mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)  # it would copy
+
+
+def _to_eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
+    deep = np.asarray(image)
+    lowest, highest = int(deep.min()), int(deep.max())
+    if lowest < 0 or highest >= 1 << 16:
+        raise UnusableError(f"has pixels in [{lowest}, {highest}]; at most 16 bits are read")
+    is_12_bits = highest < 1 << 12
+    if is_12_bits:
+        notes.append("has 16-bit pixels of which none exceeds 4095, and is read as 12 bits")
+    grey = deep.astype(np.uint32) >> (4 if is_12_bits else 8)
+    grey = np.where(deep == image.info.get("transparency", -1), 255, grey)
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:

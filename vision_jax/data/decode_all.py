@@ -1,9 +1,8 @@
-"""Looking at every image once, on all cores, to find those that cannot be decoded."""
+"""Look at every image once, on all cores, to find those that cannot be decoded."""
 
 import dataclasses
 import os
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -11,22 +10,20 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from vision_jax.data.decode import BadImageError
-from vision_jax.data.folder_tree import Finding
-from vision_jax.errors import DataWarning
+from vision_jax.data.findings import Finding
 
-_NAMED = 3
 _AT_ONCE = 512
 _T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """What is to be looked at.
+    """A set of images to look at.
 
     Attributes:
         key: tells whether two scans are of the same images, unchanged, for the same purpose.
         read: decodes the image at an index, or raises `BadImageError`.
-        count: how many images there are.
+        count: number of images.
         name: what to call them in the progress bar.
     """
 
@@ -37,7 +34,7 @@ class Scan:
 
 
 def look_at_all(look: Callable[[int], _T], count: int, name: str) -> list[_T]:
-    """Calls a function for each index, in threads, under a progress bar if it takes some seconds.
+    """Call a function for each index, in threads, under a progress bar if it takes some seconds.
 
     Args:
         look: what to do; decoding lets other threads run.
@@ -62,7 +59,7 @@ def look_at_all(look: Callable[[int], _T], count: int, name: str) -> list[_T]:
 
 @lru_cache(maxsize=64)
 def find_bad(scan: Scan) -> dict[int, Finding]:
-    """Decodes every image once; a second call with the same key costs nothing.
+    """Decode every image once; a second call with the same key costs nothing.
 
     Returns:
         What is wrong with those that cannot be decoded, by index.
@@ -77,24 +74,3 @@ def find_bad(scan: Scan) -> dict[int, Finding]:
 
     found = look_at_all(look, scan.count, scan.name)
     return {index: finding for index, finding in enumerate(found) if finding}
-
-
-def warn_of(what: str, findings: Sequence[Finding], data: str) -> None:
-    """Warns on one line, once in a process.
-
-    Args:
-        what: what happened to these files.
-        findings: the first of them are named.
-        data: what `vision-jax check` is to be called with.
-    """
-    named = "; ".join(f"{path} {reason}" for path, reason, _ in findings[:_NAMED])
-    more = len(findings) - _NAMED
-    _warn_once(
-        f"{what}: {named}{f'; and {more} more' if more > 0 else ''}. "
-        f"vision-jax check {data} lists all"
-    )
-
-
-@lru_cache(maxsize=1024)
-def _warn_once(message: str) -> None:
-    warnings.warn(DataWarning(message), stacklevel=4)

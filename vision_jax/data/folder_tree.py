@@ -4,40 +4,17 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from vision_jax.data.decode import SUFFIXES, path_fault, printable
+from vision_jax.data.decode import printable
+from vision_jax.data.findings import Finding
+from vision_jax.data.folder_walk import Entries, walk
+from vision_jax.data.formats import SUFFIXES
+from vision_jax.data.splits import KNOWN, canonical
 from vision_jax.errors import InputError
 
-SPLITS = {
-    "train": "train",
-    "test": "test",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-}
-# Besides hidden files: what systems leave in folders of pictures, in lower case.
-SYSTEM_NAMES = frozenset(
-    {"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
-    | {"__macosx", "@eadir", "lost+found"}
-)
 _TEST_FRACTION = 0.2
-
-
-class Finding(NamedTuple):
-    """Something odd about a file, a folder or an example.
-
-    Attributes:
-        path: which, as text that can be printed.
-        what: what is wrong with it.
-        error: whether it cannot be used; else it can, or was meant to be left out.
-    """
-
-    path: str
-    what: str
-    error: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,45 +27,31 @@ class Tree:
         root: the folder.
         files: all that is named as an image, by split; in the order of a hash of the path, which
             is as good as shuffled and the same on every machine.
-        faults: why some of these files are not to be opened.
+        labels: the class of every file that lies in a class folder.
         classes: the names of the class folders of all splits, sorted; an empty one counts.
         unlabelled: the splits in which a file lies outside of the class folders.
-        findings: what is odd about all else.
-        depth: how many folders above the class folders, not counting the root: 1 with split
-            folders, else 0.
+        faults: why some of the files are not to be opened.
+        findings: what is odd about all else; the folder's structure first.
     """
 
     root: Path
     files: dict[str, list[str]]
-    faults: dict[str, str]
+    labels: dict[str, str]
     classes: tuple[str, ...]
     unlabelled: frozenset[str]
+    faults: dict[str, str]
     findings: tuple[Finding, ...]
-    depth: int
-
-    def class_of(self, path: str) -> str:
-        """The class folder of a file of a split with labels."""
-        return path.split("/")[self.depth]
 
 
-@dataclasses.dataclass
-class _Entries:
-    """What a walk found, still without a meaning."""
+def read_tree(root: Path, *, links: bool = False) -> Tree:
+    """Read which images lie in a folder, and to which split and class they belong.
 
-    files: list[str] = dataclasses.field(default_factory=list)
-    folders: list[str] = dataclasses.field(default_factory=list)
-    faults: dict[str, str] = dataclasses.field(default_factory=dict)
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-
-    def note(self, path: str, what: str, *, error: bool = False) -> None:
-        self.findings.append(Finding(printable(path), what, error))
-
-
-def read_tree(root: Path) -> Tree:
-    """Reads which images lie in a folder, and to which split and class they belong.
+    Split folders may have any of the names of `splits.KNOWN`, in any case. A folder that wraps all
+    others, as zip files unpack, is looked through.
 
     Args:
         root: `ROOT/LABEL/*`, `ROOT/SPLIT/LABEL/*` or images without labels.
+        links: whether to follow symbolic links that leave the folder, and links to folders.
 
     Returns:
         The tree. Without split folders each class is divided into `train` and `test`, 80:20.
@@ -96,142 +59,198 @@ def read_tree(root: Path) -> Tree:
     Raises:
         InputError: no file is named as an image, or split and class folders are mixed.
     """
-    entries = _walk(root)
-    depth = int(_has_splits(root, entries))
-    if depth:
-        _leave_out_what_is_in_no_split(entries)
+    entries = walk(root, links=links)
     if not entries.files:
         raise InputError(
             f"{printable(root)} holds 0 images ({', '.join(SUFFIXES)}); 1 or more are needed"
             + "".join(f". {f.path} {f.what}" for f in entries.findings[:1])
         )
-    tops = [path.split("/") for path in entries.folders]
-    classes = tuple(sorted({top[depth] for top in tops if len(top) == depth + 1}))
-    files = _given_splits(entries.files) if depth else _divided(entries.files)
-    unlabelled = frozenset(
-        split for split, paths in files.items() if any(p.count("/") == depth for p in paths)
-    )
-    _note_classes(entries, files, classes, unlabelled, depth)
-    return Tree(root, files, entries.faults, classes, unlabelled, tuple(entries.findings), depth)
-
-
-def _walk(root: Path) -> _Entries:
-    """All below a folder but what is hidden; no link to a folder is followed."""
-    found, real, pending = _Entries(), os.path.realpath(root), [""]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(root / folder) as listed:
-                entries = sorted(listed, key=lambda entry: entry.name)
-        except OSError as error:
-            found.note(folder.rstrip("/") or ".", f"cannot be listed: {error.strerror}", error=True)
-            continue
-        for entry in entries:
-            if not (entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES):
-                pending.extend(_sort_in(found, folder + entry.name, entry, real))
-    return found
-
-
-def _sort_in(found: _Entries, path: str, entry: os.DirEntry[str], root: str) -> Iterator[str]:
-    """Notes an entry, and gives it back with a slash if it is a folder to look into."""
-    is_image = entry.name.lower().endswith(SUFFIXES)
-    if entry.is_dir(follow_symlinks=False):
-        if is_image:
-            found.note(path, "is a folder, though it is named as an image", error=True)
-        else:
-            found.folders.append(path)
-            yield path + "/"
-    elif Path(entry.path).is_dir():
-        found.note(path, "is a link to a folder, which is not followed", error=True)
-    elif not is_image:
-        found.note(path, "is no image by its name")
+    found: list[Finding] = []
+    base = _look_through_wrappers(entries.files)
+    if base:
+        found.append(_odd(base[:-1], "holds all images; its folders are the splits or classes"))
+    folders = _split_folders(root, entries.files, base, found)
+    if folders:
+        _leave_out_what_is_in_no_split(entries, base)
+        files = _given_splits(entries.files, folders, base)
+        bases = {folder: _inner(entries.files, folder, split) for folder, split in folders.items()}
     else:
-        found.files.append(path)
-        if not entry.is_file(follow_symlinks=False) and (fault := _fault(entry.path, root)):
-            found.faults[path] = fault
+        files = _divided(entries.files, base)
+        bases = {base: base}
+    labels = _labels(entries.files, bases)
+    parents = set(bases.values())
+    classes = {path.rpartition("/")[2] for path in entries.folders if _parent(path) in parents}
+    unlabelled = frozenset(s for s, paths in files.items() if any(p not in labels for p in paths))
+    tree = Tree(root, files, labels, tuple(sorted(classes)), unlabelled, entries.faults, ())
+    found += [*_odd_labels(tree), *_odd_classes(tree, given=bool(folders)), *entries.findings]
+    return dataclasses.replace(tree, findings=tuple(found))
 
 
-def _fault(path: str, root: str) -> str | None:
-    """Why a link, or what is neither file nor folder, is not to be opened."""
-    target = os.path.realpath(path)
-    fault = path_fault(path)
-    if fault is None and os.path.commonpath([target, root]) != root:
-        return f"is a link to {printable(target)}, outside of the folder"
-    return fault
+def _below(files: Iterable[str], base: str) -> tuple[set[str], bool]:
+    """Return the folders directly below a folder that hold images, and whether it holds some."""
+    folders, direct = set(), False
+    for path in files:
+        if path.startswith(base):
+            head, slash, _ = path[len(base) :].partition("/")
+            if slash:
+                folders.add(head)
+            else:
+                direct = True
+    return folders, direct
 
 
-def _has_splits(root: Path, entries: _Entries) -> bool:
-    """Whether the images lie in split folders; a class may be called train, but not also test."""
-    filled = {path.split("/")[0] for path in entries.files if "/" in path}
-    splits = {name for name in filled if name.lower() in SPLITS}
-    others = filled - splits
-    if splits and others and len({SPLITS[name.lower()] for name in splits}) > 1:
-        raise InputError(
-            f"{printable(root)} holds images in {printable(', '.join(sorted(splits)))} and in "
-            f"{printable(', '.join(sorted(others)))}; only split folders ({', '.join(SPLITS)}) or "
-            "only class folders are needed"
-        )
-    return bool(splits) and not others
+def _look_through_wrappers(files: list[str]) -> str:
+    """Return the path, with its slash, of the folder whose folders are splits or classes.
+
+    It is the root unless that holds one folder alone, and that two or more, or split folders.
+    """
+    base = ""
+    while True:
+        folders, direct = _below(files, base)
+        if direct or not folders:
+            return ""
+        if len(folders) > 1 or any(map(canonical, folders)):
+            return base
+        base += f"{folders.pop()}/"
 
 
-def _leave_out_what_is_in_no_split(entries: _Entries) -> None:
-    for path in [path for path in entries.files if "/" not in path]:
-        entries.faults.pop(path, None)
-        entries.note(path, "lies outside of the split folders, and is left out")
+def _split_folders(root: Path, files: list[str], base: str, found: list[Finding]) -> dict[str, str]:
+    """Return the split of each split folder, by its path with a slash; none if all are classes."""
+    folders, _ = _below(files, base)
+    splits = {name: split for name in sorted(folders) if (split := canonical(name))}
+    others = sorted(folders - splits.keys())
+    shared = _shared_folders(files, base, folders)
+    if splits and others:
+        names = printable(", ".join(splits))
+        if len(set(splits.values())) > 1 or shared:
+            raise InputError(
+                f"{printable(root)} holds images in {names} and in {printable(', '.join(others))}; "
+                f"only split folders ({', '.join(KNOWN)}) or only class folders are needed"
+            )
+        found.append(_odd(base + names, "is named as a split, and is read as a class"))
+        return {}
+    if not splits:
+        if shared:
+            what = f"hold the same folders ({', '.join(shared)}), and are read as classes; splits "
+            what += f"are named {', '.join(KNOWN)}, and the classes lie in them"
+            found.append(_odd(f"{base}{', '.join(others)}", what))
+        return {}
+    for split, count in Counter(splits.values()).items():
+        if count > 1:
+            names = " and ".join(name for name in splits if splits[name] == split)
+            found.append(_odd(base + names, f"are read together, as {split}"))
+    return {f"{base}{name}/": split for name, split in splits.items()}
+
+
+def _shared_folders(files: list[str], base: str, folders: set[str]) -> list[str]:
+    """Return the folders that lie in several folders, if all images of these lie in such."""
+    inner = [_below(files, f"{base}{name}/") for name in folders]
+    if len(inner) < 2 or any(direct for _, direct in inner):
+        return []
+    counts = Counter(name for names, _ in inner for name in names)
+    return sorted(name for name, count in counts.items() if count > 1)
+
+
+def _inner(files: list[str], folder: str, split: str) -> str:
+    """Return the folder within a split folder that holds the classes.
+
+    It is the split folder itself, unless that holds one of its own kind, as zip files unpack.
+    """
+    folders, direct = _below(files, folder)
+    if not direct and len(folders) == 1 and canonical(name := folders.pop()) == split:
+        return f"{folder}{name}/"
+    return folder
+
+
+def _leave_out_what_is_in_no_split(entries: Entries, base: str) -> None:
+    for path in entries.files:
+        if _parent(path) == base:
+            entries.faults.pop(path, None)
+            entries.note(path, "lies outside of the split folders, and is left out")
     for path in entries.folders:
-        if "/" not in path and path.lower() not in SPLITS:
-            entries.note(path, "is no split folder and holds no image; it is left out")
-    entries.files = [path for path in entries.files if "/" in path]
-    entries.folders = [p for p in entries.folders if p.split("/")[0].lower() in SPLITS]
+        if _parent(path) == base and not canonical(path[len(base) :]):
+            entries.note(path, "is not a split folder and holds no image; it is left out")
+    entries.files = [path for path in entries.files if _parent(path) != base]
 
 
-def _given_splits(paths: list[str]) -> dict[str, list[str]]:
+def _given_splits(paths: list[str], folders: dict[str, str], base: str) -> dict[str, list[str]]:
     files = defaultdict(list)
-    for path in sorted(paths, key=_rank):
-        files[SPLITS[path.split("/")[0].lower()]].append(path)
+    for path in sorted(paths, key=lambda path: _rank(path, base)):
+        head = path[len(base) :].partition("/")[0]
+        files[folders[f"{base}{head}/"]].append(path)
     return dict(sorted(files.items()))
 
 
-def _divided(paths: list[str]) -> dict[str, list[str]]:
-    """Splits each class 80:20, and images that are in no class as if they were of one."""
-    labelled = all("/" in path for path in paths)
+def _divided(paths: list[str], base: str) -> dict[str, list[str]]:
+    """Divide each class 80:20, and images that are in no class as if they were of one."""
+    labelled = all("/" in path[len(base) :] for path in paths)
     groups = defaultdict(list)
-    for path in sorted(paths, key=_rank):
-        groups[path.split("/")[0] if labelled else ""].append(path)
+    for path in sorted(paths, key=lambda path: _rank(path, base)):
+        groups[path[len(base) :].partition("/")[0] if labelled else ""].append(path)
     files: dict[str, list[str]] = {"test": [], "train": []}
     for group in groups.values():
         count = round(len(group) * _TEST_FRACTION)
         files["test"] += group[:count]
         files["train"] += group[count:]
-    return {split: sorted(group, key=_rank) for split, group in files.items() if group}
+    return {
+        split: sorted(group, key=lambda path: _rank(path, base))
+        for split, group in files.items()
+        if group
+    }
 
 
-def _rank(path: str) -> bytes:
-    return hashlib.sha256(os.fsencode(path)).digest()
+def _rank(path: str, base: str) -> bytes:
+    """Order files by a hash of their path, whatever folder wraps them."""
+    return hashlib.sha256(os.fsencode(path[len(base) :])).digest()
 
 
-def _note_classes(
-    entries: _Entries,
-    files: dict[str, list[str]],
-    classes: tuple[str, ...],
-    unlabelled: frozenset[str],
-    depth: int,
-) -> None:
-    """Notes images outside of the class folders, and classes without images."""
-    for split in unlabelled:
-        strays = [path for path in files[split] if path.count("/") == depth]
-        if len(strays) < len(files[split]):
-            entries.note(
-                strays[0],
-                f"lies outside of the class folders, and so do {len(strays) - 1} more: therefore "
-                f"no image of {split} has a label",
-            )
-    labelled = {split: paths for split, paths in files.items() if split not in unlabelled}
-    counts = {s: Counter(p.split("/")[depth] for p in paths) for s, paths in labelled.items()}
-    for name in classes if counts else ():
+def _labels(paths: list[str], bases: dict[str, str]) -> dict[str, str]:
+    """Return the class of each file that lies in a class folder."""
+    labels = {}
+    for outer, inner in bases.items():
+        for path in paths:
+            if path.startswith(outer):
+                name, slash, _ = path[len(inner) :].partition("/")
+                if slash:
+                    labels[path] = name
+    return labels
+
+
+def _parent(path: str) -> str:
+    """Return the folder of a path, with a slash; the root is empty."""
+    head, slash, _ = path.rpartition("/")
+    return head + slash
+
+
+def _odd(path: str, what: str) -> Finding:
+    return Finding(printable(path), what, False)
+
+
+def _odd_labels(tree: Tree) -> list[Finding]:
+    """List the splits of which no image has a label, though some images seem to have one."""
+    found = []
+    for split in sorted(tree.unlabelled):
+        paths = tree.files[split]
+        strays = [path for path in paths if path not in tree.labels]
+        if len(strays) < len(paths):
+            what = "lies outside of the class folders"
+            what += f", and so do {len(strays) - 1} more" if len(strays) > 1 else ""
+            found.append(_odd(strays[0], f"{what}: no image of {split} has a label"))
+    return found
+
+
+def _odd_classes(tree: Tree, *, given: bool) -> list[Finding]:
+    """List the classes that lack images, in all or in some of the splits."""
+    splits = {split: paths for split, paths in tree.files.items() if split not in tree.unlabelled}
+    if not splits:
+        return []
+    counts = {s: Counter(tree.labels[path] for path in paths) for s, paths in splits.items()}
+    found = []
+    for name in tree.classes:
         lacking = [split for split, count in counts.items() if not count[name]]
         if len(lacking) == len(counts):
-            entries.note(name, "is a class with 0 images")
-        elif depth:
-            for split in lacking:
-                entries.note(f"{split}/{name}", "is a class with 0 images here and some elsewhere")
+            found.append(_odd(name, "is a class with 0 images"))
+        elif given:
+            what = "is a class with 0 images here and some elsewhere"
+            found += [_odd(f"{split}/{name}", what) for split in lacking]
+    return found

@@ -1,5 +1,6 @@
-"""A folder of image files as a source; nothing is copied."""
+"""A folder of image files as a data set; nothing is copied."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -9,11 +10,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
-from vision_jax.data.decode import BadImageError, printable, read_image
-from vision_jax.data.decode_all import Scan, find_bad, warn_of
-from vision_jax.data.folder_tree import Finding, Tree, read_tree
+from vision_jax.data.data_set import DataSet
+from vision_jax.data.decode import BadImageError, Truncated, printable, read_image
+from vision_jax.data.decode_all import Scan, find_bad
+from vision_jax.data.findings import Finding, warn_of
+from vision_jax.data.folder_tree import Tree, read_tree
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
+from vision_jax.data.splits import Part, Splits, parts_of
 from vision_jax.errors import InputError
+from vision_jax.files import sha256_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,7 +30,8 @@ class FolderSource(Source):
         classes: the class of each file, or None without labels.
         size: side to resize and crop to, or None.
         parts: the split of each file.
-        skipped: how many bad files were left out; None if they were not looked for.
+        skipped: number of bad files left out; None if they were not looked for.
+        truncated: see `read_image`.
     """
 
     files: tuple[Path, ...]
@@ -33,183 +39,217 @@ class FolderSource(Source):
     size: int | None
     parts: tuple[str, ...]
     skipped: int | None = None
+    truncated: Truncated = "error"
 
     def __len__(self) -> int:
         return len(self.files)
 
     def key(self, index: int) -> str:
-        """The path of the file at an index, as text that can be printed."""
+        """Return the path of the file at an index, as text that can be printed."""
         return printable(self.files[index])
 
     def read(self, indices: Sequence[int]) -> list[Example]:
-        """Reads examples; see `Source.read`."""
+        """Read examples; see `Source.read`."""
         return [self._read(i) for i in indices]
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
-        """The labels of all examples; see `Source.labels`."""
+        """Return the labels of all examples; see `Source.labels`."""
         return None if self.classes is None else np.array(self.classes, np.int32)
 
     def digests(self) -> list[str]:
-        """A SHA-256 of each file; see `Source.digests`."""
+        """Return a SHA-256 of each file; see `Source.digests`."""
         return [_digest(path) for path in self.files]
 
     def splits(self) -> list[str]:
-        """The split of each file; see `Source.splits`."""
+        """Return the split of each file; see `Source.splits`."""
         return list(self.parts)
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        """The shape of an image, which need not be `image_shape`; decodes it."""
-        channels = self.image_shape[-1]
-        height, width, _ = read_image(self.files[index], channels=channels, size=self.size).shape
-        return height, width, channels
+        """Return the shape of an image, which need not be `image_shape`; decodes it."""
+        height, width, _ = self._pixels(index).shape
+        return height, width, self.image_shape[-1]
 
     def _read(self, index: int) -> Example:
-        path, channels = self.files[index], self.image_shape[-1]
-        image = read_image(path, channels=channels, size=self.size)
-        check_shape(image, self.image_shape, printable(path))
+        image = self._pixels(index)
+        check_shape(image, self.image_shape, self.key(index))
         if self.classes is None:
             return {"image": image}
         return {"image": image, "label": self.classes[index]}
 
+    def _pixels(self, index: int) -> np.ndarray:
+        return read_image(
+            self.files[index],
+            channels=self.image_shape[-1],
+            size=self.size,
+            truncated=self.truncated,
+        )
 
-def open_folder(
-    root: Path,
-    split: str,
-    *,
-    image_size: int | None,
-    channels: int,
-    bad_files: BadFiles = "error",
-) -> FolderSource:
-    """Opens `ROOT/LABEL/*`, `ROOT/SPLIT/LABEL/*` or images without labels.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderData(DataSet):
+    """A folder of images.
 
     Labels are the sorted names of the class folders of all splits, those of empty ones among them,
     so that neither a split nor a missing file changes the number of a class. The order is that of a
     hash of each relative path: as good as shuffled, so that a slice of a split holds all classes,
-    and the same on every machine. What is odd is said in one `DataWarning`.
+    and the same on every machine.
 
-    Args:
-        root: the folder.
-        split: tfds's slicing syntax over the split folders; without any, over `train` and `test`,
-            which divide each class 80:20. `all` is the whole folder.
-        image_size: side to resize and crop to; None wants all images of the first one's size.
+    Attributes:
+        tree: what lies in the folder.
+        size: side to resize and crop to; None takes images that have one size.
         channels: 1 for grey, 3 for RGB.
         bad_files: see `open_source`.
-
-    Returns:
-        The source.
-
-    Raises:
-        InputError: no image is there, no such split, or a file of it is bad.
+        truncated: see `read_image`.
     """
-    tree = read_tree(root)
-    chosen = select_files(tree, split)
-    odd = [finding for finding in tree.findings if not finding.error]
-    if odd and bad_files != "later":
-        warn_of(f"in {printable(root)}", odd, printable(root))
-    if bad_files == "error":
-        _refuse_faults(tree, chosen)
-    skipped = None
-    if bad_files == "skip":
-        good = _without_bad(tree, chosen, split, image_size, channels)
-        skipped, chosen = len(chosen) - len(good), good
-    files = tuple(root / path for _, path in chosen)
-    parts = tuple(name for name, _ in chosen)
-    labelled = not tree.unlabelled.intersection(parts)
-    numbers = {name: number for number, name in enumerate(tree.classes)}
-    return FolderSource(
-        str(root),
-        split,
-        read_image(files[0], channels=channels, size=image_size).shape,
-        tuple(printable(name) for name in tree.classes) if labelled else None,
-        files,
-        tuple(numbers[tree.class_of(path)] for _, path in chosen) if labelled else None,
-        image_size,
-        parts,
-        skipped,
-    )
 
+    tree: Tree
+    size: int | None
+    channels: int
+    bad_files: BadFiles
+    truncated: Truncated
 
-def _refuse_faults(tree: Tree, chosen: list[tuple[str, str]]) -> None:
-    bad = [finding for finding in tree.findings if finding.error]
-    bad += [
-        Finding(printable(path), tree.faults[path], True)
-        for _, path in chosen
-        if path in tree.faults
-    ]
-    if bad:
-        more = f", and {len(bad) - 1} more are bad" if len(bad) > 1 else ""
-        root = printable(tree.root)
-        raise InputError(
-            f"{root}/{bad[0].path} {bad[0].what}{more}; vision-jax check {root} lists all, "
-            "--data.bad-files skip leaves them out"
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        *,
+        image_size: int | None = None,
+        channels: int = 3,
+        bad_files: BadFiles = "error",
+        links: bool = False,
+        truncated: Truncated = "error",
+    ) -> "FolderData":
+        """List a folder; for the arguments see `open_source`.
+
+        Raises:
+            InputError: it holds no image, or mixes split and class folders.
+        """
+        tree = read_tree(root, links=links)
+        sizes = {split: len(paths) for split, paths in tree.files.items()}
+        return cls(printable(root), sizes, tree, image_size, channels, bad_files, truncated)
+
+    def select(self, split: str) -> list[tuple[str, str]]:
+        """Return the files of a slice, each as its split's name and its path below the root.
+
+        Raises:
+            InputError: there is no such split, or it is empty.
+        """
+        return [
+            (part.split, path)
+            for part in parts_of(self.sizes, split, self.name)
+            for path in self.tree.files[part.split][part.start : part.stop]
+        ]
+
+    def source(self, split: str) -> FolderSource:
+        """Open a split; see `DataSet.source`. What is odd about the folder is said in a warning.
+
+        Raises:
+            InputError: there is no such split, or a file of it is bad.
+        """
+        tree, chosen = self.tree, self.select(split)
+        odd = [finding for finding in tree.findings if not finding.error]
+        if odd and self.bad_files != "later":
+            warn_of(f"in {self.name}", odd, self.name)
+        if self.bad_files == "error":
+            self._refuse_faults(chosen)
+        skipped = None
+        if self.bad_files == "skip":
+            good = self._without_bad(chosen, split)
+            skipped, chosen = len(chosen) - len(good), good
+        files = tuple(tree.root / path for _, path in chosen)
+        parts = tuple(name for name, _ in chosen)
+        labelled = not tree.unlabelled.intersection(parts)
+        numbers = {name: number for number, name in enumerate(tree.classes)}
+        return FolderSource(
+            str(tree.root),
+            split,
+            self._read(files[0]).shape,
+            tuple(printable(name) for name in tree.classes) if labelled else None,
+            files,
+            tuple(numbers[tree.labels[path]] for _, path in chosen) if labelled else None,
+            self.size,
+            parts,
+            skipped,
+            self.truncated,
         )
 
+    def _read(self, file: Path) -> np.ndarray:
+        return read_image(file, channels=self.channels, size=self.size, truncated=self.truncated)
 
-def _without_bad(
-    tree: Tree, chosen: list[tuple[str, str]], split: str, image_size: int | None, channels: int
-) -> list[tuple[str, str]]:
-    """The files that can be decoded, with a warning of those that cannot."""
-    paths = [path for _, path in chosen if path not in tree.faults]
-    files = [tree.root / path for path in paths]
-    key = hashlib.sha256(f"{tree.root} {image_size} {channels}".encode(errors="surrogateescape"))
-    for file in files:
-        status = file.lstat()
-        key.update(os.fsencode(file) + b"\0%d %d\n" % (status.st_mtime_ns, status.st_size))
-    scan = Scan(
-        key.hexdigest(),
-        lambda i: read_image(files[i], channels=channels, size=image_size),
-        len(files),
-        f"{printable(tree.root)} {split}",
-    )
-    bad = {paths[i]: finding.what for i, finding in find_bad(scan).items()}
-    bad |= {path: tree.faults[path] for _, path in chosen if path in tree.faults}
-    lost = [finding for finding in tree.findings if finding.error]
-    lost += [Finding(printable(path), what, True) for path, what in bad.items()]
-    root = printable(tree.root)
-    if lost:
-        warn_of(f"skipped {len(bad)} of {len(chosen)} files of {root}, {split}", lost, root)
-    if len(bad) == len(chosen):
-        raise InputError(f"{root} holds 0 readable images at {split!r} among {len(chosen)} files")
-    return [(name, path) for name, path in chosen if path not in bad]
+    def _unusual_labels(self, splits: Splits, parts: list[list[Part]]) -> list[Finding]:
+        """List splits without labels beside others that have them, and classes not trained on."""
+        tree, found = self.tree, []
+        used = [{part.split for part in of} for of in parts]
+        if used[0] & tree.unlabelled:
+            return []
+        for split, names in zip(splits[1:], used[1:], strict=True):
+            if names & tree.unlabelled:
+                what = f"has no labels, though {splits.train} has: it cannot be evaluated"
+                found.append(Finding(split, what, False))
+        if len(tree.classes) == 1:
+            what = f"has one class, {printable(tree.classes[0])}; recognition takes two or more"
+            found.append(Finding(".", what, False))
+        for use, split, names in (
+            ("trained on", splits.train, used[0]),
+            ("tested", splits.test, used[2]),
+        ):
+            if names & tree.unlabelled:
+                continue
+            known = {tree.labels[path] for name in names for path in tree.files[name]}
+            seen = {tree.labels[path] for _, path in self.select(split)}
+            what = f"is a class with 0 images in {split}, and so is not {use}"
+            found += [Finding(printable(name), what, False) for name in sorted(known - seen)]
+        return found
+
+    def _refuse_faults(self, chosen: list[tuple[str, str]]) -> None:
+        tree = self.tree
+        bad = [finding for finding in tree.findings if finding.error] + self.faults(chosen)
+        if bad:
+            more = f", and {len(bad) - 1} more are bad" if len(bad) > 1 else ""
+            raise InputError(
+                f"{self.name}/{bad[0].path} {bad[0].what}{more}; vision-jax check {self.name} "
+                "lists all, bad_files='skip' leaves them out"
+            )
+
+    def faults(self, chosen: list[tuple[str, str]]) -> list[Finding]:
+        """List which of the chosen files are not to be opened."""
+        faults = self.tree.faults
+        return [
+            Finding(printable(path), faults[path], True) for _, path in chosen if path in faults
+        ]
+
+    def _without_bad(self, chosen: list[tuple[str, str]], split: str) -> list[tuple[str, str]]:
+        """Return the files that can be decoded, with a warning of those that cannot."""
+        tree, name = self.tree, self.name
+        paths = [path for _, path in chosen if path not in tree.faults]
+        files = [tree.root / path for path in paths]
+        options = f"{self.size} {self.channels} {self.truncated}"
+        key = hashlib.sha256(f"{tree.root} {options}".encode(errors="surrogateescape"))
+        for file in files:
+            with contextlib.suppress(OSError):  # what is gone by now is found by the scan
+                status = file.stat()
+                key.update(os.fsencode(file) + b"\0%d %d\n" % (status.st_mtime_ns, status.st_size))
+        scan = Scan(
+            key.hexdigest(),
+            lambda i: self._read(files[i]),
+            len(files),
+            f"{name} {split}",
+        )
+        bad = {paths[i]: finding.what for i, finding in find_bad(scan).items()}
+        bad |= {path: tree.faults[path] for _, path in chosen if path in tree.faults}
+        lost = [finding for finding in tree.findings if finding.error]
+        lost += [Finding(printable(path), what, True) for path, what in bad.items()]
+        if lost:
+            warn_of(f"skipped {len(bad)} of {len(chosen)} files of {name}, {split}", lost, name)
+        if len(bad) == len(chosen):
+            raise InputError(
+                f"{name} holds 0 readable images at {split!r} among {len(chosen)} files"
+            )
+        return [(part, path) for part, path in chosen if path not in bad]
 
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise BadImageError(printable(path), f"cannot be read: {error.strerror}") from error
-
-
-def select_files(tree: Tree, split: str) -> list[tuple[str, str]]:
-    """The files of a slice, each with the name of its split.
-
-    Args:
-        tree: the folder.
-        split: tfds's slicing syntax.
-
-    Raises:
-        InputError: there is no such split, or nothing in it.
-    """
-    import tensorflow_datasets as tfds
-
-    sizes = {
-        name: tfds.core.SplitInfo(
-            name=name,
-            shard_lengths=[len(paths)],
-            num_bytes=0,
-            filename_template=None,
-        )
-        for name, paths in tree.files.items()
-    }
-    try:
-        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
-    except (ValueError, KeyError) as error:
-        raise InputError(
-            f"{printable(tree.root)} has nothing at {split!r}; its splits: {', '.join(sizes)}"
-        ) from error
-    return [
-        (part.splitname, path)
-        for part in parts
-        for path in tree.files[part.splitname][part.from_ : part.to]
-    ]

@@ -7,14 +7,14 @@ from vision_jax.data.loader import Loader
 
 @dataclasses.dataclass(frozen=True)
 class DataInfo:
-    """The facts of a training split.
+    """The shape, the classes and the size of a training set.
 
     Attributes:
         image_shape: (height, width, channels).
         label_names: the classes, or None.
-        train_examples: images trained on.
-        steps_per_epoch: batches in a pass over them.
-        skipped: bad files of the training split that were left out.
+        train_examples: number of training images.
+        steps_per_epoch: batches in one pass over them.
+        skipped: number of bad training files left out.
     """
 
     image_shape: tuple[int, int, int]
@@ -25,7 +25,7 @@ class DataInfo:
 
     @classmethod
     def of(cls, loader: Loader) -> "DataInfo":
-        """Read the facts off the training batches."""
+        """Read it off the training batches."""
         source = loader.source
         return cls(
             source.image_shape,

@@ -11,11 +11,13 @@ import gc
 import multiprocessing
 import os
 import re
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -32,11 +34,13 @@ _READ_AT_ONCE = 64
 _THREADS = max(2, min(os.cpu_count() or 1, 8))  # each holds a batch
 _Read = TypeVar("_Read")
 # grain has no exception of its own for it.
-_KILLED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
+_ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
+_UNGUARDED = 87
+"""The exit code of a reader that found itself running its parent's script."""
 
 
 class ReaderKilledError(RunError):
-    """A reader process was killed."""
+    """A reader process ended early."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +69,16 @@ class Loader:
     process: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
+        if self.workers:
+            _end_if_started_by_a_reader()
         if self.batch_size % self.process[1]:
             raise InputError(
-                f"data.batch_size is {self.batch_size}; "
+                f"batch_size is {self.batch_size}; "
                 f"it must be a multiple of the {self.process[1]} processes"
             )
         if self.train and self.batch_size > len(self.source):
             raise InputError(
-                f"data.batch_size is {self.batch_size}; it must be at most {len(self.source)}, "
+                f"batch_size is {self.batch_size}; it must be at most {len(self.source)}, "
                 f"the images of {self.source.name}, split {self.source.split!r}"
             )
 
@@ -267,6 +273,7 @@ def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     import grain
     from absl import flags
 
+    _check_main_module(loader.workers)
     # What grain leaves of earlier readers are cycles that hold dozens of semaphores. If they were
     # freed by chance while Python starts the new processes, it would warn of each as leaked.
     gc.collect()
@@ -278,25 +285,58 @@ def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     processes = grain.MultiprocessingOptions(
         num_workers=loader.workers, per_worker_buffer_size=2, enable_profiling=False
     )
-    read = steps.to_iter_dataset(options).mp_prefetch(processes, worker_init_fn=_end_with_parent)
+    # Through pipes: shared memory that a step holds on to is freed too late, if at all, and Python
+    # would warn of it as leaked when the process ends.
+    piped = grain.experimental.WithOptionsIterDataset(
+        steps.to_iter_dataset(options), grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+    )
+    read = piped.mp_prefetch(processes, worker_init_fn=_start_reader)
     with contextlib.closing(iter(read)) as items:
         try:
             yield from items
         except RuntimeError as error:
-            if not (killed := _KILLED.match(str(error))):
+            if not (ended := _ENDED.match(str(error))):
                 raise
-            raise ReaderKilledError(
-                f"one of the {loader.workers} reader processes ended with code {killed[1]}, as "
-                "happens where memory is short; fewer --data.workers may help"
-            ) from error
+            raise _reader_error(int(ended[1]), loader.workers) from error
 
 
-def _end_with_parent(index: int, count: int) -> None:
-    """Has a reader process end once its parent has, were that killed.
+def _reader_error(code: int, workers: int) -> InputError | RunError:
+    """Return the error for a reader process that ended early, by its exit code."""
+    if code == _UNGUARDED:
+        return InputError(
+            f"workers is {workers}, and the script that started them is run again by each reader; "
+            'put what it does under if __name__ == "__main__":, or use workers=0'
+        )
+    what = f"one of the {workers} reader processes ended with code {code}"
+    if code < 0:
+        what += ", as happens where memory is short; fewer workers may help"
+    return ReaderKilledError(what)
 
-    By a watch on the pipe that the two share: the signal that Linux would send at a parent's death
+
+def _end_if_started_by_a_reader() -> None:
+    """End a reader process that runs its parent's script again, which has no `__main__` guard."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(_UNGUARDED)
+
+
+def _check_main_module(workers: int) -> None:
+    """Refuse a script that readers cannot import, such as one read from standard input."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is None and file and not Path(file).exists():
+        raise InputError(
+            f"workers is {workers}, and reader processes cannot import the script, {file}; "
+            "save it as a file, or use workers=0"
+        )
+
+
+def _start_reader(index: int, count: int) -> None:
+    """Make a reader exit when its parent dies, even if killed.
+
+    It watches the pipe that the two share: the signal that Linux would send at a parent's death
     comes at that of the thread that started the process.
     """
+    del index, count
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

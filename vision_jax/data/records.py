@@ -1,6 +1,8 @@
-"""A prepared tfds data set as a source, its records read at random from ArrayRecord files."""
+"""A prepared tfds data set, its records read at random from ArrayRecord files."""
 
+import bisect
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any
@@ -8,9 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from vision_jax.data.decode import read_image
-from vision_jax.data.decode_all import Scan, find_bad, warn_of
-from vision_jax.data.sources import Example, Source, Subset, check_shape
+from vision_jax.data.data_set import DataSet
+from vision_jax.data.decode import BadImageError, Truncated, read_image
+from vision_jax.data.decode_all import Scan, find_bad
+from vision_jax.data.findings import warn_of
+from vision_jax.data.manifest import damaged
+from vision_jax.data.sources import BadFiles, Example, Source, check_shape
+from vision_jax.data.splits import parts_of
 from vision_jax.errors import InputError
 
 _READ_AT_ONCE = 1024
@@ -23,108 +29,216 @@ class TfdsSource(Source):
     Attributes:
         records: tfds's data source, of examples as they are stored.
         size: side to resize and crop to, or None.
-        parts: the named splits that it is put together from, and how many of each.
+        parts: the named splits that it is put together from, and the number of records of each.
+        files: the files that hold the records, and the number of records in each.
+        chosen: the records that are used; None uses all.
+        skipped: number of bad images left out; None if they were not looked for.
+        truncated: see `read_image`.
     """
 
     records: Any
     size: int | None
     parts: tuple[tuple[str, int], ...]
+    files: tuple[tuple[str, int], ...]
+    chosen: tuple[int, ...] | None = None
+    skipped: int | None = None
+    truncated: Truncated = "error"
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.records) if self.chosen is None else len(self.chosen)
 
     def read(self, indices: Sequence[int]) -> list[Example]:
-        """Reads examples; see `Source.read`."""
+        """Read examples; see `Source.read`."""
         stored = zip(indices, self._stored(indices), strict=True)
         return [self._decode(index, features) for index, features in stored]
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
-        """The labels of all examples; see `Source.labels`."""
+        """Return the labels of all examples; see `Source.labels`."""
         if self.label_names is None:
             return None
-        return np.array([_label(features) for features in self._all_stored()], np.int32)
+        stored = enumerate(self._all_stored())
+        return np.array([self._label(index, features) for index, features in stored], np.int32)
 
     def digests(self) -> list[str]:
-        """A SHA-256 of each example's encoded image; see `Source.digests`."""
+        """Return a SHA-256 of each example's encoded image; see `Source.digests`."""
         return [sha256(image).hexdigest() for image in self.encoded()]
 
     def splits(self) -> list[str]:
-        """The split of each example; see `Source.splits`."""
-        return [name for name, count in self.parts for _ in range(count)]
+        """Return the split of each example; see `Source.splits`."""
+        names = [name for name, count in self.parts for _ in range(count)]
+        return names if self.chosen is None else [names[i] for i in self.chosen]
+
+    def key(self, index: int) -> str:
+        """Name the example at an index; see `Source.key`."""
+        return f"{self.name}/{self.split}/{self._place(index)}"
 
     def encoded(self) -> Iterator[bytes]:
-        """Gives every image as it is stored, such as PNG bytes."""
+        """Give every image as it is stored, such as PNG bytes."""
         return map(_image, self._all_stored())
 
+    def without(self, bad: set[int]) -> "TfdsSource":
+        """Leave examples out, and count them as skipped."""
+        kept = tuple(self._place(i) for i in range(len(self)) if i not in bad)
+        return dataclasses.replace(self, chosen=kept, skipped=len(bad))
+
+    def _place(self, index: int) -> int:
+        return index if self.chosen is None else self.chosen[index]
+
     def _stored(self, indices: Sequence[int]) -> list[Any]:
-        """The features of examples by name, as protocol buffers.
+        """Return the features of examples by name, as protocol buffers.
 
         tfds's own way from these to NumPy takes as long as decoding a small image.
         """
         from tensorflow_datasets.proto import tf_example_pb2
 
         parse = tf_example_pb2.Example.FromString
-        records = self.records.__getitems__(list(indices))
-        return [parse(record).features.feature for record in records]
+        return [parse(record).features.feature for record in self._raw(indices)]
+
+    def _raw(self, indices: Sequence[int]) -> list[bytes]:
+        places = [self._place(index) for index in indices]
+        try:
+            return self.records.__getitems__(places)
+        except Exception as error:  # array_record's name for damage is RuntimeError
+            if len(places) > 1:
+                return [self._raw([index])[0] for index in indices]
+            ends = list(itertools.accumulate(count for _, count in self.files))
+            file, _ = self.files[bisect.bisect_right(ends, places[0])]
+            what = str(error).partition("\n")[0] or type(error).__name__
+            reason = f"cannot be read: {file} is damaged ({what})"
+            raise BadImageError(self.key(indices[0]), reason) from error
 
     def _all_stored(self) -> Iterator[Any]:
-        """The features of all examples, never of many at a time."""
+        """Give the features of all examples, never of many at a time."""
         for start in range(0, len(self), _READ_AT_ONCE):
             yield from self._stored(range(start, min(start + _READ_AT_ONCE, len(self))))
 
     def _decode(self, index: int, features: Any) -> Example:
         channels, key = self.image_shape[-1], self.key(index)
-        image = read_image(_image(features), channels=channels, size=self.size, name=key)
+        image = read_image(
+            _image(features),
+            channels=channels,
+            size=self.size,
+            name=key,
+            truncated=self.truncated,
+        )
         check_shape(image, self.image_shape, key)
         if self.label_names is None:
             return {"image": image}
-        return {"image": image, "label": _label(features)}
+        return {"image": image, "label": self._label(index, features)}
+
+    def _label(self, index: int, features: Any) -> int:
+        label, names = features["label"].int64_list.value[0], self.label_names or ()
+        if not 0 <= label < len(names):
+            raise BadImageError(
+                self.key(index), f"has the label {label}; a label in [0, {len(names)}) is needed"
+            )
+        return label
 
 
 def _image(features: Any) -> bytes:
     return features["image"].bytes_list.value[0]
 
 
-def _label(features: Any) -> int:
-    return features["label"].int64_list.value[0]
+@dataclasses.dataclass(frozen=True, eq=False)
+class TfdsData(DataSet):
+    """A prepared tfds data set.
 
-
-def open_records(
-    builder: Any, split: str, *, image_size: int | None, channels: int | None, skip: bool
-) -> Source:
-    """Opens a split of a prepared data set.
-
-    Args:
+    Attributes:
         builder: tfds's builder of it.
-        split: tfds's slicing syntax.
-        image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
+        size: side to resize and crop to; None keeps the set's own size.
         channels: 1 for grey, 3 for RGB; None keeps the set's own.
-        skip: whether to leave bad images out; see `open_source`.
-
-    Returns:
-        The source.
-
-    Raises:
-        InputError: there is no such split, or the set is of another kind or format.
+        bad_files: see `open_source`.
+        truncated: see `read_image`.
     """
-    source = _open(builder, split, image_size=image_size, channels=channels)
-    return _without_bad(source, str(builder.data_dir)) if skip else source
 
+    builder: Any
+    size: int | None
+    channels: int | None
+    bad_files: BadFiles
+    truncated: Truncated
 
-def _without_bad(source: TfdsSource, folder: str) -> Subset:
-    """The images of a prepared set that can be decoded, with a warning of those that cannot."""
-    bad = find_bad(scan_of(source, folder))
-    if bad:
-        what = f"skipped {len(bad)} of {len(source)} images of {source.name}, {source.split}"
-        warn_of(what, list(bad.values()), source.name)
-    if len(bad) == len(source):
-        raise InputError(f"{source.name} holds 0 readable images at {source.split!r}")
-    good = [i for i in range(len(source)) if i not in bad]
-    return Subset.of(source, good, skipped=len(bad))
+    @classmethod
+    def of(
+        cls,
+        builder: Any,
+        *,
+        image_size: int | None = None,
+        channels: int | None = None,
+        bad_files: BadFiles = "error",
+        truncated: Truncated = "error",
+    ) -> "TfdsData":
+        """Take a builder; for the arguments see `open_source`."""
+        sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+        return cls(builder.name, sizes, builder, image_size, channels, bad_files, truncated)
+
+    def source(self, split: str) -> TfdsSource:
+        """Open a split; see `DataSet.source`.
+
+        Raises:
+            InputError: there is no such split, a file is missing, or the set is of another kind or
+                format.
+        """
+        source = self._open(split)
+        if self.bad_files != "skip":
+            return source
+        bad = find_bad(scan_of(source, str(self.builder.data_dir)))
+        if bad:
+            what = f"skipped {len(bad)} of {len(source)} images of {self.name}, {split}"
+            warn_of(what, list(bad.values()), self.name)
+        if len(bad) == len(source):
+            raise InputError(f"{self.name} holds 0 readable images at {split!r}")
+        return source.without(set(bad))
+
+    def _open(self, split: str) -> TfdsSource:
+        import tensorflow_datasets as tfds
+
+        builder, parts = self.builder, parts_of(self.sizes, split, self.name)
+        shape, names = self._features()
+        try:
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            records = builder.as_data_source(split=split, deserialize_method=raw)
+        except NotImplementedError as error:
+            raise InputError(
+                f"{builder.name} in {builder.data_dir} is not in ArrayRecord format, which random "
+                f"access needs; vision-jax prepare {builder.name} --data-dir ANOTHER writes it so"
+            ) from error
+        files = tuple(
+            (str(part.filename), part.take) for part in builder.info.splits[split].file_instructions
+        )
+        for file, _ in files:
+            if not (path := tfds.core.Path(file)).exists():
+                raise damaged(path, "is missing")
+        return TfdsSource(
+            builder.name,
+            split,
+            shape,
+            names,
+            records,
+            self.size,
+            tuple((part.split, part.stop - part.start) for part in parts),
+            files,
+            truncated=self.truncated,
+        )
+
+    def _features(self) -> tuple[tuple[int, int, int], tuple[str, ...] | None]:
+        """Return the images' shape and the names of the classes."""
+        import tensorflow_datasets as tfds
+
+        name, features = self.name, dict(self.builder.info.features)
+        if not isinstance(features.get("image"), tfds.features.Image):
+            raise InputError(f"{name} has features {list(features)}; an 'image' is needed")
+        label = features.get("label")
+        names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
+        height, width, depth = features["image"].shape
+        if self.size is not None:
+            height = width = self.size
+        if height is None or width is None:
+            raise InputError(f"{name} has images of many sizes; image_size is needed, such as 224")
+        return (height, width, self.channels or depth), names
 
 
 def scan_of(source: Source, folder: str) -> Scan:
-    """How to look at every image of a source that does not change.
+    """Describe how to look at every image of a source that does not change.
 
     Args:
         source: the images.
@@ -133,40 +247,3 @@ def scan_of(source: Source, folder: str) -> Scan:
     key = f"{folder} {source.name} {source.split} {source.image_shape}"
     name = f"{source.name} {source.split}"
     return Scan(key, lambda i: source.read([i]), len(source), name)
-
-
-def _open(builder: Any, split: str, *, image_size: int | None, channels: int | None) -> TfdsSource:
-    import tensorflow_datasets as tfds
-
-    features = dict(builder.info.features)
-    if not isinstance(features.get("image"), tfds.features.Image):
-        raise InputError(f"{builder.name} has features {list(features)}; an 'image' is needed")
-    label = features.get("label")
-    names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
-    height, width, depth = features["image"].shape
-    if image_size is not None:
-        height = width = image_size
-    if height is None or width is None:
-        raise InputError(
-            f"{builder.name} has images of many sizes; --data.image-size is needed, such as 224"
-        )
-    try:
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        records = builder.as_data_source(split=split, deserialize_method=raw)
-    except (ValueError, KeyError) as error:
-        splits = ", ".join(builder.info.splits)
-        raise InputError(
-            f"{builder.name} has nothing at {split!r}; its splits: {splits}"
-        ) from error
-    except NotImplementedError as error:
-        raise InputError(
-            f"{builder.name} in {builder.data_dir} is not in ArrayRecord format, which random "
-            f"access needs; vision-jax prepare {builder.name} --data-dir ANOTHER writes it so"
-        ) from error
-    shape = (height, width, channels or depth)
-    sizes = builder.info.splits
-    parts = tuple(
-        (part.splitname, len(range(sizes[part.splitname].num_examples)[part.from_ : part.to]))
-        for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
-    )
-    return TfdsSource(builder.name, split, shape, names, records, image_size, parts)

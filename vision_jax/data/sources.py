@@ -6,11 +6,12 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from vision_jax.data.arrays import as_images, as_labels
 from vision_jax.data.decode import BadImageError
 from vision_jax.errors import InputError
 
@@ -42,11 +43,11 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def __len__(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
 
     @abc.abstractmethod
     def read(self, indices: Sequence[int]) -> list[Example]:
-        """Reads examples.
+        """Read examples.
 
         Args:
             indices: positions in [0, len(self)).
@@ -61,35 +62,24 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
-        """The labels of all examples, (N,) int32, without decoding an image; None without."""
+        """Return the labels of all examples, (N,) int32, without decoding images; None without."""
 
     @abc.abstractmethod
     def digests(self) -> list[str]:
-        """What tells whether an image has changed: a SHA-256 of each example's stored bytes."""
+        """Return a SHA-256 of each example's stored bytes: it differs once the image changes."""
 
     def splits(self) -> list[str]:
-        """The named split that each example belongs to, such as `train`."""
+        """Return the named split of each example, such as `train`."""
         return [self.split] * len(self)
 
     def key(self, index: int) -> str:
-        """Names the example at an index for people: a path, or data set, split and index."""
+        """Name the example at an index for people: a path, or data set, split and index."""
         return f"{self.name}/{self.split}/{index}"
 
     @property
     def skipped(self) -> int | None:
-        """How many bad images were left out; None if they were not looked for."""
+        """The number of bad images left out; None if they were not looked for."""
         return None
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes there are.
-
-        Raises:
-            InputError: the source has no labels.
-        """
-        if self.label_names is None:
-            raise InputError(f"{self.name} has no labels; a labelled data set is needed")
-        return len(self.label_names)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,52 +97,50 @@ class ArraySource(Source):
     @classmethod
     def from_arrays(
         cls,
-        images: UInt8[np.ndarray, "examples height width channels"],
-        labels: Integer[np.ndarray, " examples"] | None = None,
+        images: Any,
+        labels: Any = None,
         *,
         label_names: Sequence[str] | None = None,
         name: str = "arrays",
     ) -> "ArraySource":
-        """Wraps arrays as a source.
+        """Wrap arrays as a source.
 
         Args:
-            images: (N, height, width, channels) uint8.
-            labels: (N,) integers in [0, classes), or None.
+            images: (N, height, width, channels) uint8, or what `as_images` converts to it: integers
+                in [0, 255] and floats in [0, 1].
+            labels: (N,) integers in [0, classes), or what `as_labels` converts to it: lists,
+                one-hot rows and floats that are whole numbers; None without labels.
             label_names: the classes; by default the numbers up to the highest label.
             name: what to call the source in messages.
 
         Raises:
-            InputError: no image, another count of labels, or a label outside the classes.
+            InputError: there is no image, another number of labels, or values that leave doubt.
         """
-        if len(images) == 0:
+        pixels = as_images(images, name=f"images of {name}")
+        if len(pixels) == 0:
             raise InputError(f"{name} holds 0 images; at least 1 is needed")
-        names = None
+        numbers = names = None
         if labels is not None:
-            if len(labels) != len(images):
-                raise InputError(f"{name} has {len(labels)} labels for {len(images)} images")
-            names = tuple(label_names or (str(i) for i in range(int(labels.max()) + 1)))
-            if labels.min() < 0 or labels.max() >= len(names):
-                raise InputError(
-                    f"{name} has labels in [{labels.min()}, {labels.max()}]; "
-                    f"needed: [0, {len(names)})"
-                )
-        return cls(name, "all", tuple(images.shape[1:]), names, images, labels)
+            numbers, names = as_labels(
+                labels, len(pixels), label_names=label_names, name=f"labels of {name}"
+            )
+        return cls(name, "all", pixels.shape[1:], names, pixels, numbers)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, indices: Sequence[int]) -> list[Example]:
-        """Reads examples; see `Source.read`."""
+        """Read examples; see `Source.read`."""
         if self.classes is None:
             return [{"image": self.images[i]} for i in indices]
         return [{"image": self.images[i], "label": int(self.classes[i])} for i in indices]
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
-        """The labels of all examples; see `Source.labels`."""
+        """Return the labels of all examples; see `Source.labels`."""
         return None if self.classes is None else self.classes.astype(np.int32)
 
     def digests(self) -> list[str]:
-        """A SHA-256 of each example's pixels; see `Source.digests`."""
+        """Return a SHA-256 of each example's pixels; see `Source.digests`."""
         return [sha256(image.tobytes()).hexdigest() for image in self.images]
 
 
@@ -163,7 +151,7 @@ class Subset(Source):
     Attributes:
         whole: the other source.
         chosen: positions in it.
-        skipped: how many bad images were left out; None if they were not looked for.
+        skipped: number of bad images left out; None if they were not looked for.
     """
 
     whole: Source
@@ -172,7 +160,7 @@ class Subset(Source):
 
     @classmethod
     def of(cls, whole: Source, chosen: Sequence[int], *, skipped: int | None = None) -> "Subset":
-        """Chooses examples of a source by their positions in it."""
+        """Choose examples of a source by their positions in it."""
         names, shape = whole.label_names, whole.image_shape
         return cls(whole.name, whole.split, shape, names, whole, tuple(chosen), skipped)
 
@@ -180,26 +168,26 @@ class Subset(Source):
         return len(self.chosen)
 
     def read(self, indices: Sequence[int]) -> list[Example]:
-        """Reads examples; see `Source.read`."""
+        """Read examples; see `Source.read`."""
         return self.whole.read([self.chosen[i] for i in indices])
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
-        """The labels of all examples; see `Source.labels`."""
+        """Return the labels of all examples; see `Source.labels`."""
         labels = self.whole.labels()
         return None if labels is None else labels[list(self.chosen)]
 
     def digests(self) -> list[str]:
-        """A SHA-256 of each example; see `Source.digests`."""
+        """Return a SHA-256 of each example; see `Source.digests`."""
         digests = self.whole.digests()
         return [digests[i] for i in self.chosen]
 
     def splits(self) -> list[str]:
-        """The split of each example; see `Source.splits`."""
+        """Return the split of each example; see `Source.splits`."""
         splits = self.whole.splits()
         return [splits[i] for i in self.chosen]
 
     def key(self, index: int) -> str:
-        """Names the example at an index; see `Source.key`."""
+        """Name the example at an index; see `Source.key`."""
         return self.whole.key(self.chosen[index])
 
 
@@ -215,7 +203,7 @@ class Concatenated(Source):
 
     @classmethod
     def of(cls, parts: Sequence[Source]) -> "Concatenated":
-        """Joins sources.
+        """Join sources.
 
         Args:
             parts: at least 1, of one image shape and the same classes.
@@ -239,7 +227,7 @@ class Concatenated(Source):
         return sum(map(len, self.parts))
 
     def read(self, indices: Sequence[int]) -> list[Example]:
-        """Reads examples; see `Source.read`."""
+        """Read examples; see `Source.read`."""
         places = [self._place(index) for index in indices]
         rows = [
             iter(part.read([i for its, i in places if its == number]))
@@ -248,33 +236,33 @@ class Concatenated(Source):
         return [next(rows[number]) for number, _ in places]
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
-        """The labels of all examples; see `Source.labels`."""
+        """Return the labels of all examples; see `Source.labels`."""
         labels = [part.labels() for part in self.parts]
         known = [rows for rows in labels if rows is not None]
         return np.concatenate(known) if len(known) == len(labels) else None
 
     def digests(self) -> list[str]:
-        """A SHA-256 of each example; see `Source.digests`."""
+        """Return a SHA-256 of each example; see `Source.digests`."""
         return [digest for part in self.parts for digest in part.digests()]
 
     def splits(self) -> list[str]:
-        """The split of each example; see `Source.splits`."""
+        """Return the split of each example; see `Source.splits`."""
         return [split for part in self.parts for split in part.splits()]
 
     def key(self, index: int) -> str:
-        """Names the example at an index; see `Source.key`."""
+        """Name the example at an index; see `Source.key`."""
         number, place = self._place(index)
         return self.parts[number].key(place)
 
     def _place(self, index: int) -> tuple[int, int]:
-        """The part that an example is in, and where in it."""
+        """Return the part that holds an example, and the example's place in it."""
         ends = list(itertools.accumulate(map(len, self.parts)))
         number = bisect.bisect_right(ends, index)
         return number, index - (ends[number] - len(self.parts[number]))
 
 
 def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> None:
-    """Refuses an image of another shape than its source's.
+    """Refuse an image of another shape than its source's.
 
     Raises:
         BadImageError: the shapes differ.
@@ -282,6 +270,5 @@ def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> No
     if image.shape != shape:
         raise BadImageError(
             name,
-            f"has shape {image.shape}; {shape} is needed. --data.image-size brings images of many "
-            "sizes to one",
+            f"has shape {image.shape}; {shape} is needed; image_size brings all images to one size",
         )

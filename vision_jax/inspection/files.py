@@ -10,8 +10,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from vision_jax.data.decode import FORMATS, BadImageError, path_fault
+from vision_jax.data.decode import BadImageError, path_fault
 from vision_jax.data.folders import FolderSource
+from vision_jax.data.formats import FORMATS
 from vision_jax.data.records import TfdsSource
 from vision_jax.data.sources import Concatenated, Source
 

@@ -90,7 +90,7 @@ def find_label_errors(
         predicted = run.predict(Subset.of(source, rows.tolist())).astype(np.float64)
         suspects += rank_errors(predicted, labels[rows], rows, by="classifier")
     if len(rows := np.flatnonzero(~unseen)):
-        votes = neighbour_votes(vectors, labels, source.num_classes)
+        votes = neighbour_votes(vectors, labels, len(source.label_names or ()))
         suspects += rank_errors(votes[rows], labels[rows], rows, by="neighbours")
     return _ranked(suspects)
 

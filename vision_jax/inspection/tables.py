@@ -118,7 +118,7 @@ def class_counts(
     found: Inspection,
 ) -> tuple[list[str], Integer[np.ndarray, "splits classes"]]:
     """The names of the splits, and how many images of each class each of them has."""
-    names, count = split_names(found), found.source.num_classes
+    names, count = split_names(found), len(found.source.label_names or ())
     labels = np.asarray(found.labels)
     rows = [np.bincount(labels[found.splits == name], minlength=count) for name in names]
     return names, np.stack(rows)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vision_jax.data.builders.examples import encode_png, show_progress
+from vision_jax.data.builders.examples import show_progress
+from vision_jax.data.encode import to_png
 
 TEST_EXAMPLES = 360
 
@@ -49,4 +50,4 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)
         rows = zip(show_progress(images[part], self.name), digits.target[part], strict=True)
         for key, (image, label) in enumerate(rows):
-            yield key, {"image": encode_png(image), "label": int(label)}
+            yield key, {"image": to_png(image), "label": int(label)}

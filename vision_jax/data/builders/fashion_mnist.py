@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vision_jax.data.builders.examples import encode_png, show_progress
+from vision_jax.data.builders.examples import show_progress
+from vision_jax.data.encode import to_png
 from vision_jax.errors import InputError
 
 SYSTEM_DIR = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
@@ -25,6 +26,16 @@ LABELS = (
 )
 
 
+def missing_files(folder: Path) -> list[str]:
+    """Return those of the four IDX files that a folder holds neither gzipped nor unpacked."""
+    return [name for name in NAMES if not _in_folder(folder, name).is_file()]
+
+
+def _in_folder(folder: Path, name: str) -> Path:
+    packed = folder / name
+    return packed if packed.is_file() else folder / name.removesuffix(".gz")
+
+
 class FashionMnist(tfds.core.GeneratorBasedBuilder):
     """70,000 images of 28x28x1 in 10 classes: 60,000 to train, 10,000 to test.
 
@@ -34,6 +45,8 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012  tfds declares it so
+
+    missing_files = staticmethod(missing_files)
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"A folder with {', '.join(NAMES)}; none is needed to download."
 
@@ -73,21 +86,11 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder):
         labels = read_idx(labels_path, (count,))
         rows = zip(show_progress(images, self.name), labels, strict=True)
         for key, (image, label) in enumerate(rows):
-            yield key, {"image": encode_png(image), "label": int(label)}
-
-
-def missing_files(folder: Path) -> list[str]:
-    """Names those of the four IDX files that a folder holds neither gzipped nor unpacked."""
-    return [name for name in NAMES if not _in_folder(folder, name).is_file()]
-
-
-def _in_folder(folder: Path, name: str) -> Path:
-    packed = folder / name
-    return packed if packed.is_file() else folder / name.removesuffix(".gz")
+            yield key, {"image": to_png(image), "label": int(label)}
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads an IDX file of unsigned bytes, gzipped or not.
+    """Read an IDX file of unsigned bytes, gzipped or not.
 
     Args:
         path: the file.
@@ -104,7 +107,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         magic, *sizes = struct.unpack_from(f">{1 + len(shape)}I", data)
     except (OSError, EOFError, struct.error) as error:
-        raise InputError(f"{path} is no whole IDX file: {error}") from error
+        raise InputError(f"{path} is not a whole IDX file: {error}") from error
     header = 4 * (1 + len(shape))
     if magic != 0x0800 + len(shape) or tuple(sizes) != shape:
         raise InputError(f"{path} holds {tuple(sizes)} (magic {magic:#x}); needed: uint8 {shape}")

@@ -1,17 +1,16 @@
 """A folder of images as a tfds data set of its own name."""
 
 import dataclasses
-import io
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-from PIL import Image
 from tqdm import tqdm
 
 from vision_jax.data.decode import printable
 from vision_jax.data.decode_all import look_at_all
+from vision_jax.data.encode import to_png
 from vision_jax.data.folders import FolderSource
 from vision_jax.errors import InputError
 
@@ -23,7 +22,7 @@ class Content:
     """What is written.
 
     Attributes:
-        name: the data set's name: small letters, digits and underscores.
+        name: the data set's name: lower-case letters, digits and underscores.
         sources: the folder's splits.
         image_shape: (height, width, channels); height and width are None where they differ.
         resized: whether the images are written in that shape, as PNG; else their files' bytes are.
@@ -36,15 +35,15 @@ class Content:
 
     @classmethod
     def of(cls, name: str, sources: dict[str, FolderSource]) -> "Content":
-        """Finds the shape of the images; without a size to bring them to, by decoding them all.
+        """Find the shape of the images; without a size to bring them to, by decoding them all.
 
         Raises:
             InputError: the name cannot be one, only some splits have labels, or an image is bad.
         """
         if not re.fullmatch(_NAME, name):
             raise InputError(
-                f"the data set's name is {name!r}; a small letter, then small letters, digits or _ "
-                "are needed: see --name"
+                f"name is {name!r}; a lower-case letter, then lower-case letters, digits or _ are "
+                "needed"
             )
         if len(kinds := {source.label_names for source in sources.values()}) > 1:
             raise InputError(
@@ -101,15 +100,9 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
         for place in places:
             file = source.files[place]
             if self._content.resized:
-                image = _encode(source.read([place])[0]["image"])
+                image = to_png(source.read([place])[0]["image"])
             else:
                 image = file.read_bytes()
             name = printable(file.relative_to(source.name))
             label = {} if labels is None else {"label": int(labels[place])}
             yield name, {"image": image, "file": name, **label}
-
-
-def _encode(pixels: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()

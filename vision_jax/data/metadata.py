@@ -1,0 +1,64 @@
+"""Image files without their metadata, for those whose metadata alone cannot be read."""
+
+import struct
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"))
+_XMP = b"XML:com.adobe.xmp"
+_JPEG = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_SOS = 0xDA
+_JPEG_DROPPED = frozenset((*range(0xE2, 0xEE), 0xEF, 0xFE))
+"""Application data and comments, but for APP0 (JFIF), APP1 (EXIF) and APP14 (Adobe's colours)."""
+
+
+def without_metadata(data: bytes) -> bytes:
+    """Leave out what the pixels do not depend on: text, profiles, thumbnails.
+
+    EXIF and XMP data stay: they hold the orientation.
+
+    Args:
+        data: an image file.
+
+    Returns:
+        The file of a PNG or JPEG without them; any other file, or one cut short, unchanged.
+    """
+    try:
+        if data.startswith(_PNG):
+            return _png(data)
+        if data.startswith(_JPEG):
+            return _jpeg(data)
+    except (struct.error, IndexError):
+        pass
+    return data
+
+
+def with_end(data: bytes) -> bytes | None:
+    """Return a JPEG that is cut short with an end, so that decoders take what is there.
+
+    Returns:
+        None if the file is not a JPEG.
+    """
+    return data + _JPEG_END if data.startswith(_JPEG) else None
+
+
+def _png(data: bytes) -> bytes:
+    kept, at = [_PNG], len(_PNG)
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if kind in _PNG_KEPT or data.startswith(_XMP, at + 8):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept) if at == len(data) else data
+
+
+def _jpeg(data: bytes) -> bytes:
+    kept, at = [_JPEG], 2
+    while data[at] == 0xFF and data[at + 1] != _SOS:
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        end = at + 2 + length
+        if data[at + 1] not in _JPEG_DROPPED:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept) + data[at:]
