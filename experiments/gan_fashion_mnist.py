@@ -38,7 +38,7 @@ from vision_jax import Run, load_run, train
 from vision_jax.config import DataConfig, GANConfig, OptimizerConfig, TrainGAN
 from vision_jax.evaluation.generation import measure_generation, train_on_generated
 from vision_jax.reports.generated import write_run_sheets
-from vision_jax.run.data import open_split
+from vision_jax.run.data import open_config_data
 
 CONFIG = TrainGAN(
     data=DataConfig(
@@ -91,7 +91,10 @@ def first_epoch(config: TrainGAN, folder: Path, judge: Run) -> float:
     """Stops the training after its first epoch to measure the distance there; keeps the figure."""
     kept = folder.with_name(f"{folder.name}-first-epoch.json")
     if not kept.is_file():
-        steps, epoch = itertools.count(1), len(open_split(config.data, config.data.train_split))
+        steps, epoch = (
+            itertools.count(1),
+            len(open_config_data(config.data).source(config.data.train_split)),
+        )
         epoch //= config.data.batch_size
         train(config, folder, should_stop=lambda: next(steps) == epoch)
         figures = measure_generation(load_run(folder), judge)

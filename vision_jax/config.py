@@ -16,12 +16,17 @@ from vision_jax.errors import InputError
 
 Recipe = Literal["none", "light", "standard", "strong", "views"]
 BadFiles = Literal["error", "skip"]
+Truncated = Literal["error", "use"]
 Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adam", "adamw", "sgd", "lion", "muon"]
 Schedule = Literal["constant", "cosine", "steps"]
 PixelLoss = Literal["binary_cross_entropy", "mean_squared_error"]
 AdversarialLoss = Literal["non_saturating", "minimax", "hinge"]
 DifferentiableAugmentation = Literal["color", "translation", "cutout"]
+
+
+AUTO = "auto"
+"""A split that is left to the data set."""
 
 
 def _require(condition: bool, name: str, got: Any, needed: str) -> None:
@@ -48,12 +53,13 @@ class DataConfig:
     """Subtracted from images in [0, 1], one value or one per channel. Default: the model's own."""
     std: tuple[float, ...] | None = None
     """Divides the images after that, one value or one per channel. Default: the model's own."""
-    train_split: str = "train[:90%]"
-    """Split to train on, in tfds's slicing syntax."""
-    validation_split: str = "train[90%:]"
-    """Split to evaluate after every epoch; it chooses the best checkpoint."""
-    test_split: str = "test"
-    """Split that `evaluate`, `index` and `report` use."""
+    train_split: str = AUTO
+    """Split to train on, in tfds's slicing syntax. `auto`: the set's own, less what is held out."""
+    validation_split: str = AUTO
+    """Split to evaluate after every epoch; it chooses the best checkpoint. `auto`: the set's own,
+    else a tenth of the training split."""
+    test_split: str = AUTO
+    """Split that `evaluate` and `report` use. `auto`: the set's own, else the validation split."""
     batch_size: int = 128
     """Images per step, over all devices."""
     recipe: Recipe = "none"
@@ -65,6 +71,9 @@ class DataConfig:
     pad_crop: int = 0
     """Augmentation: pad by this many pixels, reflected, then crop at random to the original size,
     before the recipe."""
+    transforms: tuple[str, ...] = ()
+    """Augmentation: single transforms in this order, before the recipe, such as rotate erase.
+    `vision-jax augmentations` shows them all."""
     on_device_mib: int = 1024
     """Sets up to this size are held on the device as uint8; larger ones are read ahead."""
     workers: int = 0
@@ -72,6 +81,10 @@ class DataConfig:
     bad_files: BadFiles = "error"
     """Unreadable images: stop and name the file; or look for them first and skip them, with a
     warning."""
+    truncated: Truncated = "error"
+    """JPEG files whose last bytes are missing: count as unreadable, or use what is there."""
+    links: bool = False
+    """Follow symbolic links in a folder that leave it, and links to folders."""
 
     def check(self) -> None:
         """Refuse values out of range; `TrainConfig` calls it."""

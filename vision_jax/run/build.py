@@ -58,14 +58,20 @@ def build_augmentation(
         InputError: the batch cannot be mixed in pairs, the images are too small to be padded, or
             the task needs views and nothing tells them apart.
     """
-    if data.recipe == "none" and not (data.flip or data.pad_crop):
+    if data.recipe == "none" and not (data.flip or data.pad_crop or data.transforms):
         if needs and needs.views:
             raise InputError(
                 f"data.recipe is {data.recipe!r}; a recipe is needed, which tells the "
                 f"{needs.views} views of an image apart"
             )
         return None
-    chosen = partial(augment, recipe=data.recipe, flip=data.flip, pad_crop=data.pad_crop)
+    chosen = partial(
+        augment,
+        recipe=data.recipe,
+        flip=data.flip,
+        pad_crop=data.pad_crop,
+        transforms=data.transforms,
+    )
     try:
         jax.eval_shape(lambda: chosen(jax.random.key(0), blank_batch(info.image_shape, count)))
     except ValueError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import cattrs
 
-from vision_jax.config import TASKS, TrainConfig
+from vision_jax.config import AUTO, TASKS, TrainConfig
 from vision_jax.errors import InputError
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
@@ -51,7 +51,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     return [
         f"{name}: {a.get(name)!r} there, {b.get(name)!r} asked for"
         for name in sorted((a.keys() | b.keys()) - apart)
-        if a.get(name) != b.get(name)
+        if a.get(name) != b.get(name) and AUTO not in (a.get(name), b.get(name))
     ]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vision_jax.config import DataConfig, TrainConfig
-from vision_jax.data.catalog import open_source
+from vision_jax.config import AUTO, DataConfig, TrainConfig
+from vision_jax.data.catalog import folder_of, open_data
+from vision_jax.data.data_set import DataSet
 from vision_jax.data.loader import Loader, padded, read_parts
-from vision_jax.data.prepare import BUILDERS
 from vision_jax.data.sources import Source
 from vision_jax.parallel.devices import Devices
 
@@ -21,8 +21,8 @@ def located(config: TrainConfig) -> TrainConfig:
     places: dict[str, Any] = {
         name: _absolute(getattr(data, name)) for name in ("data_dir", "manual_dir")
     }
-    if data.name not in BUILDERS and Path(data.name).is_dir():
-        places["name"] = _absolute(data.name)
+    if (folder := folder_of(data.name)) is not None:
+        places["name"] = _absolute(str(folder))
     return dataclasses.replace(config, data=dataclasses.replace(data, **places))
 
 
@@ -32,17 +32,32 @@ def _absolute(place: str | None) -> str | None:
     return str(Path(place).expanduser().absolute())
 
 
-def open_split(data: DataConfig, split: str) -> Source:
-    """Open a split of a config's data."""
-    return open_source(
+def open_config_data(data: DataConfig) -> DataSet:
+    """Open a config's data, to take several splits of it."""
+    return open_data(
         data.name,
-        split,
         data_dir=data.data_dir,
         manual_dir=data.manual_dir,
         image_size=data.image_size,
         channels=data.channels,
         bad_files=data.bad_files,
+        links=data.links,
+        truncated=data.truncated,
     )
+
+
+def resolved(config: TrainConfig) -> tuple[TrainConfig, DataSet]:
+    """Open a config's data, and put its own splits where the config leaves them to it.
+
+    Warns of what is unusual about them.
+    """
+    config = located(config)
+    opened = open_config_data(config.data)
+    fields = ("train_split", "validation_split", "test_split")
+    given = [getattr(config.data, field) for field in fields]
+    chosen = opened.choose_splits(*(None if split == AUTO else split for split in given))
+    splits: dict[str, Any] = dict(zip(fields, chosen, strict=True))
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **splits)), opened
 
 
 def split_loader(config: TrainConfig, source: Source, parallel: Devices, *, train: bool) -> Loader:

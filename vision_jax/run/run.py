@@ -15,14 +15,16 @@ from jaxtyping import Array, Float, UInt8
 from tqdm import tqdm
 
 from vision_jax.config import TrainConfig
+from vision_jax.data.arrays import as_pixels
 from vision_jax.data.catalog import open_source
+from vision_jax.data.data_set import DataSet
 from vision_jax.data.decode import read_image
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import BadFiles, Source, check_shape
 from vision_jax.errors import InputError
 from vision_jax.run.build import build_task
-from vision_jax.run.data import open_split, row_chunks, split_loader
+from vision_jax.run.data import open_config_data, row_chunks, split_loader
 from vision_jax.run.workdir import check_classes, open_checkpoints, read_config, read_info
 from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
@@ -31,11 +33,8 @@ from vision_jax.training.checkpoint import Which
 from vision_jax.training.loop import Evaluator, initial_state
 from vision_jax.training.steps import DataParallel
 
-Images = (
-    UInt8[np.ndarray, "images height width channels"]
-    | Float[np.ndarray, "images height width channels"]
-    | Source
-)
+Images = Any
+"""A source, or what `data.arrays.as_pixels` takes: (N, H, W, C) pixels in [0, 255] or [0, 1]."""
 
 
 def load_run(
@@ -108,6 +107,11 @@ class Run:
     _mapped: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @cached_property
+    def _data(self) -> DataSet:
+        # Opened once: a folder's listing takes a while, and is asked for by each split.
+        return open_config_data(self.config.data)
+
+    @cached_property
     def identity(self) -> str:
         """SHA-256 of the weights and of what is done to images before them.
 
@@ -131,7 +135,8 @@ class Run:
         """Classify images.
 
         Args:
-            images: (N, H, W, C) uint8 in [0, 255] or float in [0, 1], or a source.
+            images: a source, or (N, H, W, C) uint8 in [0, 255] or floats in [0, 1]; see
+                `data.arrays.as_pixels` for all that is taken.
 
         Returns:
             (N, classes) probabilities.
@@ -150,7 +155,8 @@ class Run:
         """Turn images into the vectors that search compares.
 
         Args:
-            images: (N, H, W, C) uint8 in [0, 255] or float in [0, 1], or a source.
+            images: a source, or (N, H, W, C) uint8 in [0, 255] or floats in [0, 1]; see
+                `data.arrays.as_pixels` for all that is taken.
 
         Returns:
             (N, D) float32.
@@ -164,7 +170,8 @@ class Run:
         """Encode images and decode them again.
 
         Args:
-            images: (N, H, W, C) uint8 in [0, 255] or float in [0, 1], or a source.
+            images: a source, or (N, H, W, C) uint8 in [0, 255] or floats in [0, 1]; see
+                `data.arrays.as_pixels` for all that is taken.
 
         Returns:
             (N, H, W, C) float32 in [0, 1].
@@ -243,7 +250,7 @@ class Run:
         Raises:
             InputError: no such split, or its classes are no longer those that were learnt.
         """
-        source = open_split(self.config.data, split or self.config.data.test_split)
+        source = self._data.source(split or self.config.data.test_split)
         if self.task.needs.labels:
             check_classes(self.info, source, self.workdir)
         return source
@@ -310,7 +317,10 @@ class Run:
     def _map_images(
         self, function: Callable[[Any, Array], Array], images: Images, verb: str
     ) -> np.ndarray:
-        self._check_shape(images.image_shape if isinstance(images, Source) else images.shape[1:])
+        if not isinstance(images, Source):
+            images = as_pixels(images, image_shape=self.info.image_shape)
+        shape = images.image_shape if isinstance(images, Source) else images.shape[1:]
+        self._check_shape(shape)
 
         def of_pixels(state: Any, pixels: Array) -> Array:
             return function(state, to_float(pixels) if pixels.dtype == np.uint8 else pixels)

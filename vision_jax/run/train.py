@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from vision_jax.config import TrainConfig
+from vision_jax.data.data_set import DataSet
 from vision_jax.data.info import DataInfo
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import first_alone
 from vision_jax.run.build import build_augmentation, build_task
-from vision_jax.run.data import located, open_split, split_loader
+from vision_jax.run.data import resolved, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.run.epoch_images import SHOWN, epoch_images
 from vision_jax.run.workdir import (
@@ -69,12 +70,11 @@ def train(
     >>> [row["epoch"] for row in result.history]
     [1]
     """
-    workdir, config = Path(workdir), located(config)
+    workdir = Path(workdir)
     # Data sets are prepared and folders made by one process, and found by the others.
-    train_source = first_alone(partial(_prepare, config, workdir))
-    if train_source is None:
-        train_source = open_split(config.data, config.data.train_split)
-    validation_source = open_split(config.data, config.data.validation_split)
+    config, data = first_alone(partial(_prepare, config, workdir)) or resolved(config)
+    train_source = data.source(config.data.train_split)
+    validation_source = data.source(config.data.validation_split)
     parallel = DataParallel.over(shards=config.optimizer.shards)
     loader = split_loader(config, train_source, parallel, train=True)
     validation = split_loader(config, validation_source, parallel, train=False)
@@ -117,10 +117,12 @@ def train(
         )
 
 
-def _prepare(config: TrainConfig, workdir: Path) -> Source:
-    """Refuse a workdir of another run, and open the data, preparing it first if need be."""
+def _prepare(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, DataSet]:
+    """Open the data, preparing it first if need be, and refuse a workdir of another run."""
     check_config(config, workdir)
-    return open_split(config.data, config.data.train_split)
+    config, data = resolved(config)
+    check_config(config, workdir)
+    return config, data
 
 
 def _check_shapes(task: Task, config: TrainConfig, source: Source) -> None:
