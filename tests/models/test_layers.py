@@ -1,7 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from vision_jax import ops
+from vision_jax.models import layers
 from vision_jax.models.layers import normalize
 
 
@@ -22,3 +26,34 @@ def test_normalize_is_the_formula():
 def test_normalize_names_what_it_needs(mean, std, message):
     with pytest.raises(ValueError, match=message):
         normalize(jnp.zeros((1, 2, 2, 2)), mean, std)
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize(
+    ("own", "reference"), [(layers.Conv, nn.Conv), (layers.ConvTranspose, nn.ConvTranspose)]
+)
+def test_modules_have_flax_parameters_and_numbers(assert_close, normal, own, reference, use_bias):
+    x, key = normal(0, 2, 8, 7, 3), jax.random.key(0)
+    options = {"features": 4, "kernel_size": (5, 5), "strides": (2, 2), "padding": "SAME"}
+    theirs = reference(**options, use_bias=use_bias)
+    mine = own(**options, use_bias=use_bias)
+    variables = theirs.init(key, x)
+    jax.tree.map(np.testing.assert_array_equal, mine.init(key, x), variables)
+    assert_close(mine.apply(variables, x), theirs.apply(variables, x))
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_parameters(assert_close, normal):
+    x, key = normal(0, 2, 8, 8, 3), jax.random.key(0)
+    mine = layers.Conv(4, dtype=jnp.bfloat16)
+    theirs = nn.Conv(4, (3, 3), dtype=jnp.bfloat16)
+    variables = mine.init(key, x)
+
+    def outputs(module):
+        y = module.apply(variables, x)
+        grads = jax.grad(lambda v: ops.max_pool(module.apply(v, x)).astype(jnp.float32).sum())
+        return y, grads(variables)
+
+    y, grads = outputs(mine)
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, grads))} == {np.dtype("float32")}
+    assert_close((y, grads), outputs(theirs), 1e-2)

@@ -17,8 +17,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
-from vision_jax.ops.pooling import max_pool
-from vision_jax.ops.upsampling import upsample_nearest
+from vision_jax.ops import max_pool, upsample_nearest
 
 Images = Float[Array, "batch height width channels"]
 Codes = Float[Array, "batch code"]

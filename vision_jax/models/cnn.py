@@ -10,7 +10,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
-from vision_jax.ops.pooling import max_pool
+from vision_jax.ops import max_pool
 
 # Keras's default, also of the biases at zero, which Flax shares.
 _glorot = jax.nn.initializers.glorot_uniform()

@@ -9,9 +9,7 @@ from flax.typing import Dtype, Initializer
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vision_jax.ops.convolution import conv, conv_transpose
-from vision_jax.ops.cpu.xla import Pair
-from vision_jax.ops.padding import PaddingLike
+from vision_jax.ops import PaddingLike, Pair, conv, conv_transpose
 
 STAGE = "stage"
 """What `stage` calls an output."""

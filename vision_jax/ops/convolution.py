@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from vision_jax.ops.cpu import convolution
 from vision_jax.ops.cpu.xla import Pair
-from vision_jax.ops.padding import PaddingLike, _check_name, _pads
+from vision_jax.ops.padding import PaddingLike, check_name, pads_in_pixels
 
 
 def conv(
@@ -31,7 +31,7 @@ def conv(
         ValueError: If the padding is unknown, or the kernel exceeds the padded image.
     """
     window = kernel.shape[:2]
-    pads = _pads("conv", x.shape[1:3], window, strides, padding)
+    pads = pads_in_pixels("conv", x.shape[1:3], window, strides, padding)
     return convolution.forward(x, kernel, strides=strides, padding=pads)
 
 
@@ -63,9 +63,9 @@ def conv_transpose(
     window = kernel.shape[:2]
     spread = [(n - 1) * s + 1 for n, s in zip(x.shape[1:3], strides, strict=True)]
     if isinstance(padding, str):
-        _check_name(padding)
+        check_name(padding)
         padding = [_transposed_pads(k, s, padding) for k, s in zip(window, strides, strict=True)]
-    vertical, horizontal = _pads("conv_transpose", spread, window, (1, 1), padding)
+    vertical, horizontal = pads_in_pixels("conv_transpose", spread, window, (1, 1), padding)
     rows, columns = window
     # A convolution of the spread image is the input gradient of a strided convolution whose
     # kernel is this one turned by half a turn, with features and channels exchanged.

@@ -9,19 +9,20 @@ from vision_jax.ops.cpu.xla import Padding, Pair
 PaddingLike = str | Sequence[tuple[int, int]]
 
 
-def _check_name(padding: str) -> None:
+def check_name(padding: str) -> None:
+    """Refuse a padding of an unknown name."""
     if padding not in ("SAME", "VALID"):
         raise ValueError(
             f'padding is {padding!r}, needs "SAME", "VALID" or ((top, bottom), (left, right))'
         )
 
 
-def _pads(
+def pads_in_pixels(
     name: str, size: Sequence[int], window: Sequence[int], strides: Pair, padding: PaddingLike
 ) -> Padding:
-    """The padding in pixels, checked to leave room for one window."""
+    """Resolve a padding to pixels, checked to leave room for one window."""
     if isinstance(padding, str):
-        _check_name(padding)
+        check_name(padding)
         pairs = lax.padtype_to_pads(size, window, strides, padding)
     else:
         pairs = list(padding)

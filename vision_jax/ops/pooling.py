@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from vision_jax.ops.cpu import pooling
 from vision_jax.ops.cpu.xla import Pair
-from vision_jax.ops.padding import PaddingLike, _pads
+from vision_jax.ops.padding import PaddingLike, pads_in_pixels
 
 
 def max_pool(
@@ -30,7 +30,7 @@ def max_pool(
         ValueError: If the padding is unknown, or the window exceeds the padded image.
     """
     strides = strides or window
-    pads = _pads("max_pool", x.shape[1:3], window, strides, padding)
+    pads = pads_in_pixels("max_pool", x.shape[1:3], window, strides, padding)
     return pooling.max_pool(x, window=window, strides=strides, padding=pads)
 
 
@@ -55,7 +55,7 @@ def avg_pool(
         ValueError: If the padding is unknown, or the window exceeds the padded image.
     """
     strides = strides or window
-    pads = _pads("avg_pool", x.shape[1:3], window, strides, padding)
+    pads = pads_in_pixels("avg_pool", x.shape[1:3], window, strides, padding)
 
     def window_sum(images: Array) -> Array:
         zero = jnp.zeros((), images.dtype)

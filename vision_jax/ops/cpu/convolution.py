@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
-from vision_jax.ops.cpu import rules as cpu
-from vision_jax.ops.cpu import xla as native
-from vision_jax.ops.cpu.primitive import operation
+from vision_jax.ops.cpu import rules, xla
+from vision_jax.ops.cpu.primitive import make_primitive
 from vision_jax.ops.cpu.xla import Padding, Pair
 
 
@@ -34,17 +33,19 @@ def _batch_native(
 
 
 _NATIVE: dict[str, Callable[..., jax.Array]] = {
-    "conv_forward": native.forward,
-    "conv_input_grad": native.input_grad,
-    "conv_kernel_grad": native.kernel_grad,
+    "conv_forward": xla.forward,
+    "conv_input_grad": xla.input_grad,
+    "conv_kernel_grad": xla.kernel_grad,
 }
 
-forward_p = operation("conv_forward", native=native.forward, cpu=cpu.forward, batch=_batch_images)
-input_grad_p = operation(
-    "conv_input_grad", native=native.input_grad, cpu=cpu.input_grad, batch=_batch_images
+forward_p = make_primitive(
+    "conv_forward", native=xla.forward, cpu=rules.forward, batch=_batch_images
 )
-kernel_grad_p = operation(
-    "conv_kernel_grad", native=native.kernel_grad, cpu=cpu.kernel_grad, batch=_batch_native
+input_grad_p = make_primitive(
+    "conv_input_grad", native=xla.input_grad, cpu=rules.input_grad, batch=_batch_images
+)
+kernel_grad_p = make_primitive(
+    "conv_kernel_grad", native=xla.kernel_grad, cpu=rules.kernel_grad, batch=_batch_native
 )
 
 

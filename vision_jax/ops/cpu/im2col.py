@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu import xla
 from vision_jax.ops.cpu.blocks import map_blocks, map_rows, sum_blocks
 from vision_jax.ops.cpu.xla import Padding, Pair
 
@@ -77,7 +77,7 @@ def kernel_grad(
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
         x, g = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
         return lax.conv_general_dilated(
-            x, g, (1, 1), edges, rhs_dilation=strides, dimension_numbers=native.LAYOUT
+            x, g, (1, 1), edges, rhs_dilation=strides, dimension_numbers=xla.LAYOUT
         )
 
     bytes_each = 4 * (math.prod(x.shape[1:]) + math.prod(g.shape[1:]))
@@ -94,7 +94,7 @@ def forward_one_channel(
         seen = views(x, kernel.shape[:2], strides, padding)
         return reduce(jnp.add, (view * weight for view, weight in zip(seen, weights, strict=True)))
 
-    if not native.OLDER:
+    if not xla.OLDER:
         return block(x)
     # Older XLA fuses through barriers: it would compute the sum anew for the windows of a pool that
     # follows. What a loop writes it leaves alone.

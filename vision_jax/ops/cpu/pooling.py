@@ -9,7 +9,7 @@ from jax import lax
 from jax.interpreters import ad
 
 from vision_jax.ops.cpu.im2col import views
-from vision_jax.ops.cpu.primitive import fold_batch, operation
+from vision_jax.ops.cpu.primitive import fold_batch, make_primitive
 from vision_jax.ops.cpu.xla import Padding, Pair
 
 
@@ -74,9 +74,11 @@ def cpu_scatter(
     return jax.linear_transpose(gather, x)(values)[0]
 
 
-max_pool_p = operation("max_pool", native=native_max_pool, cpu=cpu_max_pool, batch=fold_batch)
-gather_p = operation("max_pool_gather", native=native_gather, cpu=cpu_gather, batch=fold_batch)
-scatter_p = operation("max_pool_scatter", native=native_scatter, cpu=cpu_scatter, batch=fold_batch)
+max_pool_p = make_primitive("max_pool", native=native_max_pool, cpu=cpu_max_pool, batch=fold_batch)
+gather_p = make_primitive("max_pool_gather", native=native_gather, cpu=cpu_gather, batch=fold_batch)
+scatter_p = make_primitive(
+    "max_pool_scatter", native=native_scatter, cpu=cpu_scatter, batch=fold_batch
+)
 
 
 def max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:

@@ -17,7 +17,7 @@ Form = Callable[..., jax.Array]
 BatchRule = Callable[..., tuple[jax.Array, int]]
 
 
-def operation(name: str, *, native: Form, cpu: Form, batch: BatchRule) -> Primitive:
+def make_primitive(name: str, *, native: Form, cpu: Form, batch: BatchRule) -> Primitive:
     """Make a primitive of one result.
 
     Args:

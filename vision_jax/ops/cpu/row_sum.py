@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from vision_jax.ops.cpu.primitive import fold_batch, operation
+from vision_jax.ops.cpu.primitive import fold_batch, make_primitive
 
 
 def native_sum(rows: jax.Array) -> jax.Array:
@@ -23,7 +23,7 @@ def cpu_sum(rows: jax.Array) -> jax.Array:
     return rows @ jnp.ones(rows.shape[1], rows.dtype)
 
 
-row_sum_p = operation("row_sum", native=native_sum, cpu=cpu_sum, batch=fold_batch)
+row_sum_p = make_primitive("row_sum", native=native_sum, cpu=cpu_sum, batch=fold_batch)
 
 
 def _transpose(g: jax.Array, rows: Any) -> list[jax.Array]:

@@ -16,11 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.ops.cpu import im2col as products
-from vision_jax.ops.cpu import small_images as small
-from vision_jax.ops.cpu import space_to_depth as phases
-from vision_jax.ops.cpu import winograd
-from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu import im2col, small_images, space_to_depth, winograd, xla
 from vision_jax.ops.cpu.xla import Padding, Pair
 
 # Pixels of the largest image for the form of small images, and the share of the multiplications at
@@ -39,64 +35,64 @@ _COVER = 1.5
 
 
 def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """`native.forward`, chosen by what was measured to be fastest for the layer."""
+    """`xla.forward`, chosen by what was measured to be fastest for the layer."""
     channels, features = kernel.shape[2:]
     if _crops(padding) or x.dtype != jnp.float32:
-        return native.forward(x, kernel, strides=strides, padding=padding)
+        return xla.forward(x, kernel, strides=strides, padding=padding)
     if channels == 1:
-        return products.forward_one_channel(x, kernel, strides, padding)
+        return im2col.forward_one_channel(x, kernel, strides, padding)
     if features == 1 and strides == (1, 1):
-        return products.forward_one_feature(x, kernel, padding)
+        return im2col.forward_one_feature(x, kernel, padding)
     if _is_winograd(x, kernel.shape, strides, padding):
         return winograd.forward(x, kernel, padding)
     if _is_small(x.shape[:3], kernel.shape, strides, padding):
-        return small.forward(x, kernel, strides=strides, padding=padding)
-    if strides != (1, 1) or not native.OLDER:
-        return native.forward(x, kernel, strides=strides, padding=padding)
+        return small_images.forward(x, kernel, strides=strides, padding=padding)
+    if strides != (1, 1) or not xla.OLDER:
+        return xla.forward(x, kernel, strides=strides, padding=padding)
     if channels < _FEW:
-        return products.forward_im2col(x, kernel, padding)
+        return im2col.forward_im2col(x, kernel, padding)
     return _forward_padded(x, kernel, padding)
 
 
 def input_grad(
     g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`native.input_grad`, chosen by what was measured to be fastest for the layer."""
+    """`xla.input_grad`, chosen by what was measured to be fastest for the layer."""
     channels, features = kernel.shape[2:]
     if _crops(padding) or g.dtype != jnp.float32:
-        return native.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
+        return xla.input_grad(g, kernel, strides=strides, padding=padding, size=size)
+    turned, edges = im2col.turned(kernel, g.shape[1:3], padding, size)
     if _is_winograd(g, turned.shape, strides, edges):
         return winograd.forward(g, turned, edges)
     if _is_small((len(g), *size), kernel.shape, strides, padding):
-        return small.input_grad(g, kernel, strides=strides, padding=padding, size=size)
+        return small_images.input_grad(g, kernel, strides=strides, padding=padding, size=size)
     if strides != (1, 1):
-        return products.input_grad_col2im(g, kernel, strides, padding, size)
+        return im2col.input_grad_col2im(g, kernel, strides, padding, size)
     if features == 1:
-        return products.forward_one_channel(g, turned, strides, edges)
+        return im2col.forward_one_channel(g, turned, strides, edges)
     if channels == 1:
-        return products.forward_one_feature(g, turned, edges)
-    # As in products.kernel_grad, XLA must not fold the turning into the convolution.
+        return im2col.forward_one_feature(g, turned, edges)
+    # As in im2col.kernel_grad, XLA must not fold the turning into the convolution.
     turned = lax.optimization_barrier(turned)
-    return native.forward(g, turned, strides=strides, padding=edges)
+    return xla.forward(g, turned, strides=strides, padding=edges)
 
 
 def kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`native.kernel_grad`, chosen by what was measured to be fastest for the layer."""
+    """`xla.kernel_grad`, chosen by what was measured to be fastest for the layer."""
     if _crops(padding) or x.dtype != jnp.float32:
-        return native.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+        return xla.kernel_grad(x, g, strides=strides, padding=padding, size=size)
     if x.shape[3] == 1:
-        return products.kernel_grad_one_channel(x, g, strides, padding, size)
+        return im2col.kernel_grad_one_channel(x, g, strides, padding, size)
     if g.shape[3] == 1 and strides == (1, 1):
-        return products.kernel_grad_one_feature(x, g, padding, size)
+        return im2col.kernel_grad_one_feature(x, g, padding, size)
     kernel = (*size, x.shape[3], g.shape[3])
     if _is_winograd(x, kernel, strides, padding):
         return winograd.kernel_grad(x, g, padding)
     if _is_small(x.shape[:3], kernel, strides, padding):
-        return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-    return products.kernel_grad(x, g, strides, padding, size)
+        return small_images.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    return im2col.kernel_grad(x, g, strides, padding, size)
 
 
 def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
@@ -106,7 +102,7 @@ def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Ar
     """
     bottom, right = (max(0, 1 - sum(edges)) for edges in padding)
     edges = ((padding[0][0], padding[0][1] + bottom), (padding[1][0], padding[1][1] + right))
-    y = native.forward(x, kernel, strides=(1, 1), padding=edges)
+    y = xla.forward(x, kernel, strides=(1, 1), padding=edges)
     return y[:, : y.shape[1] - bottom, : y.shape[2] - right]
 
 
@@ -125,10 +121,10 @@ def _is_small(
     """Whether the form of small images pays for (batch, height, width) and a kernel's shape."""
     batch, *size = images
     rows, columns, channels, features = kernel
-    window = phases.packed_window((rows, columns), strides, padding)
-    if size[0] * size[1] > _SMALL or max(window) > small.WINDOW:
+    window = space_to_depth.packed_window((rows, columns), strides, padding)
+    if size[0] * size[1] > _SMALL or max(window) > small_images.WINDOW:
         return False
-    form, outputs = small.form_of(tuple(size), (rows, columns), strides, padding)
+    form, outputs = small_images.form_of(tuple(size), (rows, columns), strides, padding)
     packed, results = channels * strides[0] * strides[1], outputs[0] * outputs[1]
     coordinates, pixels = form.pixels.shape
     each = pixels * packed + packed * features + results * features

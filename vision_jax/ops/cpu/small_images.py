@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vision_jax.ops.cpu import space_to_depth as phases
-from vision_jax.ops.cpu import toom_cook
+from vision_jax.ops.cpu import space_to_depth, toom_cook
 from vision_jax.ops.cpu.blocks import map_blocks, sum_blocks
 from vision_jax.ops.cpu.xla import Padding, Pair
 
@@ -41,13 +40,13 @@ class Form(NamedTuple):
 
 
 def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """`native.forward`."""
+    """`xla.forward`."""
     form, size = form_of(x.shape[1:3], kernel.shape[:2], strides, padding)
-    kernel = phases.pack_kernel(kernel, strides, padding)
+    kernel = space_to_depth.pack_kernel(kernel, strides, padding)
     weights = _weights(form, kernel)
 
     def block(x: jax.Array) -> jax.Array:
-        pixels = _to(form.pixels, phases.pack(x, strides))
+        pixels = _to(form.pixels, space_to_depth.pack(x, strides))
         products = lax.dot_general(pixels, weights, (((2,), (1,)), ((0,), (0,))))
         return _back(form.results, products, size)
 
@@ -57,15 +56,15 @@ def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding)
 def input_grad(
     g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`native.input_grad`."""
+    """`xla.input_grad`."""
     form, _ = form_of(size, kernel.shape[:2], strides, padding)
-    kernel = phases.pack_kernel(kernel, strides, padding)
+    kernel = space_to_depth.pack_kernel(kernel, strides, padding)
     weights = _weights(form, kernel)
 
     def block(g: jax.Array) -> jax.Array:
         products = lax.dot_general(_to(form.results.T, g), weights, (((2,), (2,)), ((0,), (0,))))
-        x = _back(form.pixels.T, products, phases.packed_size(size, strides))
-        return phases.unpack(x, strides, size)
+        x = _back(form.pixels.T, products, space_to_depth.packed_size(size, strides))
+        return space_to_depth.unpack(x, strides, size)
 
     return map_blocks(block, g, _bytes(form, kernel.shape[2:]), BLOCK)
 
@@ -73,18 +72,18 @@ def input_grad(
 def kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`native.kernel_grad`."""
+    """`xla.kernel_grad`."""
     form, _ = form_of(x.shape[1:3], size, strides, padding)
 
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
-        pixels, results = _to(form.pixels, phases.pack(x, strides)), _to(form.results.T, g)
+        pixels, results = _to(form.pixels, space_to_depth.pack(x, strides)), _to(form.results.T, g)
         return lax.dot_general(pixels, results, (((1,), (1,)), ((0,), (0,))))
 
     channels = strides[0] * strides[1] * x.shape[3]
     total = sum_blocks(block, x, g, _bytes(form, (channels, g.shape[3])), BLOCK)
     grad = jnp.asarray(form.weights.T, x.dtype) @ total.reshape(len(total), -1)
-    grad = grad.reshape(*phases.packed_window(size, strides, padding), *total.shape[1:])
-    return phases.unpack_kernel(grad, strides, padding, size)
+    grad = grad.reshape(*space_to_depth.packed_window(size, strides, padding), *total.shape[1:])
+    return space_to_depth.unpack_kernel(grad, strides, padding, size)
 
 
 @lru_cache
@@ -95,9 +94,9 @@ def form_of(
     down, across = (
         _axis(*sizes)
         for sizes in zip(
-            phases.packed_size(size, strides),
-            phases.packed_window(window, strides, padding),
-            phases.packed_padding(size, window, strides, padding),
+            space_to_depth.packed_size(size, strides),
+            space_to_depth.packed_window(window, strides, padding),
+            space_to_depth.packed_padding(size, window, strides, padding),
             strict=True,
         )
     )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from vision_jax.ops.cpu.primitive import fold_batch, operation
+from vision_jax.ops.cpu.primitive import fold_batch, make_primitive
 
 
 def native_repeat(x: jax.Array, *, factor: int) -> jax.Array:
@@ -32,8 +32,8 @@ def cpu_sum(g: jax.Array, *, factor: int) -> jax.Array:
     return reduce(jnp.add, (g[:, i::factor, j::factor] for i, j in places))
 
 
-repeat_p = operation("upsample", native=native_repeat, cpu=native_repeat, batch=fold_batch)
-sum_p = operation("upsample_transposed", native=native_sum, cpu=cpu_sum, batch=fold_batch)
+repeat_p = make_primitive("upsample", native=native_repeat, cpu=native_repeat, batch=fold_batch)
+sum_p = make_primitive("upsample_transposed", native=native_sum, cpu=cpu_sum, batch=fold_batch)
 ad.deflinear2(repeat_p, lambda g, x, **kw: [sum_p.bind(g, **kw)])
 ad.deflinear2(sum_p, lambda g, x, **kw: [repeat_p.bind(g, **kw)])
 

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vision_jax.ops.cpu import toom_cook
-from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu import toom_cook, xla
 from vision_jax.ops.cpu.blocks import map_blocks, sum_blocks
 from vision_jax.ops.cpu.im2col import pad
 from vision_jax.ops.cpu.xla import Padding
@@ -62,7 +61,7 @@ def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
         seen = _coordinates(x, padding)
         # XLA spreads a batch of products over the cores if the first factor is summed over its last
         # axis; other forms, and all of older XLA's, take one core.
-        if native.OLDER:
+        if xla.OLDER:
             return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
         seen = lax.optimization_barrier(seen.swapaxes(1, 2))
         return lax.dot_general(seen, spread, (((2,), (1,)), ((0,), (0,))))
