@@ -57,3 +57,13 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters(assert_close, norm
     assert y.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, grads))} == {np.dtype("float32")}
     assert_close((y, grads), outputs(theirs), 1e-2)
+
+
+def test_integers_stand_for_both_directions(normal):
+    x, key = normal(0, 2, 8, 7, 3), jax.random.key(0)
+    short = layers.Conv(4, 5, 2, 2)
+    long = layers.Conv(4, (5, 5), (2, 2), ((2, 2), (2, 2)))
+    variables = short.init(key, x)
+    np.testing.assert_array_equal(short.apply(variables, x), long.apply(variables, x))
+    with pytest.raises(ValueError, match="Conv: kernel_size is 0, needs"):
+        layers.Conv(4, 0).init(key, x)

@@ -66,3 +66,26 @@ def test_avg_pool_is_the_mean_of_real_pixels(assert_close, normal, padding):
         for i in starts[0]
     ]
     assert_close(actual, np.asarray(expected).transpose(2, 0, 1, 3))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_max_pool_of_integers_is_numpys(dtype):
+    x = np.random.default_rng(0).integers(-9 if dtype != np.uint8 else 0, 9, (2, 6, 4, 3), dtype)
+    expected = x.reshape(2, 3, 2, 2, 2, 3).max((2, 4))
+    actual = ops.max_pool(jnp.asarray(x), 2)
+    assert actual.dtype == dtype
+    np.testing.assert_array_equal(actual, expected)
+    padded = ops.max_pool(jnp.asarray(x), 3, 1, 1)
+    np.testing.assert_array_equal(padded[:, 0, 0], x[:, :2, :2].max((1, 2)))
+
+
+def test_a_window_of_padding_alone_has_no_derivative():
+    x = jnp.ones((1, 2, 2, 1))
+
+    def pool(x):
+        return ops.max_pool(x, 2, 2, ((2, 0), (0, 0)))
+
+    value, tangent = jax.jvp(pool, (x,), (2 * x,))
+    np.testing.assert_array_equal(value[0, :, 0, 0], [-np.inf, 1])
+    np.testing.assert_array_equal(tangent[0, :, 0, 0], [0, 2])
+    np.testing.assert_array_equal(jax.grad(lambda x: pool(x)[:, 1].sum())(x)[0, 0, 0, 0], 1)

@@ -9,7 +9,8 @@ from flax.typing import Dtype, Initializer
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vision_jax.ops import PaddingLike, Pair, conv, conv_transpose
+from vision_jax.ops import PaddingLike, PairLike, conv, conv_transpose
+from vision_jax.ops.windows import resolve_pair
 
 STAGE = "stage"
 """What `stage` calls an output."""
@@ -62,8 +63,8 @@ class Conv(nn.Module):
 
     Attributes:
         features: Number of output channels.
-        kernel_size: Height and width of the kernel.
-        strides: Steps between outputs.
+        kernel_size: Height and width of the kernel, or one integer for both.
+        strides: Steps between outputs, likewise.
         padding: As for `conv`.
         use_bias: Whether to add a bias to each output channel.
         dtype: Type to compute in and to return; None means that of images and parameters.
@@ -73,8 +74,8 @@ class Conv(nn.Module):
     """
 
     features: int
-    kernel_size: Pair = (3, 3)
-    strides: Pair = (1, 1)
+    kernel_size: PairLike = 3
+    strides: PairLike = 1
     padding: PaddingLike = "SAME"
     use_bias: bool = True
     dtype: Dtype | None = None
@@ -93,8 +94,7 @@ class Conv(nn.Module):
         Returns:
             The feature maps.
         """
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        x, kernel, bias = _parameters(self, x, shape)
+        x, kernel, bias = _parameters(self, x)
         y = conv(x, kernel, strides=self.strides, padding=self.padding)
         return y if bias is None else y + bias
 
@@ -104,8 +104,8 @@ class ConvTranspose(nn.Module):
 
     Attributes:
         features: Number of output channels.
-        kernel_size: Height and width of the kernel.
-        strides: Enlargement.
+        kernel_size: Height and width of the kernel, or one integer for both.
+        strides: Enlargement, likewise.
         padding: As for `conv_transpose`.
         use_bias: Whether to add a bias to each output channel.
         dtype: Type to compute in and to return; None means that of images and parameters.
@@ -115,8 +115,8 @@ class ConvTranspose(nn.Module):
     """
 
     features: int
-    kernel_size: Pair = (3, 3)
-    strides: Pair = (1, 1)
+    kernel_size: PairLike = 3
+    strides: PairLike = 1
     padding: PaddingLike = "SAME"
     use_bias: bool = True
     dtype: Dtype | None = None
@@ -135,16 +135,15 @@ class ConvTranspose(nn.Module):
         Returns:
             The feature maps.
         """
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        x, kernel, bias = _parameters(self, x, shape)
+        x, kernel, bias = _parameters(self, x)
         y = conv_transpose(x, kernel, strides=self.strides, padding=self.padding)
         return y if bias is None else y + bias
 
 
-def _parameters(
-    layer: Conv | ConvTranspose, x: Array, shape: tuple[int, ...]
-) -> tuple[Array, Array, Array | None]:
-    """Images, kernel and bias in the layer's dtype of computation."""
+def _parameters(layer: Conv | ConvTranspose, x: Array) -> tuple[Array, Array, Array | None]:
+    """Cast images, kernel and bias to the type to compute in."""
+    window = resolve_pair(type(layer).__name__, "kernel_size", layer.kernel_size)
+    shape = (*window, x.shape[-1], layer.features)
     kernel = layer.param("kernel", layer.kernel_init, shape, jnp.float32)
     bias = None
     if layer.use_bias:

@@ -9,14 +9,13 @@ with `jax.vmap`.
 from vision_jax.ops.convolution import conv, conv_transpose
 from vision_jax.ops.cpu.blocks import block_length
 from vision_jax.ops.cpu.row_sum import row_sum
-from vision_jax.ops.cpu.xla import Pair
-from vision_jax.ops.padding import PaddingLike
 from vision_jax.ops.pooling import avg_pool, max_pool
 from vision_jax.ops.upsampling import upsample_nearest
+from vision_jax.ops.windows import PaddingLike, PairLike
 
 __all__ = [
     "PaddingLike",
-    "Pair",
+    "PairLike",
     "avg_pool",
     "block_length",
     "conv",

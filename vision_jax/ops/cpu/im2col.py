@@ -7,11 +7,12 @@ from itertools import product
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from vision_jax.ops.cpu import xla
 from vision_jax.ops.cpu.blocks import map_blocks, map_rows, sum_blocks
-from vision_jax.ops.cpu.xla import Padding, Pair
+from vision_jax.ops.cpu.xla import Padding, Pair, pad
 
 # Bytes of a block's patch matrix, and of the images and gradients of which a kernel's gradient is
 # made at a time. Measured optima lie between 1 and 4 MB, on both sides of the second-level cache.
@@ -24,13 +25,12 @@ ONE_CHANNEL_BLOCK = 512 << 10
 _NONE: Padding = ((0, 0), (0, 0))
 
 
-def pad(x: jax.Array, edges: Sequence[Pair], fill: float = 0.0) -> jax.Array:
-    """`fill` around the array; a negative edge cuts."""
-    return lax.pad(x, jnp.full((), fill, x.dtype), [(before, after, 0) for before, after in edges])
-
-
 def views(
-    x: jax.Array, window: Sequence[int], strides: Pair, padding: Padding, fill: float = 0.0
+    x: jax.Array,
+    window: Sequence[int],
+    strides: Pair,
+    padding: Padding,
+    fill: float | np.ndarray = 0.0,
 ) -> list[jax.Array]:
     """What each place of a window sees, in scan order, each of output size; padding is `fill`."""
     x = pad(x, ((0, 0), *padding, (0, 0)), fill)

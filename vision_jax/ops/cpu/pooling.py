@@ -14,10 +14,10 @@ from vision_jax.ops.cpu.xla import Padding, Pair
 
 
 def native_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """The maximum over windows as XLA's own operation; padding is minus infinity."""
+    """The maximum over windows as XLA's own operation; padding is the lowest value."""
     return lax.reduce_window(
         x,
-        np.array(-np.inf, x.dtype),
+        _lowest(x),
         lax.max,
         (1, *window, 1),
         (1, *strides, 1),
@@ -35,8 +35,11 @@ def native_scatter(x: jax.Array, values: jax.Array, **kw: Any) -> jax.Array:
     return jax.vjp(lambda x: native_max_pool(x, **kw), x)[1](values)[0]
 
 
-def _views(x: jax.Array, window: Pair, strides: Pair, padding: Padding) -> list[jax.Array]:
-    return views(x, window, strides, padding, fill=-np.inf)
+def _lowest(x: jax.Array) -> np.ndarray:
+    """The value that never wins: minus infinity, or an integer type's lowest."""
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return np.array(jnp.iinfo(x.dtype).min, x.dtype)
+    return np.array(-np.inf, x.dtype)
 
 
 def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
@@ -45,7 +48,7 @@ def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding)
     The barrier keeps what comes before out of that chain: it would be computed anew for each
     window, at strides, and once more where it is kept for the gradient.
     """
-    first, *rest = _views(lax.optimization_barrier(x), window, strides, padding)
+    first, *rest = views(lax.optimization_barrier(x), window, strides, padding, _lowest(x))
     for view in rest:
         first = lax.max(first, view)
     return first
@@ -55,8 +58,8 @@ def cpu_gather(
     x: jax.Array, values: jax.Array, *, window: Pair, strides: Pair, padding: Padding
 ) -> jax.Array:
     """`native_gather` as a chain of selections over strided slices."""
-    best, *rest = _views(x, window, strides, padding)
-    taken, *others = _views(values, window, strides, padding)
+    best, *rest = views(x, window, strides, padding, _lowest(x))
+    taken, *others = views(values, window, strides, padding)
     for view, other in zip(rest, others, strict=True):
         keep = best >= view
         best, taken = jnp.where(keep, best, view), jnp.where(keep, taken, other)

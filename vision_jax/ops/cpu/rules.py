@@ -37,7 +37,7 @@ _COVER = 1.5
 def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
     """`xla.forward`, chosen by what was measured to be fastest for the layer."""
     channels, features = kernel.shape[2:]
-    if _crops(padding) or x.dtype != jnp.float32:
+    if _is_left_to_xla(x, padding):
         return xla.forward(x, kernel, strides=strides, padding=padding)
     if channels == 1:
         return im2col.forward_one_channel(x, kernel, strides, padding)
@@ -59,7 +59,7 @@ def input_grad(
 ) -> jax.Array:
     """`xla.input_grad`, chosen by what was measured to be fastest for the layer."""
     channels, features = kernel.shape[2:]
-    if _crops(padding) or g.dtype != jnp.float32:
+    if _is_left_to_xla(g, padding):
         return xla.input_grad(g, kernel, strides=strides, padding=padding, size=size)
     turned, edges = im2col.turned(kernel, g.shape[1:3], padding, size)
     if _is_winograd(g, turned.shape, strides, edges):
@@ -81,7 +81,7 @@ def kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
     """`xla.kernel_grad`, chosen by what was measured to be fastest for the layer."""
-    if _crops(padding) or x.dtype != jnp.float32:
+    if _is_left_to_xla(x, padding):
         return xla.kernel_grad(x, g, strides=strides, padding=padding, size=size)
     if x.shape[3] == 1:
         return im2col.kernel_grad_one_channel(x, g, strides, padding, size)
@@ -133,5 +133,7 @@ def _is_small(
     return 0 < coordinates * (batch * each + once) <= _LEFT * batch * direct
 
 
-def _crops(padding: Padding) -> bool:
-    return any(edge < 0 for pair in padding for edge in pair)
+def _is_left_to_xla(x: jax.Array, padding: Padding) -> bool:
+    """Whether there is nothing to gain: no images, another type, or an edge that cuts."""
+    crops = any(edge < 0 for pair in padding for edge in pair)
+    return crops or x.dtype != jnp.float32 or len(x) == 0

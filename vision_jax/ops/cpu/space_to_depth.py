@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import jax
 
-from vision_jax.ops.cpu.im2col import pad
-from vision_jax.ops.cpu.xla import Padding, Pair
+from vision_jax.ops.cpu.xla import Padding, Pair, pad
 
 
 def packed_size(size: Sequence[int], strides: Pair) -> Pair:

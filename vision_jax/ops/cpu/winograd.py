@@ -17,8 +17,7 @@ from jax import lax
 
 from vision_jax.ops.cpu import toom_cook, xla
 from vision_jax.ops.cpu.blocks import map_blocks, sum_blocks
-from vision_jax.ops.cpu.im2col import pad
-from vision_jax.ops.cpu.xla import Padding
+from vision_jax.ops.cpu.xla import Padding, pad
 
 TILE = 4
 WINDOW = 3
