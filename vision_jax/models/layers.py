@@ -13,17 +13,17 @@ from vision_jax.ops import PaddingLike, PairLike, conv, conv_transpose
 from vision_jax.ops.windows import resolve_pair
 
 STAGE = "stage"
-"""What `stage` calls an output."""
+"""The name that `stage` gives to outputs."""
 
 
 def stage(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Marks the output of a stage: what training keeps while it computes the rest again.
+    """Mark the output of a stage, which rematerialization keeps while it recomputes the rest.
 
     Args:
-        x: the output.
+        x: The output.
 
     Returns:
-        The same.
+        The same values.
     """
     return checkpoint_name(x, STAGE)
 
@@ -67,10 +67,10 @@ class Conv(nn.Module):
         strides: Steps between outputs, likewise.
         padding: As for `conv`.
         use_bias: Whether to add a bias to each output channel.
-        dtype: Type to compute in and to return; None means that of images and parameters.
-            Parameters are float32 in any case.
-        kernel_init: Initialiser of the kernel.
-        bias_init: Initialiser of the bias.
+        dtype: Type to compute in and to return; the promoted type of images and parameters if
+            None. Parameters stay float32.
+        kernel_init: Initializer of the kernel.
+        bias_init: Initializer of the bias.
     """
 
     features: int
@@ -108,10 +108,10 @@ class ConvTranspose(nn.Module):
         strides: Enlargement, likewise.
         padding: As for `conv_transpose`.
         use_bias: Whether to add a bias to each output channel.
-        dtype: Type to compute in and to return; None means that of images and parameters.
-            Parameters are float32 in any case.
-        kernel_init: Initialiser of the kernel.
-        bias_init: Initialiser of the bias.
+        dtype: Type to compute in and to return; the promoted type of images and parameters if
+            None. Parameters stay float32.
+        kernel_init: Initializer of the kernel.
+        bias_init: Initializer of the bias.
     """
 
     features: int

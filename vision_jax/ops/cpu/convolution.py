@@ -17,7 +17,7 @@ from vision_jax.ops.cpu.xla import Padding, Pair
 def _batch_images(
     primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[Any, ...], **params: Any
 ) -> tuple[jax.Array, int]:
-    """Vmap over images folds into their batch axis; over kernels it is a grouped convolution."""
+    """Vmap rule: fold a vmap over images into their batch, leave one over kernels to XLA."""
     if axes[1] is not None:
         return _batch_native(primitive, args, axes, **params)
     images = jnp.moveaxis(args[0], axes[0], 0)
@@ -69,13 +69,13 @@ def kernel_grad(
 
 
 def _size(images: Any) -> Pair:
-    """Height and width of images, or of the unknown ones that a transposition solves for."""
+    """Return height and width of images, also of those that a transposition solves for."""
     _, height, width, _ = getattr(images, "aval", images).shape
     return height, width
 
 
 def _window(kernel: Any) -> Pair:
-    """Height and width of a kernel, or of the unknown one that a transposition solves for."""
+    """Return height and width of a kernel, also of one that a transposition solves for."""
     height, width, _, _ = getattr(kernel, "aval", kernel).shape
     return height, width
 

@@ -14,7 +14,7 @@ from vision_jax.ops.cpu.xla import Padding, Pair
 
 
 def native_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """The maximum over windows as XLA's own operation; padding is the lowest value."""
+    """Take the maximum over windows by XLA's own operation; padding is the lowest value."""
     return lax.reduce_window(
         x,
         _lowest(x),
@@ -26,27 +26,27 @@ def native_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Paddi
 
 
 def native_gather(x: jax.Array, values: jax.Array, **kw: Any) -> jax.Array:
-    """`values` at the place of each window's first maximum of `x`."""
+    """Take `values` at the place of each window's first maximum of `x`."""
     return jax.jvp(lambda x: native_max_pool(x, **kw), (x,), (values,))[1]
 
 
 def native_scatter(x: jax.Array, values: jax.Array, **kw: Any) -> jax.Array:
-    """Each window's value added at the place of its first maximum of `x`."""
+    """Add each window's value at the place of its first maximum of `x`."""
     return jax.vjp(lambda x: native_max_pool(x, **kw), x)[1](values)[0]
 
 
 def _lowest(x: jax.Array) -> np.ndarray:
-    """The value that never wins: minus infinity, or an integer type's lowest."""
+    """Return the value that never wins: minus infinity, or an integer type's lowest."""
     if jnp.issubdtype(x.dtype, jnp.integer):
         return np.array(jnp.iinfo(x.dtype).min, x.dtype)
     return np.array(-np.inf, x.dtype)
 
 
 def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """The maximum as a chain over strided slices, which XLA:CPU fuses and vectorises.
+    """Take the maximum by a chain over strided slices, which XLA:CPU fuses and vectorises.
 
-    The barrier keeps what comes before out of that chain: it would be computed anew for each
-    window, at strides, and once more where it is kept for the gradient.
+    The barrier keeps what produces `x` out of that chain, where it would be recomputed for each
+    window.
     """
     first, *rest = views(lax.optimization_barrier(x), window, strides, padding, _lowest(x))
     for view in rest:
@@ -57,7 +57,7 @@ def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding)
 def cpu_gather(
     x: jax.Array, values: jax.Array, *, window: Pair, strides: Pair, padding: Padding
 ) -> jax.Array:
-    """`native_gather` as a chain of selections over strided slices."""
+    """Do what `native_gather` does by a chain of selections over strided slices."""
     best, *rest = views(x, window, strides, padding, _lowest(x))
     taken, *others = views(values, window, strides, padding)
     for view, other in zip(rest, others, strict=True):
@@ -69,7 +69,7 @@ def cpu_gather(
 def cpu_scatter(
     x: jax.Array, values: jax.Array, *, window: Pair, strides: Pair, padding: Padding
 ) -> jax.Array:
-    """`native_scatter` as the transpose of `cpu_gather`."""
+    """Do what `native_scatter` does by transposing `cpu_gather`."""
 
     def gather(like_x: jax.Array) -> jax.Array:
         return cpu_gather(x, like_x, window=window, strides=strides, padding=padding)
@@ -85,7 +85,7 @@ scatter_p = make_primitive(
 
 
 def max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """Maximum over windows of NHWC images; a tie's gradient goes to the first in scan order."""
+    """Take the maximum over windows of NHWC images; ties give their gradient to the first."""
     return max_pool_p.bind(x, window=window, strides=strides, padding=padding)
 
 

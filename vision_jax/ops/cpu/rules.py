@@ -2,12 +2,12 @@
 
 XLA:CPU runs the gradients of a convolution, and any convolution with a stride or dilation, far
 below the rate of its matrix product. These forms gather the kernel's view of the image into the
-rows of a matrix (im2col) and multiply, one block of images at a time: on a whole batch at once
-that matrix, kernel area times the size of the image, leaves the cache and costs more than the
-product itself. 3x3 kernels with many channels go by Winograd's transformation, which spares three
-quarters of the product, and small images by Toom and Cook's, which spares up to four fifths of all
-multiplications. What remains is XLA's convolution with its dimensions in the one order that it runs
-at speed everywhere: outside of loops it brings any order into that one, within them it does not.
+rows of a matrix (im2col) and multiply, one block of images at a time: for a whole batch that
+matrix, kernel area times the size of the images, would leave the cache and cost more than the
+product itself. 3x3 kernels with many channels use Winograd's transform, which saves three quarters
+of the multiplications, and small images use Toom–Cook transforms, which save up to four fifths. The
+rest is XLA's convolution with its dimensions in the one order that is fast everywhere: within a
+loop XLA does not rearrange them.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from jax import lax
 from vision_jax.ops.cpu import im2col, small_images, space_to_depth, winograd, xla
 from vision_jax.ops.cpu.xla import Padding, Pair
 
-# Pixels of the largest image for the form of small images, and the share of the multiplications at
-# which that form is ahead, counting those that bring images and kernel to its coordinates and back.
+# Pixels of the largest image for the form of small images, and the fraction of the direct form's
+# multiplications at which it is faster, transforms of images and kernel included.
 _SMALL = 64
 _LEFT = 0.65
 
@@ -30,12 +30,12 @@ _FEW = 4
 # Channels and features from which a transformed 3x3 convolution saves more than it costs.
 _MANY = 32
 
-# How many pixels its tiles may cover for each that is asked for.
+# How many pixels its tiles may cover for each pixel of the result.
 _COVER = 1.5
 
 
 def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """`xla.forward`, chosen by what was measured to be fastest for the layer."""
+    """Convolve by the form that was measured to be fastest for the layer."""
     channels, features = kernel.shape[2:]
     if _is_left_to_xla(x, padding):
         return xla.forward(x, kernel, strides=strides, padding=padding)
@@ -57,7 +57,7 @@ def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding)
 def input_grad(
     g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`xla.input_grad`, chosen by what was measured to be fastest for the layer."""
+    """Transpose `forward` in its images by the form measured to be fastest for the layer."""
     channels, features = kernel.shape[2:]
     if _is_left_to_xla(g, padding):
         return xla.input_grad(g, kernel, strides=strides, padding=padding, size=size)
@@ -80,7 +80,7 @@ def input_grad(
 def kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`xla.kernel_grad`, chosen by what was measured to be fastest for the layer."""
+    """Transpose `forward` in its kernel by the form measured to be fastest for the layer."""
     if _is_left_to_xla(x, padding):
         return xla.kernel_grad(x, g, strides=strides, padding=padding, size=size)
     if x.shape[3] == 1:
@@ -96,9 +96,9 @@ def kernel_grad(
 
 
 def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """A stride-1 convolution with padding, of which what it adds is cut away.
+    """Convolve at stride 1 with padding, and cut away the results that it adds.
 
-    Older XLA runs it at a third of that rate without padding.
+    Without padding older XLA runs at a third of the rate.
     """
     bottom, right = (max(0, 1 - sum(edges)) for edges in padding)
     edges = ((padding[0][0], padding[0][1] + bottom), (padding[1][0], padding[1][1] + right))
@@ -107,7 +107,7 @@ def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Ar
 
 
 def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Padding) -> bool:
-    """Whether Winograd's form pays for a convolution with a kernel of this shape."""
+    """Tell whether Winograd's form pays for a convolution with a kernel of this shape."""
     if strides != (1, 1) or tuple(kernel[:2]) != (winograd.WINDOW,) * 2 or min(kernel[2:]) < _MANY:
         return False
     height, width = winograd.outputs(x, padding)
@@ -118,7 +118,7 @@ def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Pa
 def _is_small(
     images: Sequence[int], kernel: Sequence[int], strides: Pair, padding: Padding
 ) -> bool:
-    """Whether the form of small images pays for (batch, height, width) and a kernel's shape."""
+    """Tell whether the form of small images pays for (batch, height, width) and a kernel."""
     batch, *size = images
     rows, columns, channels, features = kernel
     window = space_to_depth.packed_window((rows, columns), strides, padding)
@@ -134,6 +134,6 @@ def _is_small(
 
 
 def _is_left_to_xla(x: jax.Array, padding: Padding) -> bool:
-    """Whether there is nothing to gain: no images, another type, or an edge that cuts."""
+    """Tell whether there is nothing to gain: no images, another type, or an edge that cuts."""
     crops = any(edge < 0 for pair in padding for edge in pair)
     return crops or x.dtype != jnp.float32 or len(x) == 0

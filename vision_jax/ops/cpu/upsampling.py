@@ -11,7 +11,7 @@ from vision_jax.ops.cpu.primitive import fold_batch, make_primitive
 
 
 def native_repeat(x: jax.Array, *, factor: int) -> jax.Array:
-    """Each pixel repeated in both directions."""
+    """Repeat each pixel in both directions."""
     batch, height, width, channels = x.shape
     tiles = jnp.broadcast_to(
         x[:, :, None, :, None, :], (batch, height, factor, width, factor, channels)
@@ -20,14 +20,14 @@ def native_repeat(x: jax.Array, *, factor: int) -> jax.Array:
 
 
 def native_sum(g: jax.Array, *, factor: int) -> jax.Array:
-    """The sum of each tile of pixels."""
+    """Sum each tile of pixels."""
     batch, height, width, channels = g.shape
     tiles = g.reshape(batch, height // factor, factor, width // factor, factor, channels)
     return tiles.sum((2, 4))
 
 
 def cpu_sum(g: jax.Array, *, factor: int) -> jax.Array:
-    """`native_sum` as a chain over strided slices, which XLA:CPU fuses and vectorises."""
+    """Sum each tile by a chain over strided slices, which XLA:CPU fuses and vectorises."""
     places = product(range(factor), repeat=2)
     return reduce(jnp.add, (g[:, i::factor, j::factor] for i, j in places))
 
