@@ -83,7 +83,9 @@ def assert_close():
     def compare(actual, desired, tolerance=1e-4):
         def check(a, b):
             a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max()))
+            np.testing.assert_allclose(
+                a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0))
+            )
 
         jax.tree.map(check, actual, desired)
 

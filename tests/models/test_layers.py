@@ -67,3 +67,13 @@ def test_integers_stand_for_both_directions(normal):
     np.testing.assert_array_equal(short.apply(variables, x), long.apply(variables, x))
     with pytest.raises(ValueError, match="Conv: kernel_size is 0, needs"):
         layers.Conv(4, 0).init(key, x)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_grouped_and_dilated_modules_have_flax_parameters_and_numbers(groups, normal, assert_close):
+    x, key = normal(0, 2, 8, 7, 4), jax.random.key(0)
+    theirs = nn.Conv(8, (3, 3), feature_group_count=groups, kernel_dilation=2)
+    mine = layers.Conv(8, 3, groups=groups, dilation=2)
+    variables = theirs.init(key, x)
+    jax.tree.map(np.testing.assert_array_equal, mine.init(key, x), variables)
+    assert_close(mine.apply(variables, x), theirs.apply(variables, x))

@@ -77,6 +77,7 @@ def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, m
         padding = lax.padtype_to_pads(size, window, strides, padding)
     padding = tuple((int(a), int(b)) for a, b in padding)
     options = {"strides": strides, "padding": padding}
+    dense = {"dilation": (1, 1), "groups": 1}
     x, kernel = normal(0, 17, *size, channels), normal(1, *window, channels, features)
     g = normal(2, *xla.forward(x, kernel, **options).shape)
 
@@ -87,16 +88,98 @@ def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, m
     expected = (y, *gradients(g))
 
     def every(form):
+        others = {} if form is small_images else dense
         return (
-            form.forward(x, kernel, **options),
-            form.input_grad(g, kernel, **options, size=size),
-            form.kernel_grad(x, g, **options, size=window),
+            form.forward(x, kernel, **options, **others),
+            form.input_grad(g, kernel, **options, **others, size=size),
+            form.kernel_grad(x, g, **options, **others, size=window),
         )
 
     is_small_enough = min(map(min, padding)) >= 0 and max(window) <= small_images.WINDOW
     forms = [rules, small_images] if is_small_enough else [rules]
     for results in jax.jit(lambda: [every(form) for form in (xla, *forms)])():
         assert_close(results, expected)
+
+
+# Image, channels, features, kernel, strides, padding, dilation, groups.
+GROUPED = [
+    ((9, 7), 6, 6, (3, 3), 1, "SAME", 1, 6),
+    ((9, 7), 6, 6, (5, 4), (2, 3), "SAME", 1, 6),
+    ((8, 8), 6, 6, (3, 3), 2, ((0, 1), (1, 1)), 1, 6),
+    ((9, 7), 3, 6, (3, 3), (1, 2), "VALID", (2, 1), 3),
+    ((9, 7), 3, 6, (3, 2), 2, ((2, -1), (-1, 3)), (2, 3), 3),
+    ((9, 7), 6, 4, (3, 3), 1, "SAME", 1, 2),
+    ((9, 7), 6, 4, (3, 3), 2, "VALID", 1, 2),
+    ((9, 7), 6, 4, (2, 3), 1, ((1, 2), (0, 3)), (3, 2), 2),
+    ((9, 7), 3, 4, (3, 3), 1, "SAME", 2, 1),
+    ((10, 7), 3, 4, (3, 2), 1, ((4, 3), (1, 0)), (4, 2), 1),
+    ((10, 7), 3, 4, (3, 2), 1, ((-1, 3), (1, -1)), (2, 2), 1),
+    ((9, 7), 3, 4, (3, 3), 2, "SAME", 2, 1),
+]
+
+
+@pytest.mark.parametrize("case", GROUPED, ids=str)
+def test_grouped_and_dilated_convolutions_equal_lax(case, normal, assert_close, monkeypatch):
+    size, channels, features, window, strides, padding, dilation, groups = case
+    monkeypatch.setattr(blocks, "block_length", lambda length, limit: min(2, length))
+    x = normal(0, 5, *size, channels)
+    kernel = normal(1, *window, channels // groups, features)
+
+    def both(of):
+        return of if isinstance(of, tuple) else (of, of)
+
+    def reference(x, kernel):
+        edges = padding
+        if not isinstance(edges, str):
+            x, edges = edged(x, edges), "VALID"
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            both(strides),
+            edges,
+            rhs_dilation=both(dilation),
+            dimension_numbers=LAYOUT,
+            feature_group_count=groups,
+        )
+
+    def own(x, kernel):
+        return ops.conv(
+            x, kernel, strides=strides, padding=padding, dilation=dilation, groups=groups
+        )
+
+    def results(function):
+        def loss(x, kernel):
+            return jnp.sin(function(x, kernel)).sum()
+
+        def penalty(x, kernel):
+            return sum((g**2).sum() for g in jax.grad(loss, (0, 1))(x, kernel))
+
+        kernels = jnp.stack([kernel, 2.0 * kernel])
+        return {
+            "forward": function(x, kernel),
+            "gradients": jax.grad(loss, (0, 1))(x, kernel),
+            "second order": jax.grad(penalty, (0, 1))(x, kernel),
+            "many image batches": jax.vmap(function, (1, None))(x[:, None], kernel),
+            "many kernels": jax.vmap(function, (None, 0))(x, kernels),
+            "no images": jax.grad(loss, (0, 1))(x[:0], kernel),
+        }
+
+    assert_close(*jax.jit(lambda: (results(own), results(reference)))())
+
+
+def test_depthwise_bfloat16_is_summed_in_float32(normal, assert_close):
+    x, kernel = normal(0, 2, 9, 9, 4), normal(1, 5, 5, 1, 4)
+
+    def results(x, kernel):
+        def loss(x, kernel):
+            return ops.conv(x, kernel, groups=4).astype(jnp.float32).sum()
+
+        return ops.conv(x, kernel, groups=4), jax.grad(loss, (0, 1))(x, kernel)
+
+    low = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    actual = results(*low)
+    assert {leaf.dtype for leaf in jax.tree.leaves(actual)} == {jnp.dtype(jnp.bfloat16)}
+    assert_close(actual, results(*(a.astype(jnp.float32) for a in low)), 2**-8)
 
 
 @pytest.mark.parametrize("padding", ["SAME", ((-1, 2), (1, -1))])
@@ -205,12 +288,14 @@ def test_accelerators_get_native_operations_only(platform):
     x, kernel = jnp.ones((4, 4, 4, 8)), jnp.ones((5, 5, 8, 8))
 
     def loss(x, kernel):
+        x = ops.conv(x, kernel[:, :, :1], groups=8, dilation=2)
         y = ops.max_pool(ops.conv(x, kernel, strides=(1, 1)))
         return ops.conv_transpose(y, kernel, strides=(2, 2)).sum()
 
     step = jax.jit(jax.value_and_grad(loss, (0, 1)))
     program = jax.export.export(step, platforms=[platform])(x, kernel).mlir_module()
-    assert "stablehlo.convolution" in program
+    assert program.count("stablehlo.convolution") == 9  # three, each with two gradients
+    assert "feature_group_count = 8" in program
     assert "stablehlo.select_and_scatter" in program
     assert "stablehlo.dot_general" not in program
     assert "stablehlo.concatenate" not in program
@@ -247,6 +332,10 @@ def test_devices_add_up_to_one(assert_close, normal):
         (lambda x, k: ops.conv(x.astype(int), k), "images are int32, need floating-point"),
         (lambda x, k: ops.conv(x, k[0]), r"kernel is \(3, 1, 1\), needs \(rows, columns, 1, "),
         (lambda x, k: ops.conv(jnp.ones((1, 4, 4, 2)), k), "kernel is .*, needs .* 2, features"),
+        (lambda x, k: ops.conv(x, k, dilation=0), "dilation is 0, needs .* of 1 or more"),
+        (lambda x, k: ops.conv(x, k, groups=2), "groups is 2, needs to divide 1 channels and 1"),
+        (lambda x, k: ops.conv(x, k, groups=0), "groups is 0, needs to divide"),
+        (lambda x, k: ops.conv(x, k, dilation=2, padding=0), r"window is \(5, 5\), needs to fit"),
         (lambda x, k: ops.conv_transpose(x, k, strides=0), "strides is 0"),
         (lambda x, k: ops.max_pool(x[0]), r"images are \(4, 4, 1\), need"),
         (lambda x, k: ops.max_pool(x, 0), "window is 0, needs"),

@@ -66,6 +66,9 @@ class Conv(nn.Module):
         kernel_size: Height and width of the kernel, or one integer for both.
         strides: Steps between outputs, likewise.
         padding: As for `conv`.
+        dilation: Steps between the pixels that the kernel sees, likewise.
+        groups: Number of parts that channels and features divide into; as many as there are
+            channels make a depthwise convolution.
         use_bias: Whether to add a bias to each output channel.
         dtype: Type to compute in and to return; the promoted type of images and parameters if
             None. Parameters stay float32.
@@ -77,6 +80,8 @@ class Conv(nn.Module):
     kernel_size: PairLike = 3
     strides: PairLike = 1
     padding: PaddingLike = "SAME"
+    dilation: PairLike = 1
+    groups: int = 1
     use_bias: bool = True
     dtype: Dtype | None = None
     kernel_init: Initializer = nn.linear.default_kernel_init
@@ -94,8 +99,15 @@ class Conv(nn.Module):
         Returns:
             The feature maps.
         """
-        x, kernel, bias = _parameters(self, x)
-        y = conv(x, kernel, strides=self.strides, padding=self.padding)
+        x, kernel, bias = _parameters(self, x, self.groups)
+        y = conv(
+            x,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
         return y if bias is None else y + bias
 
 
@@ -140,10 +152,12 @@ class ConvTranspose(nn.Module):
         return y if bias is None else y + bias
 
 
-def _parameters(layer: Conv | ConvTranspose, x: Array) -> tuple[Array, Array, Array | None]:
+def _parameters(
+    layer: Conv | ConvTranspose, x: Array, groups: int = 1
+) -> tuple[Array, Array, Array | None]:
     """Cast images, kernel and bias to the type to compute in."""
     window = resolve_pair(type(layer).__name__, "kernel_size", layer.kernel_size)
-    shape = (*window, x.shape[-1], layer.features)
+    shape = (*window, x.shape[-1] // groups, layer.features)
     kernel = layer.param("kernel", layer.kernel_init, shape, jnp.float32)
     bias = None
     if layer.use_bias:

@@ -1,5 +1,8 @@
 """Convolutions and transposed convolutions of NHWC images."""
 
+import operator
+from typing import SupportsIndex
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -18,10 +21,12 @@ from vision_jax.ops.windows import (
 
 def conv(
     x: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "rows columns channels features"],
+    kernel: Float[Array, "rows columns group_channels features"],
     *,
     strides: PairLike = 1,
     padding: PaddingLike = "SAME",
+    dilation: PairLike = 1,
+    groups: SupportsIndex = 1,
 ) -> Float[Array, "batch out_height out_width features"]:
     """Convolve images with a kernel (a cross-correlation, as usual in neural networks).
 
@@ -32,6 +37,10 @@ def conv(
         padding: "SAME" (output size is input size over stride, rounded up), "VALID" (no
             padding), or zeros to add: an integer for every side, (vertical, horizontal) or
             ((top, bottom), (left, right)). Negative numbers cut the image.
+        dilation: Steps between the pixels that the kernel sees, as for `strides`.
+        groups: Number of parts that channels and features divide into, each convolved apart; the
+            kernel is (rows, columns, channels / groups, features). As many as there are channels
+            make a depthwise convolution.
 
     Returns:
         The feature maps.
@@ -40,10 +49,15 @@ def conv(
         ValueError: If images or kernel have another number of axes or channels, an argument is
             out of range, or the kernel exceeds the padded image.
     """
-    _check("conv", x, kernel)
+    parts = operator.index(groups)
+    _check("conv", x, kernel, parts)
     strides = resolve_pair("conv", "strides", strides)
-    pads = resolve_padding("conv", x.shape[1:3], kernel.shape[:2], strides, padding)
-    return convolution.forward(x, kernel, strides=strides, padding=pads)
+    dilation = resolve_pair("conv", "dilation", dilation)
+    window = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:2], dilation, strict=True)]
+    pads = resolve_padding("conv", x.shape[1:3], window, strides, padding)
+    return convolution.forward(
+        x, kernel, strides=strides, padding=pads, dilation=dilation, groups=parts
+    )
 
 
 def conv_transpose(
@@ -96,13 +110,19 @@ def conv_transpose(
     )
 
 
-def _check(name: str, x: Array, kernel: Array) -> None:
+def _check(name: str, x: Array, kernel: Array, groups: int = 1) -> None:
     check_images(name, x)
     check_floats(name, x)
-    if kernel.ndim != 4 or kernel.shape[2] != x.shape[3]:
+    channels, features = x.shape[3], kernel.shape[-1]
+    if groups < 1 or channels % groups or features % groups:
         raise ValueError(
-            f"{name}: kernel is {kernel.shape}, needs (rows, columns, {x.shape[3]}, features) "
-            f"for images of {x.shape}"
+            f"{name}: groups is {groups}, needs to divide {channels} channels and {features} "
+            "features"
+        )
+    if kernel.ndim != 4 or kernel.shape[2] != channels // groups:
+        raise ValueError(
+            f"{name}: kernel is {kernel.shape}, needs (rows, columns, {channels // groups}, "
+            f"features) for images of {x.shape}" + (f" in {groups} groups" if groups > 1 else "")
         )
 
 

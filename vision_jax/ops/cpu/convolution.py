@@ -49,23 +49,63 @@ kernel_grad_p = make_primitive(
 )
 
 
-def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """Convolve NHWC images with an HWIO kernel."""
-    return forward_p.bind(x, kernel, strides=strides, padding=padding)
+def forward(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> jax.Array:
+    """Convolve NHWC images with an HWIO kernel.
+
+    Args:
+        x: Images.
+        kernel: Weights; of grouped channels, (rows, columns, channels / groups, features).
+        strides: Steps between outputs.
+        padding: Zeros to add, or pixels to cut.
+        dilation: Steps between the pixels that the kernel sees.
+        groups: How many parts channels and features divide into, each convolved apart.
+
+    Returns:
+        The feature maps.
+    """
+    return forward_p.bind(
+        x, kernel, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 def input_grad(
-    g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+    g: jax.Array,
+    kernel: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
 ) -> jax.Array:
     """Transpose `forward` in its images, whose height and width are `size`."""
-    return input_grad_p.bind(g, kernel, strides=strides, padding=padding, size=size)
+    return input_grad_p.bind(
+        g, kernel, size=size, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 def kernel_grad(
-    x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+    x: jax.Array,
+    g: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
 ) -> jax.Array:
     """Transpose `forward` in its kernel, whose height and width are `size`."""
-    return kernel_grad_p.bind(x, g, strides=strides, padding=padding, size=size)
+    return kernel_grad_p.bind(
+        x, g, size=size, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 def _size(images: Any) -> Pair:

@@ -31,15 +31,17 @@ def views(
     strides: Pair,
     padding: Padding,
     fill: float | np.ndarray = 0.0,
+    dilation: Pair = (1, 1),
 ) -> list[jax.Array]:
     """Return the pixels that each place of a window sees: one array of output size for each."""
     x = pad(x, ((0, 0), *padding, (0, 0)), fill)
     batch, height, width, channels = x.shape
-    rows = (height - window[0]) // strides[0] * strides[0] + 1
-    columns = (width - window[1]) // strides[1] * strides[1] + 1
+    tall, wide = ((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    rows = (height - tall) // strides[0] * strides[0] + 1
+    columns = (width - wide) // strides[1] * strides[1] + 1
     return [
         lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, *strides, 1))
-        for i, j in product(range(window[0]), range(window[1]))
+        for i, j in product(range(0, tall, dilation[0]), range(0, wide, dilation[1]))
     ]
 
 

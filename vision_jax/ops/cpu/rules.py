@@ -7,17 +7,27 @@ matrix, kernel area times the size of the images, would leave the cache and cost
 product itself. 3x3 kernels with many channels use Winograd's transform, which saves three quarters
 of the multiplications, and small images use Toom–Cook transforms, which save up to four fifths. The
 rest is XLA's convolution with its dimensions in the one order that is fast everywhere: within a
-loop XLA does not rearrange them.
+loop XLA does not rearrange them. Depthwise convolutions are sums of shifted images, dilated ones
+dense convolutions of every d-th pixel, and grouped ones a convolution for each group.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.ops.cpu import im2col, small_images, space_to_depth, winograd, xla
-from vision_jax.ops.cpu.xla import Padding, Pair
+from vision_jax.ops.cpu import (
+    depthwise,
+    im2col,
+    small_images,
+    space_to_batch,
+    space_to_depth,
+    winograd,
+    xla,
+)
+from vision_jax.ops.cpu.xla import Padding, Pair, pad
 
 # Pixels of the largest image for the form of small images, and the fraction of the direct form's
 # multiplications at which it is faster, transforms of images and kernel included.
@@ -33,12 +43,95 @@ _MANY = 32
 # How many pixels its tiles may cover for each pixel of the result.
 _COVER = 1.5
 
+_NONE: Padding = ((0, 0), (0, 0))
 
-def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
+
+def forward(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> jax.Array:
     """Convolve by the form that was measured to be fastest for the layer."""
+    options: Any = {"strides": strides, "padding": padding, "dilation": dilation}
+    if _is_depthwise(x, kernel.shape, groups):
+        return depthwise.forward(x, kernel, **options)
+    if _is_left_to_xla(x, strides, padding, dilation):
+        return xla.forward(x, kernel, **options, groups=groups)
+    if groups > 1:
+        parts = zip(jnp.split(x, groups, 3), jnp.split(kernel, groups, 3), strict=True)
+        return jnp.concatenate([forward(*part, **options, groups=1) for part in parts], 3)
+    if dilation == (1, 1):
+        return _forward(x, kernel, strides=strides, padding=padding)
+    x = pad(x, ((0, 0), *padding, (0, 0)))
+    y = _forward(space_to_batch.pack(x, dilation), kernel, strides=strides, padding=_NONE)
+    size = [n - (k - 1) * d for n, k, d in zip(x.shape[1:3], kernel.shape, dilation, strict=False)]
+    return space_to_batch.unpack(y, dilation, size)
+
+
+def input_grad(
+    g: jax.Array,
+    kernel: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> jax.Array:
+    """Transpose `forward` in its images by the form measured to be fastest for the layer."""
+    options: Any = {"strides": strides, "padding": padding, "dilation": dilation, "size": size}
+    if _is_depthwise(g, kernel.shape, groups):
+        return depthwise.input_grad(g, kernel, **options, channels=groups)
+    if _is_left_to_xla(g, strides, padding, dilation):
+        return xla.input_grad(g, kernel, **options, groups=groups)
+    if groups > 1:
+        parts = zip(jnp.split(g, groups, 3), jnp.split(kernel, groups, 3), strict=True)
+        return jnp.concatenate([input_grad(*part, **options, groups=1) for part in parts], 3)
+    if dilation == (1, 1):
+        return _input_grad(g, kernel, strides=strides, padding=padding, size=size)
+    whole = space_to_batch.padded(size, padding)
+    packed = space_to_batch.fill(g, whole, kernel.shape[:2], dilation)
+    height, width = (-(-n // d) for n, d in zip(whole, dilation, strict=True))
+    x = _input_grad(packed, kernel, strides=strides, padding=_NONE, size=(height, width))
+    x = space_to_batch.unpack(x, dilation, whole)
+    return pad(x, ((0, 0), *((-before, -after) for before, after in padding), (0, 0)))
+
+
+def kernel_grad(
+    x: jax.Array,
+    g: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> jax.Array:
+    """Transpose `forward` in its kernel by the form measured to be fastest for the layer."""
+    options: Any = {"strides": strides, "padding": padding, "dilation": dilation, "size": size}
+    if _is_depthwise(x, (*size, x.shape[3] // groups, g.shape[3]), groups):
+        return depthwise.kernel_grad(x, g, **options)
+    if _is_left_to_xla(x, strides, padding, dilation):
+        return xla.kernel_grad(x, g, **options, groups=groups)
+    if groups > 1:
+        parts = zip(jnp.split(x, groups, 3), jnp.split(g, groups, 3), strict=True)
+        return jnp.concatenate([kernel_grad(*part, **options, groups=1) for part in parts], 3)
+    if dilation == (1, 1):
+        return _kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    x = pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = x.shape[1:3]
+    packed = space_to_batch.fill(g, (height, width), size, dilation)
+    x = space_to_batch.pack(x, dilation)
+    return _kernel_grad(x, packed, strides=strides, padding=_NONE, size=size)
+
+
+def _forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
+    """Convolve without groups or dilation."""
     channels, features = kernel.shape[2:]
-    if _is_left_to_xla(x, padding):
-        return xla.forward(x, kernel, strides=strides, padding=padding)
     if channels == 1:
         return im2col.forward_one_channel(x, kernel, strides, padding)
     if features == 1 and strides == (1, 1):
@@ -54,13 +147,11 @@ def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding)
     return _forward_padded(x, kernel, padding)
 
 
-def input_grad(
+def _input_grad(
     g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """Transpose `forward` in its images by the form measured to be fastest for the layer."""
+    """Transpose `_forward` in its images."""
     channels, features = kernel.shape[2:]
-    if _is_left_to_xla(g, padding):
-        return xla.input_grad(g, kernel, strides=strides, padding=padding, size=size)
     turned, edges = im2col.turned(kernel, g.shape[1:3], padding, size)
     if _is_winograd(g, turned.shape, strides, edges):
         return winograd.forward(g, turned, edges)
@@ -77,12 +168,10 @@ def input_grad(
     return xla.forward(g, turned, strides=strides, padding=edges)
 
 
-def kernel_grad(
+def _kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """Transpose `forward` in its kernel by the form measured to be fastest for the layer."""
-    if _is_left_to_xla(x, padding):
-        return xla.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    """Transpose `_forward` in its kernel."""
     if x.shape[3] == 1:
         return im2col.kernel_grad_one_channel(x, g, strides, padding, size)
     if g.shape[3] == 1 and strides == (1, 1):
@@ -133,7 +222,15 @@ def _is_small(
     return 0 < coordinates * (batch * each + once) <= _LEFT * batch * direct
 
 
-def _is_left_to_xla(x: jax.Array, padding: Padding) -> bool:
-    """Tell whether there is nothing to gain: no images, another type, or an edge that cuts."""
+def _is_depthwise(x: jax.Array, kernel: Sequence[int], groups: int) -> bool:
+    """Tell whether each channel has a group of its own, and there are images."""
+    return (
+        groups > 1 and kernel[2] == 1 and kernel[0] * kernel[1] <= depthwise.LARGEST and len(x) > 0
+    )
+
+
+def _is_left_to_xla(x: jax.Array, strides: Pair, padding: Padding, dilation: Pair) -> bool:
+    """Tell whether there is no own form: no images, another type, edges that cut, both steps."""
     crops = any(edge < 0 for pair in padding for edge in pair)
-    return crops or x.dtype != jnp.float32 or len(x) == 0
+    both_steps = strides != (1, 1) and dilation != (1, 1)
+    return crops or both_steps or x.dtype != jnp.float32 or len(x) == 0
