@@ -77,3 +77,20 @@ def test_grouped_and_dilated_modules_have_flax_parameters_and_numbers(groups, no
     variables = theirs.init(key, x)
     jax.tree.map(np.testing.assert_array_equal, mine.init(key, x), variables)
     assert_close(mine.apply(variables, x), theirs.apply(variables, x))
+
+
+def test_batch_norm_in_training_spans_all_devices(normal):
+    devices = jax.local_device_count()
+    x = 3 * normal(0, devices, 5, 3, 2) + 1
+    layer = layers.BatchNorm()
+    variables = layer.init(jax.random.key(0), x[0])
+
+    def step(x):
+        return layer.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    y, updates = jax.pmap(step, "batch", out_axes=(0, None))(x)
+    mean, var = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-4)
+    np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean, rtol=1e-4)
+    np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * var, rtol=1e-4)
+    np.testing.assert_allclose(layer.apply(variables, x), x / np.sqrt(1 + 1e-5), rtol=1e-5)

@@ -66,13 +66,13 @@ class Generator(nn.Module):
             kernel_init=_glorot,
             name="dense",
         )(latents)
-        x = self._norm("norm1", train)(x.astype(jnp.float32))
+        x = _norm("norm1")(x.astype(jnp.float32), train)
         x = layers.stage(nn.leaky_relu(x, _SLOPE).reshape(-1, height, width, first))
         endpoints["stage1"] = x
         for number, features in enumerate(rest, start=2):
             stride = 1 if number == 2 else 2
             x = self._transposed(features, stride, f"conv{number}")(x)
-            x = self._norm(f"norm{number}", train)(x.astype(jnp.float32))
+            x = _norm(f"norm{number}")(x.astype(jnp.float32), train)
             x = layers.stage(nn.leaky_relu(x, _SLOPE))
             endpoints[f"stage{number}"] = x
         last = self._transposed(self.image_shape[-1], 2 if rest else 1, "image")
@@ -96,16 +96,6 @@ class Generator(nn.Module):
             use_bias=False,
             dtype=self.dtype,
             kernel_init=_glorot,
-            name=name,
-        )
-
-    def _norm(self, name: str, train: bool) -> nn.BatchNorm:
-        # Keras's momentum and epsilon.
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.99,
-            epsilon=1e-3,
-            axis_name="batch",
             name=name,
         )
 
@@ -162,3 +152,7 @@ class Discriminator(nn.Module):
         if not self.spectral_norm:
             return layer
         return functools.partial(nn.SpectralNorm(layer), update_stats=train)
+
+
+def _norm(name: str) -> layers.BatchNorm:
+    return layers.BatchNorm(momentum=0.99, epsilon=1e-3, name=name)  # as Keras

@@ -11,6 +11,9 @@ from jaxtyping import Array, Float
 
 from vision_jax.ops import PaddingLike, PairLike, conv, conv_transpose
 from vision_jax.ops.windows import resolve_pair
+from vision_jax.parallel.devices import AXIS
+
+Values = Float[Array, "batch ..."]
 
 STAGE = "stage"
 """The name that `stage` gives to outputs."""
@@ -56,6 +59,78 @@ def normalize(
     if not all(value > 0 for value in std):
         raise ValueError(f"std is {tuple(std)}, needs values above 0")
     return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
+
+
+def global_average(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch channels"]:
+    """Average feature maps over their pixels.
+
+    Args:
+        x: (B, H, W, C) maps.
+
+    Returns:
+        (B, C) float32.
+    """
+    return jnp.mean(x.astype(jnp.float32), (1, 2))
+
+
+def classify(
+    x: Float[Array, "batch height width channels"],
+    endpoints: dict[str, Array],
+    num_classes: int,
+    dtype: Dtype | None,
+    *,
+    name: str,
+) -> tuple[Float[Array, "batch out"], dict[str, Array]]:
+    """End a network: average the last map and classify the average by a dense layer.
+
+    Call it within a module, whose child the layer becomes.
+
+    Args:
+        x: (B, H, W, C) the last map.
+        endpoints: Those before it.
+        num_classes: Width of the output; 0 for no layer, which makes the average the output.
+        dtype: Type to compute the layer in.
+        name: The layer's name.
+
+    Returns:
+        The (B, num_classes) logits, and the endpoints with `features`, `embedding` and `logits`.
+    """
+    embedding = global_average(x)
+    endpoints = {**endpoints, "features": x, "embedding": embedding}
+    if not num_classes:
+        return embedding, endpoints
+    logits = nn.Dense(num_classes, dtype=dtype, name=name)(embedding).astype(jnp.float32)
+    return logits, {**endpoints, "logits": logits}
+
+
+class BatchNorm(nn.BatchNorm):
+    """Batch normalisation whose statistics in training span all devices.
+
+    Parameters are `scale` and `bias`, running statistics `mean` and `var` in `batch_stats`. All are
+    float32, and so is what is computed, whatever the type of the values. The defaults are PyTorch's, whose momentum of 0.1 is
+    0.9 here. See Ioffe and Szegedy, "Batch normalization", 2015.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis_name: str | None = AXIS
+
+    def __call__(self, x: Values, train: bool = False) -> Values:  # type: ignore[override]
+        """Normalise by the batch's statistics in training, else by the running ones.
+
+        Args:
+            x: Values whose last axis holds the channels.
+            train: Whether to use the batch's statistics and update the running ones. Needs the
+                axis that the devices are mapped over, unless it initialises.
+
+        Returns:
+            The normalised values, of the type of `x`.
+        """
+        is_low = jnp.finfo(x.dtype).bits < 32
+        wide = x.astype(jnp.float32) if is_low else x
+        return super().__call__(wide, use_running_average=not train).astype(x.dtype)
 
 
 class Conv(nn.Module):
