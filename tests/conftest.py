@@ -12,6 +12,7 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax  # noqa: E402  the environment above must be set before jax reads it
+import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -65,3 +66,27 @@ def small_source(digits):
     """The first 50 digits as a source."""
     images, labels = digits
     return ArraySource.from_arrays(images[:50], labels[:50], name="small")
+
+
+@pytest.fixture(scope="session")
+def normal():
+    def draw(seed, *shape):
+        return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """Within the tolerance of the largest value: sums of many products cancel."""
+
+    def compare(actual, desired, tolerance=1e-4):
+        def check(a, b):
+            a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+            np.testing.assert_allclose(
+                a, b, rtol=0, atol=tolerance * max(1.0, np.abs(b).max(initial=0))
+            )
+
+        jax.tree.map(check, actual, desired)
+
+    return compare

@@ -22,8 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.ops.cpu import convolution
-from vision_jax.ops.cpu import xla as native
+from vision_jax.ops import Pair, conv
 
 MATRIX = 2048
 
@@ -82,31 +81,38 @@ NETWORKS: dict[str, list[Layer]] = {
 }
 
 
+def convolve(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: str) -> jax.Array:
+    """XLA's own convolution."""
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
 def operations(layer: Layer) -> tuple[dict[str, tuple[Callable, Callable, tuple]], float]:
     """For each operation its own form, XLA's form and the operands; and the nominal work."""
-    window, strides = (layer.kernel,) * 2, (layer.stride,) * 2
-    size = (layer.side,) * 2
-    padding = tuple(
-        (int(a), int(b)) for a, b in lax.padtype_to_pads(size, window, strides, layer.padding)
-    )
-    side = (layer.side + sum(padding[0]) - layer.kernel) // layer.stride + 1
     keys = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(keys[0], (layer.batch, *size, layer.channels))
-    kernel = jax.random.normal(keys[1], (*window, layer.channels, layer.features))
-    g = jax.random.normal(keys[2], (layer.batch, side, side, layer.features))
-    options = {"strides": strides, "padding": padding}
-    forms = {
-        "forward": ((x, kernel), {}),
-        "input_grad": ((g, kernel), {"size": size}),
-        "kernel_grad": ((x, g), {"size": window}),
-    }
+    x = jax.random.normal(keys[0], (layer.batch, layer.side, layer.side, layer.channels))
+    kernel = jax.random.normal(
+        keys[1], (layer.kernel, layer.kernel, layer.channels, layer.features)
+    )
+    options = {"strides": (layer.stride, layer.stride), "padding": layer.padding}
+    g = jax.random.normal(keys[2], jax.eval_shape(partial(conv, **options), x, kernel).shape)
+
+    def forms(convolution: Callable) -> dict[str, Callable]:
+        return {
+            "forward": partial(convolution, **options),
+            "input_grad": lambda g, kernel: jax.linear_transpose(
+                lambda x: convolution(x, kernel, **options), x
+            )(g)[0],
+            "kernel_grad": lambda x, g: jax.linear_transpose(
+                lambda kernel: convolution(x, kernel, **options), kernel
+            )(g)[0],
+        }
+
+    own, xla = forms(conv), forms(convolve)
+    operands = {"forward": (x, kernel), "input_grad": (g, kernel), "kernel_grad": (x, g)}
     chosen = {
-        name: (
-            jax.jit(partial(getattr(convolution, name), **options, **sizes)),
-            jax.jit(partial(getattr(native, name), **options, **sizes)),
-            operands,
-        )
-        for name, (operands, sizes) in forms.items()
+        name: (jax.jit(own[name]), jax.jit(xla[name]), arrays) for name, arrays in operands.items()
     }
     return chosen, 2.0 * g.size * kernel.size / layer.features
 

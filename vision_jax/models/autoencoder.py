@@ -1,10 +1,8 @@
 """Autoencoders: images to a code and back.
 
-All three are called with images (B, H, W, C) and return the output (B, H, W, C) in [0, 1] and the
-endpoints `logits`, of which the output is the sigmoid, and `embedding` (B, D), the code. Their
-methods `encode` and `decode` are the two halves, their submodules `encoder` and `decoder`. What
-convolutions and products are computed in is `dtype`, such as bfloat16; parameters, logits and codes
-are float32 whatever it is.
+All three are called with images (B, H, W, C). They return the output (B, H, W, C) in [0, 1] and the
+endpoints `logits`, whose sigmoid is the output, and `embedding` (B, D), the code. The methods
+`encode` and `decode` are the two halves, with parameters under `encoder` and `decoder`.
 """
 
 import math
@@ -17,8 +15,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
-from vision_jax.ops.pooling import max_pool
-from vision_jax.ops.upsampling import upsample_nearest
+from vision_jax.ops import max_pool, upsample_nearest
 
 Images = Float[Array, "batch height width channels"]
 Codes = Float[Array, "batch code"]
@@ -28,11 +25,11 @@ _glorot = jax.nn.initializers.glorot_uniform()
 
 
 class Autoencoder(nn.Module):
-    """What the kinds share: the way through both halves.
+    """The base of the three kinds: encode, then decode.
 
     Attributes:
         image_shape: (height, width, channels).
-        dtype: see the file.
+        dtype: Type to compute in, such as bfloat16. Parameters, logits and codes stay float32.
     """
 
     image_shape: tuple[int, int, int] = (28, 28, 1)
@@ -41,24 +38,24 @@ class Autoencoder(nn.Module):
     def __call__(
         self, images: Images, train: bool = False
     ) -> tuple[Images, dict[str, Float[Array, "batch ..."]]]:
-        """Encodes and decodes images; see the module."""
+        """Encode and decode images; see the module."""
         code = self.encode(images)
         logits = self.decode(code)
         return nn.sigmoid(logits), {"logits": logits, "embedding": code}
 
     def encode(self, images: Images) -> Codes:
-        """The code of images.
+        """Encode images.
 
         Args:
             images: (B, H, W, C) in [0, 1].
 
         Returns:
-            (B, D).
+            (B, D) codes.
         """
         raise NotImplementedError
 
     def decode(self, codes: Codes) -> Images:
-        """The images of codes.
+        """Decode codes.
 
         Args:
             codes: (B, D).
@@ -71,7 +68,7 @@ class Autoencoder(nn.Module):
     def _check(self, images: Images) -> None:
         if images.shape[1:] != tuple(self.image_shape):
             raise ValueError(
-                f"images are {images.shape[1:]}; the autoencoder was made for "
+                f"images are {images.shape[1:]}; the autoencoder needs "
                 f"image_shape={tuple(self.image_shape)}"
             )
 
@@ -79,24 +76,25 @@ class Autoencoder(nn.Module):
 class ConvAutoencoder(Autoencoder):
     """3x3 convolutions with max-pooling down to a code, and with nearest upsampling back.
 
-    The defaults take 28x28x1 to a 7x7x8 code (392 values, at least 0) with 3,801 parameters.
+    The defaults map 28x28x1 to a 7x7x8 code (392 values, at least 0) with 3,801 parameters.
 
     Attributes:
-        image_shape: (height, width, channels); both sides multiples of 2 to the number of stages.
-        dtype: see the file.
-        hidden: channels of the encoder's convolutions, each followed by 2x2 max-pooling; the
+        image_shape: (height, width, channels); each side a multiple of 2 to the power of
+            `len(hidden)`.
+        dtype: Type to compute in, such as bfloat16. Parameters, logits and codes stay float32.
+        hidden: Channels of the encoder's convolutions, each followed by 2x2 max-pooling. The
             decoder has them in reverse, each followed by upsampling.
-        code: channels of the code.
+        code: Channels of the code.
 
     Raises:
-        ValueError: the image's sides do not halve evenly, or images have another shape.
+        ValueError: If the sides do not halve evenly, or images have another shape.
     """
 
     hidden: Sequence[int] = (16, 8)
     code: int = 8
 
     def setup(self) -> None:
-        """Builds the halves."""
+        """Build the two halves."""
         factor = 2 ** len(self.hidden)
         height, width, channels = self.image_shape
         if height % factor or width % factor:
@@ -108,12 +106,12 @@ class ConvAutoencoder(Autoencoder):
         self.decoder = _ConvDecoder(tuple(reversed(self.hidden)), channels, self.dtype)
 
     def encode(self, images: Images) -> Codes:
-        """The code of images; see the base."""
+        """Encode images; see the base."""
         self._check(images)
         return self.encoder(images).reshape(len(images), -1)
 
     def decode(self, codes: Codes) -> Images:
-        """The logits of codes; see the base."""
+        """Decode codes to logits; see the base."""
         height, width = (side // 2 ** len(self.hidden) for side in self.image_shape[:2])
         return self.decoder(codes.reshape(-1, height, width, self.code))
 
@@ -121,72 +119,72 @@ class ConvAutoencoder(Autoencoder):
 class DenseAutoencoder(Autoencoder):
     """Dense ReLU layers down to a linear code and back.
 
-    The defaults are the 784-1000-500-250-30 of Hinton and Salakhutdinov, "Reducing the
+    The defaults are the 784-1000-500-250-30 network of Hinton and Salakhutdinov, "Reducing the
     dimensionality of data with neural networks", 2006, with ReLU in place of layer-wise
     pretraining.
 
     Attributes:
         image_shape: (height, width, channels).
-        dtype: see the file.
-        hidden: widths of the encoder's layers; the decoder has them in reverse.
-        code: width of the code.
+        dtype: Type to compute in, such as bfloat16. Parameters, logits and codes stay float32.
+        hidden: Widths of the encoder's layers; the decoder has them in reverse.
+        code: Width of the code.
 
     Raises:
-        ValueError: images have another shape.
+        ValueError: If images have another shape.
     """
 
     hidden: Sequence[int] = (1000, 500, 250)
     code: int = 30
 
     def setup(self) -> None:
-        """Builds the halves."""
+        """Build the two halves."""
         self.encoder = _Dense((*self.hidden, self.code), self.dtype)
         self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)), self.dtype)
 
     def encode(self, images: Images) -> Codes:
-        """The code of images; see the base."""
+        """Encode images; see the base."""
         self._check(images)
         return self.encoder(images.reshape(len(images), -1))
 
     def decode(self, codes: Codes) -> Images:
-        """The logits of codes; see the base."""
+        """Decode codes to logits; see the base."""
         return self.decoder(codes).reshape(-1, *self.image_shape)
 
 
 class VariationalAutoencoder(Autoencoder):
-    """A Gaussian code whose prior is the standard normal: codes drawn from it decode to new images.
+    """A Gaussian code with a standard normal prior, so that codes drawn from it decode to images.
 
-    Its endpoints also hold `log_variance` (B, D); `embedding` is the mean. Training decodes a
-    sample of the code, drawn with the random stream `latent`; evaluation decodes the mean. The
+    The endpoints also hold `log_variance` (B, D); `embedding` is the mean. Training decodes a
+    sample of the code, drawn from the random stream `latent`; evaluation decodes the mean. The
     defaults are those of Kingma and Welling, "Auto-encoding variational Bayes", 2014, with ReLU.
 
     Attributes:
         image_shape: (height, width, channels).
-        dtype: see the file.
-        hidden: widths of the encoder's layers; the decoder has them in reverse.
-        code: width of the code.
+        dtype: Type to compute in, such as bfloat16. Parameters, logits and codes stay float32.
+        hidden: Widths of the encoder's layers; the decoder has them in reverse.
+        code: Width of the code.
 
     Raises:
-        ValueError: images have another shape.
+        ValueError: If images have another shape.
     """
 
     hidden: Sequence[int] = (500,)
     code: int = 20
 
     def setup(self) -> None:
-        """Builds the halves."""
+        """Build the two halves."""
         self.encoder = _Dense((*self.hidden, 2 * self.code), self.dtype)
         self.decoder = _Dense((*reversed(self.hidden), math.prod(self.image_shape)), self.dtype)
 
     @property
     def latent_size(self) -> int:
-        """Width of the code, whose prior is the standard normal."""
+        """Return the width of the code, which has a standard normal prior."""
         return self.code
 
     def __call__(
         self, images: Images, train: bool = False
     ) -> tuple[Images, dict[str, Float[Array, "batch ..."]]]:
-        """Encodes and decodes images; see the class."""
+        """Encode and decode images; see the class."""
         mean, log_variance = self._posterior(images)
         code = mean
         if train:
@@ -197,11 +195,11 @@ class VariationalAutoencoder(Autoencoder):
         return nn.sigmoid(logits), endpoints
 
     def encode(self, images: Images) -> Codes:
-        """The mean code of images; see the base."""
+        """Encode images to their mean codes; see the base."""
         return self._posterior(images)[0]
 
     def decode(self, codes: Codes) -> Images:
-        """The logits of codes; see the base."""
+        """Decode codes to logits; see the base."""
         return self.decoder(codes).reshape(-1, *self.image_shape)
 
     def _posterior(self, images: Images) -> tuple[Codes, Codes]:

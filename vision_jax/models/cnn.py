@@ -10,35 +10,34 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
-from vision_jax.ops.pooling import max_pool
+from vision_jax.ops import max_pool
 
-# Keras's default, also of the biases at zero, which Flax shares.
+# Keras's default; biases start at zero there as in Flax.
 _glorot = jax.nn.initializers.glorot_uniform()
 
 
 class CNN(nn.Module):
     """Stages of 3x3 convolution, ReLU and 2x2 max-pooling, a dense ReLU layer, and a dense output.
 
-    The defaults take 224x224x3 and have 9,683,658 parameters with 10 classes. Smaller images take
-    `padding="SAME"` or fewer stages.
+    The defaults suit 224x224x3 images and have 9,683,658 parameters with 10 classes. Smaller images
+    need `padding="SAME"` or fewer stages.
 
     Called with images (B, H, W, C) in [0, 1], it returns the logits (B, num_classes) and the
     endpoints `stage1`, `stage2`, ... (B, h, w, channels) after each pooling and `embedding`
     (B, hidden), the dense layer's output before dropout, at least 0.
 
     Attributes:
-        num_classes: width of the output.
-        stages: channels of each stage.
-        hidden: width of the dense layer.
-        padding: padding of the convolutions; pooling is always VALID.
-        dropout: share of the embedding that training drops.
-        mean: Subtracted from the images first; one value, or one per channel.
-        std: Divides the images after that; one value above 0, or one per channel.
-        dtype: what the convolutions and products are computed in, such as bfloat16; parameters
-            and logits are float32 whatever it is.
+        num_classes: Width of the output.
+        stages: Channels of each stage.
+        hidden: Width of the dense layer.
+        padding: Padding of the convolutions; pooling is always VALID.
+        dropout: Fraction of the embedding dropped in training.
+        mean: Mean to subtract from the images; one value, or one per channel.
+        std: Standard deviation to divide by; one value above 0, or one per channel.
+        dtype: Type to compute in, such as bfloat16. Parameters and logits stay float32.
 
     Raises:
-        ValueError: the images are too small for the stages.
+        ValueError: If the images are too small for the stages.
     """
 
     num_classes: int
@@ -54,7 +53,7 @@ class CNN(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> tuple[Float[Array, "batch classes"], dict[str, Array]]:
-        """Classifies images; see the class."""
+        """Classify images; see the class."""
         self._check_size(*images.shape[1:3])
         endpoints: dict[str, Array] = {}
         x = layers.normalize(images, self.mean, self.std)
@@ -87,5 +86,6 @@ class CNN(nn.Module):
                 needed = 2 * needed + lost
             raise ValueError(
                 f"images of {height}x{width} are too small for {len(self.stages)} stages with "
-                f"{self.padding} padding; needed: {needed}x{needed}, SAME padding or fewer stages"
+                f"{self.padding} padding, which need {needed}x{needed}; use SAME padding or fewer "
+                "stages"
             )

@@ -1,6 +1,6 @@
 """A deep convolutional GAN (Radford, Metz and Chintala, 2016): a generator and a discriminator.
 
-The two speak in images in [-1, 1].
+Both use images in [-1, 1].
 """
 
 import functools
@@ -24,25 +24,25 @@ _SLOPE = 0.3  # Keras's leaky ReLU
 class Generator(nn.Module):
     """Latent vectors to images: a dense layer, then transposed 5x5 convolutions.
 
-    The first convolution keeps the size, each later one doubles it. Before every activation but
-    the last, which is tanh, stands a batch normalisation; in training it reduces over the axis
-    `"batch"`. The defaults make 16x16x3 from 100 numbers with 1,455,552 parameters and
-    statistics; 28x28x1 and 32x32x3 take the same features; 64x64x3 takes another doubling,
-    `features=(512, 256, 128, 64)` and so on.
+    The first convolution keeps the size, each later one doubles it. Batch normalisation precedes
+    every activation but the last, which is tanh; in training its statistics span all devices. The
+    defaults map 100 numbers to 16x16x3 with 1,455,552 parameters and statistics. 28x28x1 and
+    32x32x3 need no other features; 64x64x3 needs one doubling more, such as
+    `features=(512, 256, 128, 64)`.
 
-    Called with latents (B, latent_size) from a standard normal, it returns the images
-    (B, H, W, C) in [-1, 1] and the endpoints `stage1`, `stage2`, ... after each activation.
+    Called with standard normal latents (B, latent_size), it returns images (B, H, W, C) in [-1, 1]
+    and the endpoints `stage1`, `stage2`, ... after each activation.
 
     Attributes:
-        image_shape: (height, width, channels); both sides multiples of 2 to the number of
-            features less one.
-        features: channels after the dense layer and each convolution but the last.
-        latent_size: width of the latent vectors.
-        dtype: what the convolutions and products are computed in, such as bfloat16; parameters,
-            statistics and images are float32 whatever it is.
+        image_shape: (height, width, channels); each side a multiple of 2 to the power of
+            `len(features) - 1`.
+        features: Channels after the dense layer and after each convolution but the last.
+        latent_size: Width of the latent vectors.
+        dtype: Type to compute in, such as bfloat16. Parameters, statistics and images stay
+            float32.
 
     Raises:
-        ValueError: the image's sides do not halve evenly.
+        ValueError: If the sides of the image do not halve evenly.
     """
 
     image_shape: tuple[int, int, int] = (16, 16, 3)
@@ -54,7 +54,7 @@ class Generator(nn.Module):
     def __call__(
         self, latents: Float[Array, "batch latent"], train: bool = False
     ) -> tuple[Images, dict[str, Maps]]:
-        """Makes images; see the class."""
+        """Generate images; see the class."""
         height, width = self._base()
         first, *rest = self.features
         endpoints: dict[str, Maps] = {}
@@ -66,13 +66,13 @@ class Generator(nn.Module):
             kernel_init=_glorot,
             name="dense",
         )(latents)
-        x = self._norm("norm1", train)(x.astype(jnp.float32))
+        x = _norm("norm1")(x.astype(jnp.float32), train)
         x = layers.stage(nn.leaky_relu(x, _SLOPE).reshape(-1, height, width, first))
         endpoints["stage1"] = x
         for number, features in enumerate(rest, start=2):
             stride = 1 if number == 2 else 2
             x = self._transposed(features, stride, f"conv{number}")(x)
-            x = self._norm(f"norm{number}", train)(x.astype(jnp.float32))
+            x = _norm(f"norm{number}")(x.astype(jnp.float32), train)
             x = layers.stage(nn.leaky_relu(x, _SLOPE))
             endpoints[f"stage{number}"] = x
         last = self._transposed(self.image_shape[-1], 2 if rest else 1, "image")
@@ -99,32 +99,22 @@ class Generator(nn.Module):
             name=name,
         )
 
-    def _norm(self, name: str, train: bool) -> nn.BatchNorm:
-        # Keras's momentum and epsilon.
-        return nn.BatchNorm(
-            use_running_average=not train,
-            momentum=0.99,
-            epsilon=1e-3,
-            axis_name="batch",
-            name=name,
-        )
-
 
 class Discriminator(nn.Module):
-    """Images to a logit, above 0 for images that look real: strided 5x5 convolutions.
+    """Images to a logit, above 0 for those that look real: strided 5x5 convolutions.
 
-    The defaults have 211,841 parameters for images of 16x16x3. Images of any size can be judged.
+    The defaults have 211,841 parameters for 16x16x3 images. Images may have any size.
 
     Called with images (B, H, W, C) in [-1, 1], it returns the logits (B,) and the endpoints
     `stage1`, `stage2`, ... after each activation and `embedding` (B, D), the last of them
     flattened.
 
     Attributes:
-        features: channels of each convolution.
-        dropout: share that training drops after each activation.
-        spectral_norm: whether each kernel is divided by its largest singular value (Miyato et
-            al., 2018), which one power iteration a step estimates.
-        dtype: as the generator's; logits and embedding are float32 whatever it is.
+        features: Channels of each convolution.
+        dropout: Fraction dropped after each activation in training.
+        spectral_norm: Whether to divide each kernel by its largest singular value (Miyato et
+            al., 2018), estimated by one power iteration a step.
+        dtype: Type to compute in, such as bfloat16. Logits and embedding stay float32.
     """
 
     features: Sequence[int] = (64, 128)
@@ -136,7 +126,7 @@ class Discriminator(nn.Module):
     def __call__(
         self, images: Images, train: bool = False
     ) -> tuple[Float[Array, " batch"], dict[str, Float[Array, "batch ..."]]]:
-        """Judges images; see the class."""
+        """Judge images; see the class."""
         endpoints: dict[str, Array] = {}
         x = images
         for number, width in enumerate(self.features, start=1):
@@ -152,7 +142,7 @@ class Discriminator(nn.Module):
             endpoints[f"stage{number}"] = x
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = x.reshape(len(x), -1)
-        # Without the dropout, which only training has.
+        # Without dropout, which only training has.
         features = endpoints[f"stage{len(self.features)}"].astype(jnp.float32)
         endpoints["embedding"] = features.reshape(len(x), -1)
         logit = nn.Dense(1, dtype=self.dtype, kernel_init=_glorot, name="logit")
@@ -162,3 +152,7 @@ class Discriminator(nn.Module):
         if not self.spectral_norm:
             return layer
         return functools.partial(nn.SpectralNorm(layer), update_stats=train)
+
+
+def _norm(name: str) -> layers.BatchNorm:
+    return layers.BatchNorm(momentum=0.99, epsilon=1e-3, name=name)  # as Keras

@@ -9,22 +9,24 @@ from flax.typing import Dtype, Initializer
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vision_jax.ops.convolution import conv, conv_transpose
-from vision_jax.ops.cpu.xla import Pair
-from vision_jax.ops.padding import PaddingLike
+from vision_jax.ops import PaddingLike, PairLike, conv, conv_transpose
+from vision_jax.ops.windows import resolve_pair
+from vision_jax.parallel.devices import AXIS
+
+Values = Float[Array, "batch ..."]
 
 STAGE = "stage"
-"""What `stage` calls an output."""
+"""The name that `stage` gives to outputs."""
 
 
 def stage(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Marks the output of a stage: what training keeps while it computes the rest again.
+    """Mark the output of a stage, which rematerialization keeps while it recomputes the rest.
 
     Args:
-        x: the output.
+        x: The output.
 
     Returns:
-        The same.
+        The same values.
     """
     return checkpoint_name(x, STAGE)
 
@@ -59,25 +61,102 @@ def normalize(
     return (images - jnp.asarray(mean, images.dtype)) / jnp.asarray(std, images.dtype)
 
 
+def global_average(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch channels"]:
+    """Average feature maps over their pixels.
+
+    Args:
+        x: (B, H, W, C) maps.
+
+    Returns:
+        (B, C) float32.
+    """
+    return jnp.mean(x.astype(jnp.float32), (1, 2))
+
+
+def classify(
+    x: Float[Array, "batch height width channels"],
+    endpoints: dict[str, Array],
+    num_classes: int,
+    dtype: Dtype | None,
+    *,
+    name: str,
+) -> tuple[Float[Array, "batch out"], dict[str, Array]]:
+    """End a network: average the last map and classify the average by a dense layer.
+
+    Call it within a module, whose child the layer becomes.
+
+    Args:
+        x: (B, H, W, C) the last map.
+        endpoints: Those before it.
+        num_classes: Width of the output; 0 for no layer, which makes the average the output.
+        dtype: Type to compute the layer in.
+        name: The layer's name.
+
+    Returns:
+        The (B, num_classes) logits, and the endpoints with `features`, `embedding` and `logits`.
+    """
+    embedding = global_average(x)
+    endpoints = {**endpoints, "features": x, "embedding": embedding}
+    if not num_classes:
+        return embedding, endpoints
+    logits = nn.Dense(num_classes, dtype=dtype, name=name)(embedding).astype(jnp.float32)
+    return logits, {**endpoints, "logits": logits}
+
+
+class BatchNorm(nn.BatchNorm):
+    """Batch normalisation whose statistics in training span all devices.
+
+    Parameters are `scale` and `bias`, running statistics `mean` and `var` in `batch_stats`. All are
+    float32, and so is what is computed, whatever the type of the values. The defaults are PyTorch's, whose momentum of 0.1 is
+    0.9 here. See Ioffe and Szegedy, "Batch normalization", 2015.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis_name: str | None = AXIS
+
+    def __call__(self, x: Values, train: bool = False) -> Values:  # type: ignore[override]
+        """Normalise by the batch's statistics in training, else by the running ones.
+
+        Args:
+            x: Values whose last axis holds the channels.
+            train: Whether to use the batch's statistics and update the running ones. Needs the
+                axis that the devices are mapped over, unless it initialises.
+
+        Returns:
+            The normalised values, of the type of `x`.
+        """
+        is_low = jnp.finfo(x.dtype).bits < 32
+        wide = x.astype(jnp.float32) if is_low else x
+        return super().__call__(wide, use_running_average=not train).astype(x.dtype)
+
+
 class Conv(nn.Module):
     """Convolution with parameters `kernel` (HWIO) and `bias`, as `flax.linen.Conv` names them.
 
     Attributes:
         features: Number of output channels.
-        kernel_size: Height and width of the kernel.
-        strides: Steps between outputs.
+        kernel_size: Height and width of the kernel, or one integer for both.
+        strides: Steps between outputs, likewise.
         padding: As for `conv`.
+        dilation: Steps between the pixels that the kernel sees, likewise.
+        groups: Number of parts that channels and features divide into; as many as there are
+            channels make a depthwise convolution.
         use_bias: Whether to add a bias to each output channel.
-        dtype: Type to compute in and to return; None means that of images and parameters.
-            Parameters are float32 in any case.
-        kernel_init: Initialiser of the kernel.
-        bias_init: Initialiser of the bias.
+        dtype: Type to compute in and to return; the promoted type of images and parameters if
+            None. Parameters stay float32.
+        kernel_init: Initializer of the kernel.
+        bias_init: Initializer of the bias.
     """
 
     features: int
-    kernel_size: Pair = (3, 3)
-    strides: Pair = (1, 1)
+    kernel_size: PairLike = 3
+    strides: PairLike = 1
     padding: PaddingLike = "SAME"
+    dilation: PairLike = 1
+    groups: int = 1
     use_bias: bool = True
     dtype: Dtype | None = None
     kernel_init: Initializer = nn.linear.default_kernel_init
@@ -95,9 +174,15 @@ class Conv(nn.Module):
         Returns:
             The feature maps.
         """
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        x, kernel, bias = _parameters(self, x, shape)
-        y = conv(x, kernel, strides=self.strides, padding=self.padding)
+        x, kernel, bias = _parameters(self, x, self.groups)
+        y = conv(
+            x,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
         return y if bias is None else y + bias
 
 
@@ -106,19 +191,19 @@ class ConvTranspose(nn.Module):
 
     Attributes:
         features: Number of output channels.
-        kernel_size: Height and width of the kernel.
-        strides: Enlargement.
+        kernel_size: Height and width of the kernel, or one integer for both.
+        strides: Enlargement, likewise.
         padding: As for `conv_transpose`.
         use_bias: Whether to add a bias to each output channel.
-        dtype: Type to compute in and to return; None means that of images and parameters.
-            Parameters are float32 in any case.
-        kernel_init: Initialiser of the kernel.
-        bias_init: Initialiser of the bias.
+        dtype: Type to compute in and to return; the promoted type of images and parameters if
+            None. Parameters stay float32.
+        kernel_init: Initializer of the kernel.
+        bias_init: Initializer of the bias.
     """
 
     features: int
-    kernel_size: Pair = (3, 3)
-    strides: Pair = (1, 1)
+    kernel_size: PairLike = 3
+    strides: PairLike = 1
     padding: PaddingLike = "SAME"
     use_bias: bool = True
     dtype: Dtype | None = None
@@ -137,16 +222,17 @@ class ConvTranspose(nn.Module):
         Returns:
             The feature maps.
         """
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        x, kernel, bias = _parameters(self, x, shape)
+        x, kernel, bias = _parameters(self, x)
         y = conv_transpose(x, kernel, strides=self.strides, padding=self.padding)
         return y if bias is None else y + bias
 
 
 def _parameters(
-    layer: Conv | ConvTranspose, x: Array, shape: tuple[int, ...]
+    layer: Conv | ConvTranspose, x: Array, groups: int = 1
 ) -> tuple[Array, Array, Array | None]:
-    """Images, kernel and bias in the layer's dtype of computation."""
+    """Cast images, kernel and bias to the type to compute in."""
+    window = resolve_pair(type(layer).__name__, "kernel_size", layer.kernel_size)
+    shape = (*window, x.shape[-1] // groups, layer.features)
     kernel = layer.param("kernel", layer.kernel_init, shape, jnp.float32)
     bias = None
     if layer.use_bias:

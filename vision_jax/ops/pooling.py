@@ -2,60 +2,79 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from vision_jax.ops.cpu import pooling
-from vision_jax.ops.cpu.xla import Pair
-from vision_jax.ops.padding import PaddingLike, _pads
+from vision_jax.ops.cpu.xla import Padding, Pair
+from vision_jax.ops.windows import (
+    PaddingLike,
+    PairLike,
+    check_floats,
+    check_images,
+    resolve_padding,
+    resolve_pair,
+)
 
 
 def max_pool(
-    x: Float[Array, "batch height width channels"],
-    window: Pair = (2, 2),
-    strides: Pair | None = None,
+    x: Num[Array, "batch height width channels"],
+    window: PairLike = 2,
+    strides: PairLike | None = None,
     padding: PaddingLike = "VALID",
-) -> Float[Array, "batch out_height out_width channels"]:
+) -> Num[Array, "batch out_height out_width channels"]:
     """Take the maximum of each window; padding never wins.
 
     Args:
-        x: Images.
-        window: Height and width of the window.
-        strides: Steps between windows; the window's own size if None.
-        padding: As for `conv`, with minus infinity in place of zeros.
+        x: Images, of any real type.
+        window: Height and width of the window, or one integer for both.
+        strides: Steps between windows, likewise; the window's own size if None.
+        padding: As for `conv`, with the type's lowest value in place of zeros (minus infinity
+            for floating-point numbers).
 
     Returns:
         The pooled images. Where pixels tie, the gradient goes to the first in scan order.
 
     Raises:
-        ValueError: If the padding is unknown, or the window exceeds the padded image.
+        ValueError: If the images have another number of axes, an argument is out of range, or
+            the window exceeds the padded image.
     """
-    strides = strides or window
-    pads = _pads("max_pool", x.shape[1:3], window, strides, padding)
+    check_images("max_pool", x)
+    window, strides, pads = _resolve("max_pool", x, window, strides, padding)
     return pooling.max_pool(x, window=window, strides=strides, padding=pads)
 
 
 def avg_pool(
     x: Float[Array, "batch height width channels"],
-    window: Pair = (2, 2),
-    strides: Pair | None = None,
+    window: PairLike = 2,
+    strides: PairLike | None = None,
     padding: PaddingLike = "VALID",
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Take the mean of the pixels in each window; padding does not count.
 
     Args:
         x: Images.
-        window: Height and width of the window.
-        strides: Steps between windows; the window's own size if None.
+        window: Height and width of the window, or one integer for both.
+        strides: Steps between windows, likewise; the window's own size if None.
         padding: As for `conv`.
 
     Returns:
         The pooled images.
 
     Raises:
-        ValueError: If the padding is unknown, or the window exceeds the padded image.
+        ValueError: If the images have another number of axes or are integers, an argument is out
+            of range, the window exceeds the padded image, or a window holds padding alone.
     """
-    strides = strides or window
-    pads = _pads("avg_pool", x.shape[1:3], window, strides, padding)
+    check_images("avg_pool", x)
+    check_floats("avg_pool", x)
+    window, strides, pads = _resolve("avg_pool", x, window, strides, padding)
+    for size, length, stride, (before, after) in zip(
+        x.shape[1:3], window, strides, pads, strict=True
+    ):
+        last = (size + before + after - length) // stride * stride
+        if before >= length or last >= before + size:
+            raise ValueError(
+                f"avg_pool: padding is {pads}, needs to leave a pixel in each window of {window}"
+            )
 
     def window_sum(images: Array) -> Array:
         zero = jnp.zeros((), images.dtype)
@@ -63,3 +82,12 @@ def avg_pool(
         return lax.reduce_window(images, zero, lax.add, (1, *window, 1), (1, *strides, 1), edges)
 
     return window_sum(x) / window_sum(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+
+
+def _resolve(
+    name: str, x: Array, window: PairLike, strides: PairLike | None, padding: PaddingLike
+) -> tuple[Pair, Pair, Padding]:
+    """Window, strides and padding in pixels."""
+    window = resolve_pair(name, "window", window)
+    strides = window if strides is None else resolve_pair(name, "strides", strides)
+    return window, strides, resolve_padding(name, x.shape[1:3], window, strides, padding)

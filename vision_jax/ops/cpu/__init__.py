@@ -1,1 +1,1 @@
-"""Convolutions and pooling as operations whose lowering depends on the platform."""
+"""Forms of the operations that are fast on a CPU, and the primitives that choose them."""

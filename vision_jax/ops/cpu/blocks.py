@@ -8,7 +8,7 @@ from jax import lax
 
 
 def block_length(length: int, limit: int) -> int:
-    """At most `limit`; a divisor of `length` if one is near, so that nothing is left over."""
+    """Return the largest divisor of `length` near `limit`, else `limit`; never more than it."""
     limit = max(1, min(length, limit))
     divisors = (n for n in range(limit, limit // 2, -1) if length % n == 0)
     return next(divisors, limit)
@@ -35,7 +35,7 @@ def sum_blocks(
     bytes_each: int,
     budget: int,
 ) -> jax.Array:
-    """The sum of `block` over as many images at a time as the budget holds."""
+    """Sum `block` over as many images at a time as the budget holds."""
     length = block_length(x.shape[0], budget // bytes_each)
     whole = x.shape[0] // length * length
     if whole == length:

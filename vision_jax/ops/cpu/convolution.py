@@ -9,16 +9,15 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
-from vision_jax.ops.cpu import rules as cpu
-from vision_jax.ops.cpu import xla as native
-from vision_jax.ops.cpu.primitive import operation
+from vision_jax.ops.cpu import rules, xla
+from vision_jax.ops.cpu.primitive import make_primitive
 from vision_jax.ops.cpu.xla import Padding, Pair
 
 
 def _batch_images(
     primitive: Primitive, args: tuple[jax.Array, ...], axes: tuple[Any, ...], **params: Any
 ) -> tuple[jax.Array, int]:
-    """Vmap over images folds into their batch axis; over kernels it is a grouped convolution."""
+    """Vmap rule: fold a vmap over images into their batch, leave one over kernels to XLA."""
     if axes[1] is not None:
         return _batch_native(primitive, args, axes, **params)
     images = jnp.moveaxis(args[0], axes[0], 0)
@@ -34,47 +33,89 @@ def _batch_native(
 
 
 _NATIVE: dict[str, Callable[..., jax.Array]] = {
-    "conv_forward": native.forward,
-    "conv_input_grad": native.input_grad,
-    "conv_kernel_grad": native.kernel_grad,
+    "conv_forward": xla.forward,
+    "conv_input_grad": xla.input_grad,
+    "conv_kernel_grad": xla.kernel_grad,
 }
 
-forward_p = operation("conv_forward", native=native.forward, cpu=cpu.forward, batch=_batch_images)
-input_grad_p = operation(
-    "conv_input_grad", native=native.input_grad, cpu=cpu.input_grad, batch=_batch_images
+forward_p = make_primitive(
+    "conv_forward", native=xla.forward, cpu=rules.forward, batch=_batch_images
 )
-kernel_grad_p = operation(
-    "conv_kernel_grad", native=native.kernel_grad, cpu=cpu.kernel_grad, batch=_batch_native
+input_grad_p = make_primitive(
+    "conv_input_grad", native=xla.input_grad, cpu=rules.input_grad, batch=_batch_images
+)
+kernel_grad_p = make_primitive(
+    "conv_kernel_grad", native=xla.kernel_grad, cpu=rules.kernel_grad, batch=_batch_native
 )
 
 
-def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """Convolve NHWC images with an HWIO kernel."""
-    return forward_p.bind(x, kernel, strides=strides, padding=padding)
+def forward(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> jax.Array:
+    """Convolve NHWC images with an HWIO kernel.
+
+    Args:
+        x: Images.
+        kernel: Weights; of grouped channels, (rows, columns, channels / groups, features).
+        strides: Steps between outputs.
+        padding: Zeros to add, or pixels to cut.
+        dilation: Steps between the pixels that the kernel sees.
+        groups: How many parts channels and features divide into, each convolved apart.
+
+    Returns:
+        The feature maps.
+    """
+    return forward_p.bind(
+        x, kernel, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 def input_grad(
-    g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+    g: jax.Array,
+    kernel: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
 ) -> jax.Array:
     """Transpose `forward` in its images, whose height and width are `size`."""
-    return input_grad_p.bind(g, kernel, strides=strides, padding=padding, size=size)
+    return input_grad_p.bind(
+        g, kernel, size=size, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 def kernel_grad(
-    x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+    x: jax.Array,
+    g: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
 ) -> jax.Array:
     """Transpose `forward` in its kernel, whose height and width are `size`."""
-    return kernel_grad_p.bind(x, g, strides=strides, padding=padding, size=size)
+    return kernel_grad_p.bind(
+        x, g, size=size, strides=strides, padding=padding, dilation=dilation, groups=groups
+    )
 
 
 def _size(images: Any) -> Pair:
-    """Height and width of images, or of the unknown ones that a transposition solves for."""
+    """Return height and width of images, also of those that a transposition solves for."""
     _, height, width, _ = getattr(images, "aval", images).shape
     return height, width
 
 
 def _window(kernel: Any) -> Pair:
-    """Height and width of a kernel, or of the unknown one that a transposition solves for."""
+    """Return height and width of a kernel, also of one that a transposition solves for."""
     height, width, _, _ = getattr(kernel, "aval", kernel).shape
     return height, width
 

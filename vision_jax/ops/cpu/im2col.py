@@ -7,51 +7,53 @@ from itertools import product
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu import xla
 from vision_jax.ops.cpu.blocks import map_blocks, map_rows, sum_blocks
-from vision_jax.ops.cpu.xla import Padding, Pair
+from vision_jax.ops.cpu.xla import Padding, Pair, pad
 
-# Bytes of a block's patch matrix, and of the images and gradients of which a kernel's gradient is
-# made at a time. Measured optima lie between 1 and 4 MB, on both sides of the second-level cache.
+# Bytes of a block's patch matrix, and of a block's images and gradients for a kernel's gradient.
+# Measured optima lie between 1 and 4 MB, on both sides of the second-level cache.
 BLOCK = 4 << 20
 KERNEL_GRAD_BLOCK = 2 << 20
 
-# Bytes of a block of the result of one channel.
+# Bytes of a block of `forward_one_channel`'s result.
 ONE_CHANNEL_BLOCK = 512 << 10
 
 _NONE: Padding = ((0, 0), (0, 0))
 
 
-def pad(x: jax.Array, edges: Sequence[Pair], fill: float = 0.0) -> jax.Array:
-    """`fill` around the array; a negative edge cuts."""
-    return lax.pad(x, jnp.full((), fill, x.dtype), [(before, after, 0) for before, after in edges])
-
-
 def views(
-    x: jax.Array, window: Sequence[int], strides: Pair, padding: Padding, fill: float = 0.0
+    x: jax.Array,
+    window: Sequence[int],
+    strides: Pair,
+    padding: Padding,
+    fill: float | np.ndarray = 0.0,
+    dilation: Pair = (1, 1),
 ) -> list[jax.Array]:
-    """What each place of a window sees, in scan order, each of output size; padding is `fill`."""
+    """Return the pixels that each place of a window sees: one array of output size for each."""
     x = pad(x, ((0, 0), *padding, (0, 0)), fill)
     batch, height, width, channels = x.shape
-    rows = (height - window[0]) // strides[0] * strides[0] + 1
-    columns = (width - window[1]) // strides[1] * strides[1] + 1
+    tall, wide = ((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    rows = (height - tall) // strides[0] * strides[0] + 1
+    columns = (width - wide) // strides[1] * strides[1] + 1
     return [
         lax.slice(x, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, *strides, 1))
-        for i, j in product(range(window[0]), range(window[1]))
+        for i, j in product(range(0, tall, dilation[0]), range(0, wide, dilation[1]))
     ]
 
 
 def _patches(x: jax.Array, window: Sequence[int]) -> jax.Array:
-    """(batch, height, width, rows * columns * channels): the kernel's view from each output."""
+    """Return the kernel's view from each output: (batch, height, width, window * channels)."""
     return jnp.concatenate(views(x, window, (1, 1), _NONE), axis=3)
 
 
 def turned(
     kernel: jax.Array, outputs: Sequence[int], padding: Padding, size: Pair
 ) -> tuple[jax.Array, Padding]:
-    """The kernel and padding whose convolution is a stride-1 convolution's input gradient."""
+    """Return the kernel and padding whose convolution is the input gradient at stride 1."""
     (top, bottom), (left, right) = (
         (window - 1 - edges[0], full - outer + edges[0])
         for window, edges, full, outer in zip(kernel.shape[:2], padding, size, outputs, strict=True)
@@ -62,10 +64,10 @@ def turned(
 def kernel_grad(
     x: jax.Array, g: jax.Array, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """XLA's convolution of the images with the output gradient, the batch as its channels.
+    """Convolve the images with the output gradient by XLA, the batch as channels.
 
     Within a loop XLA:CPU runs any other order of the dimensions twenty times slower; the barrier
-    keeps it from folding the transpositions into the convolution again.
+    keeps XLA from folding the transpositions into the convolution again.
     """
     edges = [
         (before, (out - 1) * stride + window - full - before)
@@ -77,7 +79,7 @@ def kernel_grad(
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
         x, g = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
         return lax.conv_general_dilated(
-            x, g, (1, 1), edges, rhs_dilation=strides, dimension_numbers=native.LAYOUT
+            x, g, (1, 1), edges, rhs_dilation=strides, dimension_numbers=xla.LAYOUT
         )
 
     bytes_each = 4 * (math.prod(x.shape[1:]) + math.prod(g.shape[1:]))
@@ -87,23 +89,23 @@ def kernel_grad(
 def forward_one_channel(
     x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
 ) -> jax.Array:
-    """A sum of scaled views: one channel is too narrow for a matrix product, and this fuses."""
+    """Sum scaled views: one channel is too narrow for a matrix product, and this fuses."""
     weights = kernel.reshape(-1, kernel.shape[3])
 
     def block(x: jax.Array) -> jax.Array:
         seen = views(x, kernel.shape[:2], strides, padding)
         return reduce(jnp.add, (view * weight for view, weight in zip(seen, weights, strict=True)))
 
-    if not native.OLDER:
+    if not xla.OLDER:
         return block(x)
-    # Older XLA fuses through barriers: it would compute the sum anew for the windows of a pool that
-    # follows. What a loop writes it leaves alone.
+    # Older XLA fuses through barriers and would recompute the sum for each window of a pool that
+    # follows. It leaves the result of a loop alone.
     result = jax.eval_shape(block, x)
     return map_blocks(block, x, 4 * math.prod(result.shape[1:]), ONE_CHANNEL_BLOCK)
 
 
 def forward_one_feature(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """Every weight at every pixel in one product, then a sum of shifted maps (stride 1)."""
+    """Apply every weight at every pixel in one product, then sum shifted maps (stride 1)."""
     window, channels = kernel.shape[:2], kernel.shape[2]
     maps = kernel.reshape(-1, channels) @ x.reshape(-1, channels).T
     maps = maps.reshape(*window, *x.shape[:3])
@@ -119,7 +121,7 @@ def forward_one_feature(x: jax.Array, kernel: jax.Array, padding: Padding) -> ja
 def kernel_grad_one_channel(
     x: jax.Array, g: jax.Array, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """The product of each weight's map with the output gradient, both as they lie in memory."""
+    """Multiply each weight's map by the output gradient, both as they lie in memory."""
 
     def block(x: jax.Array, g: jax.Array) -> jax.Array:
         maps = jnp.stack([view[..., 0] for view in views(x, size, strides, padding)])
@@ -131,7 +133,7 @@ def kernel_grad_one_channel(
 
 
 def kernel_grad_one_feature(x: jax.Array, g: jax.Array, padding: Padding, size: Pair) -> jax.Array:
-    """`kernel_grad_one_channel` with the roles exchanged (stride 1): the kernel turns."""
+    """Exchange the roles in `kernel_grad_one_channel` (stride 1), which turns the kernel."""
     (top, _), (left, _) = padding
     above, before = size[0] - 1 - top, size[1] - 1 - left
     edges = (
@@ -143,7 +145,7 @@ def kernel_grad_one_feature(x: jax.Array, g: jax.Array, padding: Padding, size: 
 
 
 def forward_im2col(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """The product of the patch matrix with the kernel (stride 1)."""
+    """Multiply the patch matrix by the kernel (stride 1)."""
     window = kernel.shape[:2]
     weights = kernel.reshape(-1, kernel.shape[3])
     x = pad(x, ((0, 0), *padding, (0, 0)))
@@ -161,7 +163,7 @@ def forward_im2col(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arr
 def input_grad_col2im(
     g: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """The patch matrix's gradient in one product, then its overlapping views added up."""
+    """Compute the patch matrix's gradient in one product, then add up its overlapping views."""
     window = kernel.shape[:2]
     weights = kernel.reshape(-1, kernel.shape[3]).T
 
@@ -174,10 +176,10 @@ def input_grad_col2im(
 def _add_views(
     patches: jax.Array, window: Sequence[int], strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """The transpose of a patch matrix.
+    """Transpose a patch matrix.
 
-    Pixels fall into as many classes as a stride has steps, by the weights that reach them; each
-    class is a sum of undilated views, and the classes interleave.
+    Pixels fall into as many classes as a stride has steps, by the weights that reach them. Each
+    class is a sum of undilated views; the classes interleave.
     """
     batch, *outputs, length = patches.shape
     patches = patches.reshape(batch, *outputs, *window, length // (window[0] * window[1]))
@@ -211,6 +213,6 @@ def _add_views(
 
 
 def _patch_bytes(x: jax.Array, window: Sequence[int]) -> tuple[int, int]:
-    """Size of one padded image's patch matrix in float32, and the height of the result."""
+    """Return the bytes of one padded image's patch matrix, and the height of the result."""
     height, width = (n - k + 1 for n, k in zip(x.shape[1:3], window, strict=True))
     return 4 * x.shape[3] * window[0] * window[1] * height * width, height

@@ -9,15 +9,15 @@ from jax import lax
 from jax.interpreters import ad
 
 from vision_jax.ops.cpu.im2col import views
-from vision_jax.ops.cpu.primitive import fold_batch, operation
+from vision_jax.ops.cpu.primitive import fold_batch, make_primitive
 from vision_jax.ops.cpu.xla import Padding, Pair
 
 
 def native_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """The maximum over windows as XLA's own operation; padding is minus infinity."""
+    """Take the maximum over windows by XLA's own operation; padding is the lowest value."""
     return lax.reduce_window(
         x,
-        np.array(-np.inf, x.dtype),
+        _lowest(x),
         lax.max,
         (1, *window, 1),
         (1, *strides, 1),
@@ -26,26 +26,29 @@ def native_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Paddi
 
 
 def native_gather(x: jax.Array, values: jax.Array, **kw: Any) -> jax.Array:
-    """`values` at the place of each window's first maximum of `x`."""
+    """Take `values` at the place of each window's first maximum of `x`."""
     return jax.jvp(lambda x: native_max_pool(x, **kw), (x,), (values,))[1]
 
 
 def native_scatter(x: jax.Array, values: jax.Array, **kw: Any) -> jax.Array:
-    """Each window's value added at the place of its first maximum of `x`."""
+    """Add each window's value at the place of its first maximum of `x`."""
     return jax.vjp(lambda x: native_max_pool(x, **kw), x)[1](values)[0]
 
 
-def _views(x: jax.Array, window: Pair, strides: Pair, padding: Padding) -> list[jax.Array]:
-    return views(x, window, strides, padding, fill=-np.inf)
+def _lowest(x: jax.Array) -> np.ndarray:
+    """Return the value that never wins: minus infinity, or an integer type's lowest."""
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return np.array(jnp.iinfo(x.dtype).min, x.dtype)
+    return np.array(-np.inf, x.dtype)
 
 
 def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """The maximum as a chain over strided slices, which XLA:CPU fuses and vectorises.
+    """Take the maximum by a chain over strided slices, which XLA:CPU fuses and vectorises.
 
-    The barrier keeps what comes before out of that chain: it would be computed anew for each
-    window, at strides, and once more where it is kept for the gradient.
+    The barrier keeps what produces `x` out of that chain, where it would be recomputed for each
+    window.
     """
-    first, *rest = _views(lax.optimization_barrier(x), window, strides, padding)
+    first, *rest = views(lax.optimization_barrier(x), window, strides, padding, _lowest(x))
     for view in rest:
         first = lax.max(first, view)
     return first
@@ -54,9 +57,9 @@ def cpu_max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding)
 def cpu_gather(
     x: jax.Array, values: jax.Array, *, window: Pair, strides: Pair, padding: Padding
 ) -> jax.Array:
-    """`native_gather` as a chain of selections over strided slices."""
-    best, *rest = _views(x, window, strides, padding)
-    taken, *others = _views(values, window, strides, padding)
+    """Do what `native_gather` does by a chain of selections over strided slices."""
+    best, *rest = views(x, window, strides, padding, _lowest(x))
+    taken, *others = views(values, window, strides, padding)
     for view, other in zip(rest, others, strict=True):
         keep = best >= view
         best, taken = jnp.where(keep, best, view), jnp.where(keep, taken, other)
@@ -66,7 +69,7 @@ def cpu_gather(
 def cpu_scatter(
     x: jax.Array, values: jax.Array, *, window: Pair, strides: Pair, padding: Padding
 ) -> jax.Array:
-    """`native_scatter` as the transpose of `cpu_gather`."""
+    """Do what `native_scatter` does by transposing `cpu_gather`."""
 
     def gather(like_x: jax.Array) -> jax.Array:
         return cpu_gather(x, like_x, window=window, strides=strides, padding=padding)
@@ -74,13 +77,15 @@ def cpu_scatter(
     return jax.linear_transpose(gather, x)(values)[0]
 
 
-max_pool_p = operation("max_pool", native=native_max_pool, cpu=cpu_max_pool, batch=fold_batch)
-gather_p = operation("max_pool_gather", native=native_gather, cpu=cpu_gather, batch=fold_batch)
-scatter_p = operation("max_pool_scatter", native=native_scatter, cpu=cpu_scatter, batch=fold_batch)
+max_pool_p = make_primitive("max_pool", native=native_max_pool, cpu=cpu_max_pool, batch=fold_batch)
+gather_p = make_primitive("max_pool_gather", native=native_gather, cpu=cpu_gather, batch=fold_batch)
+scatter_p = make_primitive(
+    "max_pool_scatter", native=native_scatter, cpu=cpu_scatter, batch=fold_batch
+)
 
 
 def max_pool(x: jax.Array, *, window: Pair, strides: Pair, padding: Padding) -> jax.Array:
-    """Maximum over windows of NHWC images; a tie's gradient goes to the first in scan order."""
+    """Take the maximum over windows of NHWC images; ties give their gradient to the first."""
     return max_pool_p.bind(x, window=window, strides=strides, padding=padding)
 
 

@@ -1,8 +1,8 @@
 """Operations that lower natively on accelerators and to their own form on a CPU.
 
-`jax.lax.platform_dependent` would choose between two forms as well, but differentiates through
-both. A primitive keeps the choice out of the derivative: its rules name other primitives, and
-only the lowering, which comes last, knows the platform.
+`jax.lax.platform_dependent` chooses between two forms too, but differentiates through both. A
+primitive keeps the choice out of the derivative: its rules name other primitives, and only the
+lowering, which comes last, knows the platform.
 """
 
 from collections.abc import Callable, Hashable
@@ -17,13 +17,13 @@ Form = Callable[..., jax.Array]
 BatchRule = Callable[..., tuple[jax.Array, int]]
 
 
-def operation(name: str, *, native: Form, cpu: Form, batch: BatchRule) -> Primitive:
+def make_primitive(name: str, *, native: Form, cpu: Form, batch: BatchRule) -> Primitive:
     """Make a primitive of one result.
 
     Args:
         name: The primitive's name, as printed in a jaxpr.
-        native: The defining form, in operations every compiler knows. Decides the result's shape
-            and is lowered on every platform but the CPU.
+        native: The defining form, in XLA's operations. It decides the result's shape and is
+            lowered on every platform but the CPU.
         cpu: An equal form, lowered on a CPU.
         batch: The `jax.vmap` rule, called as `batch(primitive, args, axes, **params)`.
 

@@ -6,24 +6,24 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from vision_jax.ops.cpu.primitive import fold_batch, operation
+from vision_jax.ops.cpu.primitive import fold_batch, make_primitive
 
 
 def native_sum(rows: jax.Array) -> jax.Array:
-    """The sum of each row."""
+    """Sum each row."""
     return rows.sum(1)
 
 
 def cpu_sum(rows: jax.Array) -> jax.Array:
-    """`native_sum` as a product with ones.
+    """Sum each row by a product with ones.
 
-    XLA:CPU computes what a sum adds up, such as a loss's logarithms, one at a time within it; a
-    product leaves that to a loop of its own, which is vectorised.
+    XLA:CPU fuses a sum with what produces its terms, such as a loss's logarithms, and then computes
+    them one at a time. Before a product they have a vectorised loop of their own.
     """
     return rows @ jnp.ones(rows.shape[1], rows.dtype)
 
 
-row_sum_p = operation("row_sum", native=native_sum, cpu=cpu_sum, batch=fold_batch)
+row_sum_p = make_primitive("row_sum", native=native_sum, cpu=cpu_sum, batch=fold_batch)
 
 
 def _transpose(g: jax.Array, rows: Any) -> list[jax.Array]:

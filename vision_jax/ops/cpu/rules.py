@@ -2,29 +2,35 @@
 
 XLA:CPU runs the gradients of a convolution, and any convolution with a stride or dilation, far
 below the rate of its matrix product. These forms gather the kernel's view of the image into the
-rows of a matrix (im2col) and multiply, one block of images at a time: on a whole batch at once
-that matrix, kernel area times the size of the image, leaves the cache and costs more than the
-product itself. 3x3 kernels with many channels go by Winograd's transformation, which spares three
-quarters of the product, and small images by Toom and Cook's, which spares up to four fifths of all
-multiplications. What remains is XLA's convolution with its dimensions in the one order that it runs
-at speed everywhere: outside of loops it brings any order into that one, within them it does not.
+rows of a matrix (im2col) and multiply, one block of images at a time: for a whole batch that
+matrix, kernel area times the size of the images, would leave the cache and cost more than the
+product itself. 3x3 kernels with many channels use Winograd's transform, which saves three quarters
+of the multiplications, and small images use Toom–Cook transforms, which save up to four fifths. The
+rest is XLA's convolution with its dimensions in the one order that is fast everywhere: within a
+loop XLA does not rearrange them. Depthwise convolutions are sums of shifted images, dilated ones
+dense convolutions of every d-th pixel, and grouped ones a convolution for each group.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.ops.cpu import im2col as products
-from vision_jax.ops.cpu import small_images as small
-from vision_jax.ops.cpu import space_to_depth as phases
-from vision_jax.ops.cpu import winograd
-from vision_jax.ops.cpu import xla as native
-from vision_jax.ops.cpu.xla import Padding, Pair
+from vision_jax.ops.cpu import (
+    depthwise,
+    im2col,
+    small_images,
+    space_to_batch,
+    space_to_depth,
+    winograd,
+    xla,
+)
+from vision_jax.ops.cpu.xla import Padding, Pair, pad
 
-# Pixels of the largest image for the form of small images, and the share of the multiplications at
-# which that form is ahead, counting those that bring images and kernel to its coordinates and back.
+# Pixels of the largest image for the form of small images, and the fraction of the direct form's
+# multiplications at which it is faster, transforms of images and kernel included.
 _SMALL = 64
 _LEFT = 0.65
 
@@ -34,84 +40,163 @@ _FEW = 4
 # Channels and features from which a transformed 3x3 convolution saves more than it costs.
 _MANY = 32
 
-# How many pixels its tiles may cover for each that is asked for.
+# How many pixels its tiles may cover for each pixel of the result.
 _COVER = 1.5
 
+_NONE: Padding = ((0, 0), (0, 0))
 
-def forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
-    """`native.forward`, chosen by what was measured to be fastest for the layer."""
-    channels, features = kernel.shape[2:]
-    if _crops(padding) or x.dtype != jnp.float32:
-        return native.forward(x, kernel, strides=strides, padding=padding)
-    if channels == 1:
-        return products.forward_one_channel(x, kernel, strides, padding)
-    if features == 1 and strides == (1, 1):
-        return products.forward_one_feature(x, kernel, padding)
-    if _is_winograd(x, kernel.shape, strides, padding):
-        return winograd.forward(x, kernel, padding)
-    if _is_small(x.shape[:3], kernel.shape, strides, padding):
-        return small.forward(x, kernel, strides=strides, padding=padding)
-    if strides != (1, 1) or not native.OLDER:
-        return native.forward(x, kernel, strides=strides, padding=padding)
-    if channels < _FEW:
-        return products.forward_im2col(x, kernel, padding)
-    return _forward_padded(x, kernel, padding)
+
+def forward(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> jax.Array:
+    """Convolve by the form that was measured to be fastest for the layer."""
+    options: Any = {"strides": strides, "padding": padding, "dilation": dilation}
+    if _is_depthwise(x, kernel.shape, groups):
+        return depthwise.forward(x, kernel, **options)
+    if _is_left_to_xla(x, strides, padding, dilation):
+        return xla.forward(x, kernel, **options, groups=groups)
+    if groups > 1:
+        parts = zip(jnp.split(x, groups, 3), jnp.split(kernel, groups, 3), strict=True)
+        return jnp.concatenate([forward(*part, **options, groups=1) for part in parts], 3)
+    if dilation == (1, 1):
+        return _forward(x, kernel, strides=strides, padding=padding)
+    x = pad(x, ((0, 0), *padding, (0, 0)))
+    y = _forward(space_to_batch.pack(x, dilation), kernel, strides=strides, padding=_NONE)
+    size = [n - (k - 1) * d for n, k, d in zip(x.shape[1:3], kernel.shape, dilation, strict=False)]
+    return space_to_batch.unpack(y, dilation, size)
 
 
 def input_grad(
-    g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+    g: jax.Array,
+    kernel: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
 ) -> jax.Array:
-    """`native.input_grad`, chosen by what was measured to be fastest for the layer."""
-    channels, features = kernel.shape[2:]
-    if _crops(padding) or g.dtype != jnp.float32:
-        return native.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    turned, edges = products.turned(kernel, g.shape[1:3], padding, size)
-    if _is_winograd(g, turned.shape, strides, edges):
-        return winograd.forward(g, turned, edges)
-    if _is_small((len(g), *size), kernel.shape, strides, padding):
-        return small.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    if strides != (1, 1):
-        return products.input_grad_col2im(g, kernel, strides, padding, size)
-    if features == 1:
-        return products.forward_one_channel(g, turned, strides, edges)
-    if channels == 1:
-        return products.forward_one_feature(g, turned, edges)
-    # As in products.kernel_grad, XLA must not fold the turning into the convolution.
-    turned = lax.optimization_barrier(turned)
-    return native.forward(g, turned, strides=strides, padding=edges)
+    """Transpose `forward` in its images by the form measured to be fastest for the layer."""
+    options: Any = {"strides": strides, "padding": padding, "dilation": dilation, "size": size}
+    if _is_depthwise(g, kernel.shape, groups):
+        return depthwise.input_grad(g, kernel, **options, channels=groups)
+    if _is_left_to_xla(g, strides, padding, dilation):
+        return xla.input_grad(g, kernel, **options, groups=groups)
+    if groups > 1:
+        parts = zip(jnp.split(g, groups, 3), jnp.split(kernel, groups, 3), strict=True)
+        return jnp.concatenate([input_grad(*part, **options, groups=1) for part in parts], 3)
+    if dilation == (1, 1):
+        return _input_grad(g, kernel, strides=strides, padding=padding, size=size)
+    whole = space_to_batch.padded(size, padding)
+    packed = space_to_batch.fill(g, whole, kernel.shape[:2], dilation)
+    height, width = (-(-n // d) for n, d in zip(whole, dilation, strict=True))
+    x = _input_grad(packed, kernel, strides=strides, padding=_NONE, size=(height, width))
+    x = space_to_batch.unpack(x, dilation, whole)
+    return pad(x, ((0, 0), *((-before, -after) for before, after in padding), (0, 0)))
 
 
 def kernel_grad(
+    x: jax.Array,
+    g: jax.Array,
+    *,
+    size: Pair,
+    strides: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> jax.Array:
+    """Transpose `forward` in its kernel by the form measured to be fastest for the layer."""
+    options: Any = {"strides": strides, "padding": padding, "dilation": dilation, "size": size}
+    if _is_depthwise(x, (*size, x.shape[3] // groups, g.shape[3]), groups):
+        return depthwise.kernel_grad(x, g, **options)
+    if _is_left_to_xla(x, strides, padding, dilation):
+        return xla.kernel_grad(x, g, **options, groups=groups)
+    if groups > 1:
+        parts = zip(jnp.split(x, groups, 3), jnp.split(g, groups, 3), strict=True)
+        return jnp.concatenate([kernel_grad(*part, **options, groups=1) for part in parts], 3)
+    if dilation == (1, 1):
+        return _kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    x = pad(x, ((0, 0), *padding, (0, 0)))
+    height, width = x.shape[1:3]
+    packed = space_to_batch.fill(g, (height, width), size, dilation)
+    x = space_to_batch.pack(x, dilation)
+    return _kernel_grad(x, packed, strides=strides, padding=_NONE, size=size)
+
+
+def _forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
+    """Convolve without groups or dilation."""
+    channels, features = kernel.shape[2:]
+    if channels == 1:
+        return im2col.forward_one_channel(x, kernel, strides, padding)
+    if features == 1 and strides == (1, 1):
+        return im2col.forward_one_feature(x, kernel, padding)
+    if _is_winograd(x, kernel.shape, strides, padding):
+        return winograd.forward(x, kernel, padding)
+    if _is_small(x.shape[:3], kernel.shape, strides, padding):
+        return small_images.forward(x, kernel, strides=strides, padding=padding)
+    if strides != (1, 1) or not xla.OLDER:
+        return xla.forward(x, kernel, strides=strides, padding=padding)
+    if channels < _FEW:
+        return im2col.forward_im2col(x, kernel, padding)
+    return _forward_padded(x, kernel, padding)
+
+
+def _input_grad(
+    g: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding, size: Pair
+) -> jax.Array:
+    """Transpose `_forward` in its images."""
+    channels, features = kernel.shape[2:]
+    turned, edges = im2col.turned(kernel, g.shape[1:3], padding, size)
+    if _is_winograd(g, turned.shape, strides, edges):
+        return winograd.forward(g, turned, edges)
+    if _is_small((len(g), *size), kernel.shape, strides, padding):
+        return small_images.input_grad(g, kernel, strides=strides, padding=padding, size=size)
+    if strides != (1, 1):
+        return im2col.input_grad_col2im(g, kernel, strides, padding, size)
+    if features == 1:
+        return im2col.forward_one_channel(g, turned, strides, edges)
+    if channels == 1:
+        return im2col.forward_one_feature(g, turned, edges)
+    # As in im2col.kernel_grad, XLA must not fold the turning into the convolution.
+    turned = lax.optimization_barrier(turned)
+    return xla.forward(g, turned, strides=strides, padding=edges)
+
+
+def _kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
-    """`native.kernel_grad`, chosen by what was measured to be fastest for the layer."""
-    if _crops(padding) or x.dtype != jnp.float32:
-        return native.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    """Transpose `_forward` in its kernel."""
     if x.shape[3] == 1:
-        return products.kernel_grad_one_channel(x, g, strides, padding, size)
+        return im2col.kernel_grad_one_channel(x, g, strides, padding, size)
     if g.shape[3] == 1 and strides == (1, 1):
-        return products.kernel_grad_one_feature(x, g, padding, size)
+        return im2col.kernel_grad_one_feature(x, g, padding, size)
     kernel = (*size, x.shape[3], g.shape[3])
     if _is_winograd(x, kernel, strides, padding):
         return winograd.kernel_grad(x, g, padding)
     if _is_small(x.shape[:3], kernel, strides, padding):
-        return small.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-    return products.kernel_grad(x, g, strides, padding, size)
+        return small_images.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    return im2col.kernel_grad(x, g, strides, padding, size)
 
 
 def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """A stride-1 convolution with padding, of which what it adds is cut away.
+    """Convolve at stride 1 with padding, and cut away the results that it adds.
 
-    Older XLA runs it at a third of that rate without padding.
+    Without padding older XLA runs at a third of the rate.
     """
     bottom, right = (max(0, 1 - sum(edges)) for edges in padding)
     edges = ((padding[0][0], padding[0][1] + bottom), (padding[1][0], padding[1][1] + right))
-    y = native.forward(x, kernel, strides=(1, 1), padding=edges)
+    y = xla.forward(x, kernel, strides=(1, 1), padding=edges)
     return y[:, : y.shape[1] - bottom, : y.shape[2] - right]
 
 
 def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Padding) -> bool:
-    """Whether Winograd's form pays for a convolution with a kernel of this shape."""
+    """Tell whether Winograd's form pays for a convolution with a kernel of this shape."""
     if strides != (1, 1) or tuple(kernel[:2]) != (winograd.WINDOW,) * 2 or min(kernel[2:]) < _MANY:
         return False
     height, width = winograd.outputs(x, padding)
@@ -122,13 +207,13 @@ def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Pa
 def _is_small(
     images: Sequence[int], kernel: Sequence[int], strides: Pair, padding: Padding
 ) -> bool:
-    """Whether the form of small images pays for (batch, height, width) and a kernel's shape."""
+    """Tell whether the form of small images pays for (batch, height, width) and a kernel."""
     batch, *size = images
     rows, columns, channels, features = kernel
-    window = phases.packed_window((rows, columns), strides, padding)
-    if size[0] * size[1] > _SMALL or max(window) > small.WINDOW:
+    window = space_to_depth.packed_window((rows, columns), strides, padding)
+    if size[0] * size[1] > _SMALL or max(window) > small_images.WINDOW:
         return False
-    form, outputs = small.form_of(tuple(size), (rows, columns), strides, padding)
+    form, outputs = small_images.form_of(tuple(size), (rows, columns), strides, padding)
     packed, results = channels * strides[0] * strides[1], outputs[0] * outputs[1]
     coordinates, pixels = form.pixels.shape
     each = pixels * packed + packed * features + results * features
@@ -137,5 +222,15 @@ def _is_small(
     return 0 < coordinates * (batch * each + once) <= _LEFT * batch * direct
 
 
-def _crops(padding: Padding) -> bool:
-    return any(edge < 0 for pair in padding for edge in pair)
+def _is_depthwise(x: jax.Array, kernel: Sequence[int], groups: int) -> bool:
+    """Tell whether each channel has a group of its own, and there are images."""
+    return (
+        groups > 1 and kernel[2] == 1 and kernel[0] * kernel[1] <= depthwise.LARGEST and len(x) > 0
+    )
+
+
+def _is_left_to_xla(x: jax.Array, strides: Pair, padding: Padding, dilation: Pair) -> bool:
+    """Tell whether there is no own form: no images, another type, edges that cut, both steps."""
+    crops = any(edge < 0 for pair in padding for edge in pair)
+    both_steps = strides != (1, 1) and dilation != (1, 1)
+    return crops or both_steps or x.dtype != jnp.float32 or len(x) == 0

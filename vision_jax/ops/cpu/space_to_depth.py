@@ -1,26 +1,25 @@
 """A strided convolution as one of stride 1, of an image with fewer and wider pixels.
 
-At stride s an output sees the image as s x s phases, each through weights of its own. Side by
-side as channels they make an image and a kernel of 1/s the height and width (space-to-depth): of
-stride 2, a 5x5 kernel becomes a 3x3 kernel of four times the channels.
+At stride s an output sees the image as s x s phases, each through its own weights. Stacked as
+channels (space-to-depth) they make an image and a kernel of 1/s the height and width: at stride 2 a
+5x5 kernel becomes a 3x3 kernel of four times the channels.
 """
 
 from collections.abc import Sequence
 
 import jax
 
-from vision_jax.ops.cpu.im2col import pad
-from vision_jax.ops.cpu.xla import Padding, Pair
+from vision_jax.ops.cpu.xla import Padding, Pair, pad
 
 
 def packed_size(size: Sequence[int], strides: Pair) -> Pair:
-    """Height and width of a packed image."""
+    """Return height and width of a packed image."""
     height, width = (-(-n // s) for n, s in zip(size, strides, strict=True))
     return height, width
 
 
 def packed_window(window: Sequence[int], strides: Pair, padding: Padding) -> Pair:
-    """Height and width of a packed kernel."""
+    """Return height and width of a packed kernel."""
     ahead = _ahead(strides, padding)
     return packed_size([a + k for a, k in zip(ahead, window, strict=True)], strides)
 
@@ -28,7 +27,7 @@ def packed_window(window: Sequence[int], strides: Pair, padding: Padding) -> Pai
 def packed_padding(
     size: Sequence[int], window: Sequence[int], strides: Pair, padding: Padding
 ) -> Padding:
-    """Padding of the packed image that leaves the outputs as they are; it may cut at the end."""
+    """Return the padding of the packed image that keeps the outputs; it may cut at the end."""
     vertical, horizontal = (
         (-(-before // s), (n + before + after - k) // s + inner - outer - -(-before // s))
         for n, k, s, (before, after), outer, inner in zip(
@@ -45,7 +44,7 @@ def packed_padding(
 
 
 def pack(x: jax.Array, strides: Pair) -> jax.Array:
-    """(batch, height / s, width / s, s * s * channels), zeros filling the last pixels up."""
+    """Pack images to (batch, height / s, width / s, s * s * channels), zeros at the ends."""
     ends = [(0, -n % s) for n, s in zip(x.shape[1:3], strides, strict=True)]
     x = pad(x, ((0, 0), *ends, (0, 0)))
     height, width = packed_size(x.shape[1:3], strides)
@@ -62,7 +61,7 @@ def unpack(x: jax.Array, strides: Pair, size: Pair) -> jax.Array:
 
 
 def pack_kernel(kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
-    """The kernel that `pack`'s images are to be convolved with."""
+    """Pack a kernel to convolve packed images with."""
     ahead = [(before, 0) for before in _ahead(strides, padding)]
     # As the channels are its third axis, a kernel is packed like an image for each feature.
     kernel = pad(kernel.transpose(3, 0, 1, 2), ((0, 0), *ahead, (0, 0)))
@@ -78,6 +77,6 @@ def unpack_kernel(kernel: jax.Array, strides: Pair, padding: Padding, size: Pair
 
 
 def _ahead(strides: Pair, padding: Padding) -> Pair:
-    """Zeros ahead of the kernel with which its padding is a whole number of strides."""
+    """Return the zeros ahead of the kernel that make its padding a multiple of the strides."""
     rows, columns = (-before % s for s, (before, _) in zip(strides, padding, strict=True))
     return rows, columns

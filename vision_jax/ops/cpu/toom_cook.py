@@ -1,4 +1,4 @@
-"""One-dimensional convolutions by as few multiplications as can be (Toom and Cook).
+"""One-dimensional convolutions with the fewest multiplications (Toom and Cook).
 
 See Winograd, "Arithmetic Complexity of Computations", 1980.
 """
@@ -12,19 +12,20 @@ from numpy.polynomial import polynomial
 def matrices(
     points: Sequence[int | float], results: int, window: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices of a correlation: `to_results @ ((of_seen @ seen) * (of_weights @ weights))`.
+    """Return the matrices of a correlation as a product at points.
 
-    It is the transpose of a product of polynomials, which are evaluated at as many points as it
-    has coefficients, infinity among them, and interpolated.
+    The correlation is `to_results @ ((of_seen @ seen) * (of_weights @ weights))`. It is the
+    transpose of a product of polynomials, evaluated at as many points as it has coefficients,
+    infinity among them, and interpolated.
 
     Args:
-        points: at least results + window - 2, all different; the first of them are taken.
-        results: how many results.
-        window: how many weights.
+        points: At least results + window - 2 different points, of which the first are used.
+        results: Number of results.
+        window: Number of weights.
 
     Returns:
         `of_seen` (n, n), `of_weights` (n, window) and `to_results` (results, n), where
-        n = results + window - 1 is the number of products and of what is seen.
+        n = results + window - 1 is the number of products and of pixels seen.
     """
     points = points[: results + window - 2]
     infinity = np.eye(len(points) + 1)[-1]

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from vision_jax.ops.cpu.primitive import fold_batch, operation
+from vision_jax.ops.cpu.primitive import fold_batch, make_primitive
 
 
 def native_repeat(x: jax.Array, *, factor: int) -> jax.Array:
-    """Each pixel repeated in both directions."""
+    """Repeat each pixel in both directions."""
     batch, height, width, channels = x.shape
     tiles = jnp.broadcast_to(
         x[:, :, None, :, None, :], (batch, height, factor, width, factor, channels)
@@ -20,20 +20,20 @@ def native_repeat(x: jax.Array, *, factor: int) -> jax.Array:
 
 
 def native_sum(g: jax.Array, *, factor: int) -> jax.Array:
-    """The sum of each tile of pixels."""
+    """Sum each tile of pixels."""
     batch, height, width, channels = g.shape
     tiles = g.reshape(batch, height // factor, factor, width // factor, factor, channels)
     return tiles.sum((2, 4))
 
 
 def cpu_sum(g: jax.Array, *, factor: int) -> jax.Array:
-    """`native_sum` as a chain over strided slices, which XLA:CPU fuses and vectorises."""
+    """Sum each tile by a chain over strided slices, which XLA:CPU fuses and vectorises."""
     places = product(range(factor), repeat=2)
     return reduce(jnp.add, (g[:, i::factor, j::factor] for i, j in places))
 
 
-repeat_p = operation("upsample", native=native_repeat, cpu=native_repeat, batch=fold_batch)
-sum_p = operation("upsample_transposed", native=native_sum, cpu=cpu_sum, batch=fold_batch)
+repeat_p = make_primitive("upsample", native=native_repeat, cpu=native_repeat, batch=fold_batch)
+sum_p = make_primitive("upsample_transposed", native=native_sum, cpu=cpu_sum, batch=fold_batch)
 ad.deflinear2(repeat_p, lambda g, x, **kw: [sum_p.bind(g, **kw)])
 ad.deflinear2(sum_p, lambda g, x, **kw: [repeat_p.bind(g, **kw)])
 

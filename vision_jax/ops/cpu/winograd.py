@@ -1,10 +1,10 @@
-"""3x3 convolutions of stride 1 by Winograd's minimal filtering, a quarter of the multiplications.
+"""3x3 convolutions of stride 1 with a quarter of the multiplications (Winograd).
 
-The result is made in tiles of 4x4 pixels, each from the 6x6 pixels that it sees: both the tile's
-pixels and the kernel are brought to 36 coordinates, in which a convolution is a product for each
-coordinate, over the channels (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-2015, F(4x4, 3x3)). Rounding errors are some tens of times those of the direct sum: of results with
-a deviation of 1 the worst of millions is off by 5e-5.
+The result is computed in tiles of 4x4 pixels, each from the 6x6 pixels that it sees. Pixels and
+kernel are transformed to 36 coordinates, in which a convolution is one matrix product over the
+channels for each coordinate (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+2015, F(4x4, 3x3)). Rounding errors are tens of times those of the direct sum: for results with a
+standard deviation of 1 the largest error among millions is 5e-5.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vision_jax.ops.cpu import toom_cook
-from vision_jax.ops.cpu import xla as native
+from vision_jax.ops.cpu import toom_cook, xla
 from vision_jax.ops.cpu.blocks import map_blocks, sum_blocks
-from vision_jax.ops.cpu.im2col import pad
-from vision_jax.ops.cpu.xla import Padding
+from vision_jax.ops.cpu.xla import Padding, pad
 
 TILE = 4
 WINDOW = 3
 SEEN = TILE + WINDOW - 1
 
 # Bytes of a block's coordinates, of both images and results. They leave the second-level cache,
-# but smaller products lose more than that costs.
+# but smaller products cost more than that.
 BLOCK = 8 << 20
 KERNEL_GRAD_BLOCK = 16 << 20
 
-# Coordinates of what a tile sees, of a kernel, and the tile from its coordinates; each along one
-# axis, with Lavin and Gray's points.
+# Transforms of pixels, of a kernel, and back to a tile, along one axis, at Lavin and Gray's points.
 _OF_SEEN, _OF_KERNEL, _TO_TILE = toom_cook.matrices((0, 1, -1, 2, -2), TILE, WINDOW)
 
 
@@ -60,21 +57,21 @@ def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
         spread = _mix(_TO_TILE.T, [_every(spread, j, columns, 3) for j in range(TILE)], 1)
         spread = spread.reshape(SEEN * SEEN, -1, g.shape[3])
         seen = _coordinates(x, padding)
-        # XLA spreads a batch of products over the cores if the first factor is summed over its last
-        # axis; other forms, and all of older XLA's, take one core.
-        if native.OLDER:
+        # XLA spreads a batch of products over the cores if it sums over the first factor's last
+        # axis; other forms, and all of older XLA's, use one core.
+        if xla.OLDER:
             return lax.dot_general(seen, spread, (((1,), (1,)), ((0,), (0,))))
         seen = lax.optimization_barrier(seen.swapaxes(1, 2))
         return lax.dot_general(seen, spread, (((2,), (1,)), ((0,), (0,))))
 
     bytes_each = _bytes(height, width, x.shape[3], g.shape[3])
-    of_sum = 4 * SEEN * SEEN * x.shape[3] * g.shape[3]  # which every block adds to
+    of_sum = 4 * SEEN * SEEN * x.shape[3] * g.shape[3]  # every block adds to it
     total = sum_blocks(block, x, g, bytes_each, max(KERNEL_GRAD_BLOCK, of_sum))
     return _mix_both(_OF_KERNEL.T, total.reshape(SEEN, SEEN, *total.shape[1:]))
 
 
 def _coordinates(x: jax.Array, padding: Padding) -> jax.Array:
-    """(36, tiles of all images, channels): what each tile sees."""
+    """Transform what each tile sees: (36, tiles of all images, channels)."""
     rows, columns = tiles(*outputs(x, padding))
     edges = [
         (before, count * TILE + WINDOW - 1 - size - before)
@@ -91,13 +88,13 @@ def _every(x: jax.Array, start: int, count: int, axis: int) -> jax.Array:
 
 
 def _mix_both(matrix: np.ndarray, grid: jax.Array) -> jax.Array:
-    """A product with a small matrix along the first axis, and one along the second."""
+    """Multiply by a small matrix along the first axis, and along the second."""
     lines = _mix(matrix, [grid[i] for i in range(matrix.shape[1])], 0)
     return _mix(matrix, [lines[:, j] for j in range(matrix.shape[1])], 1)
 
 
 def _mix(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
-    """A product with a small matrix, its zeros left out; the barrier keeps it from being redone."""
+    """Multiply by a small matrix, zeros left out; the barrier keeps XLA from recomputing it."""
     sums = [
         reduce(
             jnp.add,
@@ -113,14 +110,14 @@ def _times(weight: float, part: jax.Array) -> jax.Array:
 
 
 def _joined(pixels: jax.Array) -> jax.Array:
-    """(4, 4, images, rows, columns, features) as images."""
+    """Join (4, 4, images, rows, columns, features) to images."""
     batch, rows, columns, features = pixels.shape[2:]
     pixels = pixels.transpose(2, 3, 0, 4, 1, 5)
     return pixels.reshape(batch, rows * TILE, columns * TILE, features)
 
 
 def outputs(x: jax.Array, padding: Padding) -> tuple[int, int]:
-    """Height and width of the result."""
+    """Return height and width of the result."""
     height, width = (
         size + sum(edges) - WINDOW + 1 for size, edges in zip(x.shape[1:3], padding, strict=True)
     )
@@ -128,11 +125,11 @@ def outputs(x: jax.Array, padding: Padding) -> tuple[int, int]:
 
 
 def tiles(height: int, width: int) -> tuple[int, int]:
-    """How many tiles cover a result, down and across."""
+    """Return how many tiles cover a result, down and across."""
     return -(-height // TILE), -(-width // TILE)
 
 
 def _bytes(height: int, width: int, channels: int, features: int) -> int:
-    """Of one image's coordinates and its result's."""
+    """Return the bytes of one image's coordinates and its result's."""
     rows, columns = tiles(height, width)
     return 4 * SEEN * SEEN * rows * columns * (channels + features)
