@@ -124,17 +124,20 @@ def test_queries_without_relevant_items_are_not_counted():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: precision_at_k(RANKING, 0), "got 0"),
+        (lambda: precision_at_k(RANKING, 0), "k is 0"),
         (lambda: knn_accuracy(np.zeros((2, 1), int), np.zeros(3, int)), "2 rows for 3 labels"),
         (
             lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), np.ones((2, 2))),
             "together",
         ),
-        (lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), ks=(0,)), "got 0"),
-        (lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(3, int)), "3 labels for 2"),
+        (lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), ks=(0,)), "ks is 0"),
+        (
+            lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(3, int)),
+            "query_labels has 3 entries; 2 are needed",
+        ),
         (
             lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), ignore=np.array([0, 2])),
-            r"\[-1, 2\).*got 2",
+            r"ignore is 2; .*\[-1, 2\)",
         ),
     ],
 )
