@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import json
 import pickle
 
@@ -258,12 +259,19 @@ def test_every_bit_flip_is_noticed(saved, tmp_path):
         ({"storage": "pickle"}, "not one of an index"),
         ({"sections": {}}, "lacks a field"),
         ({"sections": []}, "lacks a field"),
+        ({"sections": dict.fromkeys(("values", "scale", "ids", "notes"), 1)}, "lacks a field"),
+        (
+            {
+                "sections": {
+                    name: {"bytes": 1, "sha256": ""} for name in ("values", "scale", "ids", "notes")
+                }
+            },
+            "contradicts itself",
+        ),
         ({"count": True}, "not one of an index"),
     ],
 )
 def test_a_hostile_header_is_refused(saved, tmp_path, change, message):
-    import hashlib
-
     length = int.from_bytes(saved[8:16], "little")
     header = json.loads(saved[16 : 16 + length]) | change
     text = json.dumps(header).encode()
@@ -271,6 +279,82 @@ def test_a_hostile_header_is_refused(saved, tmp_path, change, message):
     rest = saved[16 + length + 32 :]
     (tmp_path / "index").write_bytes(front + hashlib.sha256(front).digest() + rest)
     with pytest.raises(IndexFileError, match=message):
+        CosineIndex.load(tmp_path / "index")
+
+
+def forged(saved, change):
+    """Change the parts of a file, and make all checksums right again."""
+    length = int.from_bytes(saved[8:16], "little")
+    header, rest = json.loads(saved[16 : 16 + length]), saved[16 + length + 32 :]
+    parts = {}
+    for name in ("values", "scale", "ids", "notes"):
+        size = header["sections"][name]["bytes"]
+        parts[name], rest = rest[:size], rest[size:]
+    change(parts)
+    header["sections"] = {
+        name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+        for name, part in parts.items()
+    }
+    text = json.dumps(header).encode()
+    front = saved[:8] + len(text).to_bytes(8, "little") + text
+    return b"".join([front, hashlib.sha256(front).digest(), *parts.values()])
+
+
+def in_notes(**values):
+    return lambda parts: parts.update(
+        notes=json.dumps(json.loads(parts["notes"]) | values).encode()
+    )
+
+
+def in_array(name, dtype, at, value):
+    def change(parts):
+        array = np.frombuffer(parts[name], dtype).copy()
+        array[at] = value
+        parts[name] = array.tobytes()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda parts: parts.update(notes=b"[" * 100_000), "notes of the index cannot be read"),
+        (lambda parts: parts.update(notes=b"\xff{}"), "notes of the index cannot be read"),
+        (lambda parts: parts.update(notes=b"[1]"), "no JSON object"),
+        (lambda parts: parts.update(notes=b'{"about": 1, "next": 20}'), "not those of an index"),
+        (in_notes(items=[1, 2]), "not those of an index"),
+        (in_notes(items={"x": 1}), "metadata belong to no vector"),
+        (in_notes(items={"07": 1}), "metadata belong to no vector"),
+        (in_notes(items={"99": 1}), "metadata belong to no vector"),
+        (in_notes(next="20"), "next id is taken"),
+        (in_notes(next=True), "next id is taken"),
+        (in_notes(next=19), "next id is taken"),
+        (in_notes(next=10**30), "next id is taken"),
+        (in_array("ids", "<i8", 3, 4), "negative or repeated"),
+        (in_array("ids", "<i8", 3, -4), "negative or repeated"),
+        (in_array("values", "<f4", 5, np.nan), "zero, NaN or infinite"),
+        (in_array("values", "<f4", slice(0, DIM), 0), "zero, NaN or infinite"),
+        (in_array("scale", "<f4", 5, np.inf), "zero, NaN or infinite"),
+        (in_array("scale", "<f4", 5, 0), "zero, NaN or infinite"),
+    ],
+)
+def test_forged_content_is_refused_though_its_checksums_are_right(saved, tmp_path, change, message):
+    (tmp_path / "index").write_bytes(forged(saved, change))
+    with pytest.raises(IndexFileError, match=message) as caught:
+        CosineIndex.load(tmp_path / "index")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_forger_forges_nothing_by_chance(saved, tmp_path):
+    (tmp_path / "index").write_bytes(forged(saved, in_notes(about="other")))
+    assert CosineIndex.load(tmp_path / "index").about == "other"
+
+
+@pytest.mark.parametrize("header", [b"[" * 60_000, b"[]", b"3", b"\xff", b"{"])
+def test_a_header_that_is_no_object_is_refused(saved, tmp_path, header):
+    front = saved[:8] + len(header).to_bytes(8, "little") + header
+    (tmp_path / "index").write_bytes(front + hashlib.sha256(front).digest())
+    with pytest.raises(IndexFileError, match="header of the index"):
         CosineIndex.load(tmp_path / "index")
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from vision_jax.errors import InputError
 
-# Shapes are checked by this module, whose errors say what is needed.
+# Shapes and dtypes are checked by this module, whose errors say what is needed.
 ArrayLike = Shaped[Array | np.ndarray, "..."] | Sequence[Any]
 """An array, or nested sequences of numbers or booleans."""
 
@@ -27,7 +27,7 @@ SHOWN = 10
 """How many offending rows or ids an error lists."""
 
 
-def vectors(name: str, value: ArrayLike, dim: int | None = None) -> Float[np.ndarray, "rows dim"]:
+def vectors(name: str, value: Any, dim: int | None = None) -> Float[np.ndarray, "rows dim"]:
     """Return real numbers as a float32 matrix.
 
     Args:
@@ -42,7 +42,7 @@ def vectors(name: str, value: ArrayLike, dim: int | None = None) -> Float[np.nda
         return matrix(name, value, dim).astype(np.float32, copy=False)
 
 
-def matrix(name: str, value: ArrayLike, dim: int | None = None) -> Shaped[np.ndarray, "rows dim"]:
+def matrix(name: str, value: Any, dim: int | None = None) -> Shaped[np.ndarray, "rows dim"]:
     """Return real numbers as a matrix of the dtype they have.
 
     Args:
@@ -62,7 +62,7 @@ def matrix(name: str, value: ArrayLike, dim: int | None = None) -> Shaped[np.nda
     return array
 
 
-def on_device(name: str, value: ArrayLike) -> Shaped[Array, "rows dim"]:
+def on_device(name: str, value: Any) -> Shaped[Array, "rows dim"]:
     """Return a matrix of real numbers on the device; under `jit`, a traced one.
 
     Args:
@@ -82,7 +82,7 @@ def on_device(name: str, value: ArrayLike) -> Shaped[Array, "rows dim"]:
     return jnp.asarray(rows if rows.dtype in HALF else vectors(name, rows))
 
 
-def directions(name: str, value: ArrayLike, dim: int) -> Float[np.ndarray, "rows dim"]:
+def directions(name: str, value: Any, dim: int) -> Float[np.ndarray, "rows dim"]:
     """Return vectors of which each has a direction.
 
     Args:
@@ -117,7 +117,7 @@ def without_direction(
     return np.flatnonzero(~np.concatenate([*sound, np.zeros(0, bool)]))
 
 
-def integers(name: str, value: ArrayLike | int, ndim: int | None = None) -> Int[np.ndarray, "..."]:
+def integers(name: str, value: Any, ndim: int | None = None) -> Int[np.ndarray, "..."]:
     """Return integers as int64; what is empty counts as integers.
 
     Args:
@@ -138,7 +138,7 @@ def integers(name: str, value: ArrayLike | int, ndim: int | None = None) -> Int[
     return array.astype(np.int64)
 
 
-def ids(name: str, value: ArrayLike | int) -> Int[np.ndarray, " ids"]:
+def ids(name: str, value: Any) -> Int[np.ndarray, " ids"]:
     """Return one id or a list of ids as a vector.
 
     Raises:
@@ -150,7 +150,7 @@ def ids(name: str, value: ArrayLike | int) -> Int[np.ndarray, " ids"]:
     return array.reshape(-1)
 
 
-def booleans(name: str, value: ArrayLike, ndim: int) -> Bool[np.ndarray, "..."]:
+def booleans(name: str, value: Any, ndim: int) -> Bool[np.ndarray, "..."]:
     """Return booleans.
 
     Args:

@@ -121,7 +121,7 @@ class CosineIndex:
                 already present. The index is then unchanged.
         """
         rows = arrays.directions("vectors", vectors, self.dim)
-        given = None if ids is None else arrays.integers("ids", ids)
+        given = None if ids is None else arrays.integers("ids", ids, 1)
         _check_metadata(metadata, len(rows))
         with self._lock.writing():
             start = self._table.next
