@@ -1,20 +1,21 @@
 """Exact and approximate cosine search beside FAISS, PyTorch, USearch, scikit-learn and NumPy.
 
 Command: python experiments/benchmarks/search.py exact
+         python experiments/benchmarks/search.py dtypes
          python experiments/benchmarks/search.py fashion
 
-Every round runs every contender once, so that a busy moment hits them all; tables give medians over
+Every round runs every contender once, so that a busy moment hits them all. Tables give medians over
 rounds and, per contender, the ratio to this project's index. The limit is the float32 product of
-two 2048 x 2048 matrices in JAX, measured in the same rounds. "of limit" is the share of it that
+two 2048 x 2048 matrices in JAX, measured in the same rounds; "of limit" is the share of it that
 2·N·D operations per query make.
 
-What 10^9 x 128 would take on TPU v5e (197 TFLOP/s bfloat16, 394 TOP/s int8, 819 GB/s, 16 GB of
-memory a chip), by the published figures and not measured: int8 rows and scales are 132 GB, and the
-float32 rows for exact rescoring 512 GB, together 644 GB: 48 chips with 13.4 GB on each. The first
-pass reads 2.75 GB of int8 a chip, 3.4 ms, and multiplies 2·10^9·128/48 = 5.3 GOP a query, 14 us: so
-it is bound by memory up to some 250 queries a pass and by the product beyond: about 290 queries/s
-for single queries, 70,000 for many at full rate. Gathering 10 scores and places of 128 queries from
-48 chips moves 0.5 MB, microseconds. With bfloat16 for rescoring (256 GB) 26 chips hold it all.
+An estimate, not measured, for 10^9 x 128 on TPU v5e (197 TFLOP/s bfloat16, 394 TOP/s int8, 819 GB/s
+and 16 GB of memory a chip): int8 rows and scales take 132 GB and the float32 rows for exact
+rescoring 512 GB, together 644 GB: 48 chips with 13.4 GB each. The first pass reads 2.75 GB of int8
+a chip, 3.4 ms, and multiplies 2·10^9·128/48 = 5.3 GOP a query, 14 us. Memory bounds it up to about
+250 queries a pass, the product beyond: about 290 queries/s one by one, 70,000 queries/s at full
+rate. Gathering 10 scores and places of 128 queries from 48 chips moves 0.5 MB, microseconds. With
+bfloat16 for rescoring (256 GB) 26 chips are enough.
 """
 
 import argparse
@@ -51,8 +52,8 @@ def main() -> None:
     )
     parser.add_argument(
         "what",
-        choices=("exact", "storage", "fashion"),
-        help="exact: random unit vectors, all contenders; storage: float32, bfloat16 and int8 "
+        choices=("exact", "dtypes", "fashion"),
+        help="exact: random unit vectors, all contenders; dtypes: float32, bfloat16 and int8 "
         "indexes, their size, speed and recall; fashion: Fashion-MNIST pixels by cosine, 60,000 "
         "base and 10,000 queries as in ann-benchmarks, recall@10 against queries/s",
     )
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=FASHION, help="folder of the four IDX files")
     options = parser.parse_args()
     print(f"jax {jax.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores\n")
-    {"exact": exact, "storage": storage, "fashion": fashion}[options.what](options)
+    {"exact": exact, "dtypes": dtypes, "fashion": fashion}[options.what](options)
 
 
 def exact(options: argparse.Namespace) -> None:
@@ -123,11 +124,11 @@ def compare(
     table(["contender", "queries/s", "CosineIndex is x times faster", "of limit", "agrees"], rows)
 
 
-def storage(options: argparse.Namespace) -> None:
+def dtypes(options: argparse.Namespace) -> None:
     gallery = unit(options.items, options.dim, 0)
     indexes = {}
     for name in ("float32", "bfloat16", "int8"):
-        indexes[name] = CosineIndex(options.dim, storage=name)
+        indexes[name] = CosineIndex(options.dim, dtype=name)
         indexes[name].add(gallery)
     for count in options.queries:
         queries = unit(count, options.dim, 1)
@@ -138,7 +139,7 @@ def storage(options: argparse.Namespace) -> None:
                 times[name].append(seconds(partial(index.search, queries, options.k)))
         print(f"{count} queries\n")
         table(
-            ["storage", "MB", "queries/s", f"recall@{options.k}"],
+            ["dtype", "MB", "queries/s", f"recall@{options.k}"],
             [
                 [
                     name,
@@ -335,7 +336,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def resident() -> float:
-    """Give the most memory this process has held, in MB."""
+    """Return the peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

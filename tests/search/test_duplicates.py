@@ -59,10 +59,10 @@ def test_more_rows_than_the_root_of_32_bits_are_joined():
 
 @pytest.mark.parametrize("threshold", [0.0, 1.5])
 def test_the_threshold_is_checked(threshold):
-    with pytest.raises(ValueError, match=f"got {threshold}"):
+    with pytest.raises(ValueError, match=f"threshold is {threshold}"):
         near_duplicates(make(), threshold)
 
 
 def test_there_must_be_a_split_per_vector():
-    with pytest.raises(ValueError, match="got 3 splits for 90 vectors"):
+    with pytest.raises(ValueError, match="splits has 3 entries; 90 are needed"):
         near_duplicates(make(), splits=np.zeros(3, int))

@@ -4,6 +4,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
+from vision_jax.errors import DataWarning, InputError
 from vision_jax.search import (
     average_precision,
     average_precision_at_r,
@@ -73,6 +74,49 @@ def test_missing_neighbours_have_no_vote():
     assert knn_accuracy(np.array([[1, -1, -1], [0, 2, 2]]), np.array([1, 2])) == 1
 
 
+def test_a_query_without_neighbours_is_wrong():
+    assert knn_accuracy([[-1, -1], [0, -1]], [0, 0]) == 0.5
+    assert knn_accuracy(np.zeros((2, 0), int), [0, 0]) == 0
+
+
+def test_knn_accuracy_counts_queries_whose_class_the_gallery_lacks():
+    rng = np.random.default_rng(0)
+    rows, labels = rng.standard_normal((60, 4), np.float32), np.arange(60) % 3
+    items = np.where(labels[30:] == 2, 0, labels[30:])  # no class 2
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    oracle = KNeighborsClassifier(3, algorithm="brute").fit(unit[30:], items)
+    found = evaluate_retrieval(rows[:30], labels[:30], rows[30:], items, ks=(3,))
+    assert found["queries"] == 20
+    assert found["knn_accuracy@3"] == pytest.approx(oracle.score(unit[:30], labels[:30]))
+    near = items[np.argsort(-(unit[:30] @ unit[30:].T), axis=1)[:, :3]]
+    assert found["knn_accuracy@3"] == knn_accuracy(near, labels[:30])
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf, -np.inf])
+def test_embeddings_without_direction_are_named_and_left_out(data, value):
+    rows, labels = data
+    bad, kept = rows.copy(), np.setdiff1d(np.arange(130), [0, 7, 129])
+    bad[[0, 7, 129]] = value
+    with pytest.warns(DataWarning, match=r"3 of 130 queries are zero.*rows \[0, 7, 129\]"):
+        found = evaluate_retrieval(bad, labels)
+    expected = evaluate_retrieval(rows[kept], labels[kept])
+    assert found == pytest.approx(expected | {"left_out_queries": 3, "left_out_gallery": 3})
+    ignore = np.where(np.arange(130) == 5, 7, np.arange(130))  # one is told to ignore a lost row
+    with pytest.warns(DataWarning) as warned:
+        found = evaluate_retrieval(rows, labels, bad, labels, ignore=ignore)
+    assert [str(entry.message)[:23] for entry in warned] == ["3 of 130 gallery are ze"]
+    places = np.full(131, -1)
+    places[kept] = np.arange(127)
+    expected = evaluate_retrieval(rows, labels, rows[kept], labels[kept], ignore=places[ignore])
+    assert found == pytest.approx(expected | {"left_out_gallery": 3})
+
+
+def test_no_embedding_with_a_direction_is_an_error(data):
+    rows, labels = data
+    with pytest.warns(DataWarning), pytest.raises(InputError, match="no query has a relevant"):
+        evaluate_retrieval(np.zeros_like(rows), labels)
+
+
 def test_queries_do_not_find_themselves(data):
     rows, labels = data
     found = evaluate_retrieval(rows, labels)
@@ -124,17 +168,29 @@ def test_queries_without_relevant_items_are_not_counted():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: precision_at_k(RANKING, 0), "got 0"),
+        (lambda: precision_at_k(RANKING, 0), "k is 0"),
         (lambda: knn_accuracy(np.zeros((2, 1), int), np.zeros(3, int)), "2 rows for 3 labels"),
         (
             lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), np.ones((2, 2))),
             "together",
         ),
-        (lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), ks=(0,)), "got 0"),
-        (lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(3, int)), "3 labels for 2"),
+        (lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), ks=(0,)), "ks is 0"),
+        (lambda: evaluate_retrieval(np.ones((2, 2)), [0, -1]), "query_labels is down to -1"),
+        (
+            lambda: evaluate_retrieval(np.ones((2, 2)), [0, 0], np.ones((2, 3)), [0, 0]),
+            "the same width",
+        ),
+        (lambda: recall_at_k(RANKING, [4, 1], 3), "num_relevant has 2 entries; 3 are needed"),
+        (lambda: recall_at_k(RANKING, [2, 1, 0], 3), "num_relevant is 2 in row 0; at least the 3"),
+        (lambda: knn_accuracy(np.zeros((0, 2), int), []), "0 labels"),
+        (lambda: knn_accuracy([[-2]], [0]), "down to -2"),
+        (
+            lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(3, int)),
+            "query_labels has 3 entries; 2 are needed",
+        ),
         (
             lambda: evaluate_retrieval(np.ones((2, 2)), np.zeros(2, int), ignore=np.array([0, 2])),
-            r"\[-1, 2\).*got 2",
+            r"ignore is 2; .*\[-1, 2\)",
         ),
     ],
 )

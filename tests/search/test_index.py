@@ -1,11 +1,14 @@
+import copy
+import hashlib
 import json
+import pickle
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.search import CosineIndex, cosine_top_k, kernel
-from vision_jax.search import device_rows as store
+from vision_jax.errors import InputError
+from vision_jax.search import CosineIndex, cosine_top_k, device_rows, kernel
 from vision_jax.search.index_file import IndexFileError
 
 DIM = 16
@@ -61,23 +64,21 @@ def test_vectors_too_close_for_int8_are_still_exact():
     np.testing.assert_allclose(scores, expected, atol=5e-7)
 
 
-@pytest.mark.parametrize(
-    ("storage", "close"), [("float32", 0.3), ("bfloat16", 0.2), ("int8", 0.15)]
-)
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 0.3), ("bfloat16", 0.2), ("int8", 0.15)])
 @pytest.mark.parametrize("rounding", ["bfloat16", None])
-def test_neighbours_too_close_for_the_first_pass_are_still_exact(rounding, storage, close):
+def test_neighbours_too_close_for_the_first_pass_are_still_exact(rounding, dtype, close):
     # They lie within the error of int8, the closer ones also within that of bfloat16.
     spread = close if rounding else 1e-3
     gallery = np.float32(1) + vectors(7000) * np.float32(spread)
-    asked = np.float32(1) + vectors(store.ENOUGH_ASKED, 1) * np.float32(spread)
-    index = CosineIndex(DIM, storage=storage)
+    asked = np.float32(1) + vectors(device_rows.ENOUGH_ASKED, 1) * np.float32(spread)
+    index = CosineIndex(DIM, dtype=dtype)
     ids = index.add(gallery)
     assert not kernel.is_dense(7000, 10)
     expected, _ = brute_force(asked, index.vectors(ids), ids, 10)
     for _ in range(3):
         scores, _ = index.search(asked, 10)
         np.testing.assert_allclose(scores, expected, atol=5e-7)
-    assert index._store._rounding == rounding
+    assert index._rows._state.rounding == rounding
     index.add(-gallery[:100])
     assert (index.search(-asked, 10)[0] > 0).all()
 
@@ -93,10 +94,10 @@ def test_wide_vectors_are_searched_in_smaller_groups(queries):
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
 
 
-@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
-def test_rounded_storage_is_exact_among_its_own_vectors(storage):
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_rounded_vectors_are_found_exactly(dtype):
     gallery, asked = vectors(7000), vectors(20, 1)
-    index = CosineIndex(DIM, storage=storage)
+    index = CosineIndex(DIM, dtype=dtype)
     ids = index.add(gallery)
     kept = index.vectors(ids)
     np.testing.assert_allclose(np.linalg.norm(kept, axis=1), 1, rtol=1e-5)
@@ -154,12 +155,12 @@ def test_adding_and_removing_compile_nothing_new():
     index.add(vectors(200, 1))
     index.search(vectors(3), 5)
     index.remove([7])
-    before = store._write._cache_size(), store._find._cache_size()
+    before = device_rows._write._cache_size(), device_rows._find._cache_size()
     for seed in range(5):
         index.add(vectors(100 + seed, seed))
         index.remove([seed])
         index.search(vectors(5 + seed, seed), 5)
-    assert (store._write._cache_size(), store._find._cache_size()) == before
+    assert (device_rows._write._cache_size(), device_rows._find._cache_size()) == before
 
 
 @pytest.mark.parametrize("kind", ["mask", "mask per query", "ids", "ids per query"])
@@ -194,20 +195,6 @@ def test_a_filter_that_leaves_too_few_pads():
     assert set(ids[:, :2].ravel().tolist()) == {3, 5}
 
 
-def test_approximate_search_finds_most_and_follows_changes():
-    centers = vectors(40, 3)
-    gallery = centers[np.arange(3000) % 40] + vectors(3000) * np.float32(0.4)
-    index = CosineIndex(DIM)
-    index.add(gallery, ids=np.arange(3000) + 7)
-    _, exact = index.search(gallery[:100], 10)
-    scores, found = index.search(gallery[:100], 10, approximate=True)
-    assert (exact[:, :, None] == found[:, None, :]).any(2).mean() >= 0.95
-    assert (np.diff(scores) <= 0).all()
-    index.remove(exact[:, 0])
-    _, found = index.search(gallery[:100], 1, approximate=True)
-    assert not set(found.ravel().tolist()) & set(exact[:, 0].tolist())
-
-
 def test_search_by_id_leaves_itself_out():
     gallery = vectors(50)
     gallery[7] = gallery[3]
@@ -218,9 +205,9 @@ def test_search_by_id_leaves_itself_out():
     np.testing.assert_allclose(scores[:, 0], 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
-def test_a_saved_index_returns_bit_for_bit(tmp_path, storage):
-    index = CosineIndex(DIM, storage=storage, about={"model": "cnn"})
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_a_saved_index_returns_bit_for_bit(tmp_path, dtype):
+    index = CosineIndex(DIM, dtype=dtype, about={"model": "cnn"})
     index.add(vectors(1500), metadata=[{"name": f"é{i}"} for i in range(1500)])
     index.remove([3, 1499])
     index.save(tmp_path / "a")
@@ -267,16 +254,24 @@ def test_every_bit_flip_is_noticed(saved, tmp_path):
     [
         ({"count": 10**12}, "contradicts itself"),
         ({"dim": 0}, "not one of an index"),
+        ({"dim": 1 << 60, "count": 0}, "not one of an index"),
         ({"version": 2}, "version 2, this program reads version 1"),
         ({"storage": "pickle"}, "not one of an index"),
         ({"sections": {}}, "lacks a field"),
         ({"sections": []}, "lacks a field"),
+        ({"sections": dict.fromkeys(("values", "scale", "ids", "notes"), 1)}, "lacks a field"),
+        (
+            {
+                "sections": {
+                    name: {"bytes": 1, "sha256": ""} for name in ("values", "scale", "ids", "notes")
+                }
+            },
+            "contradicts itself",
+        ),
         ({"count": True}, "not one of an index"),
     ],
 )
 def test_a_hostile_header_is_refused(saved, tmp_path, change, message):
-    import hashlib
-
     length = int.from_bytes(saved[8:16], "little")
     header = json.loads(saved[16 : 16 + length]) | change
     text = json.dumps(header).encode()
@@ -284,6 +279,82 @@ def test_a_hostile_header_is_refused(saved, tmp_path, change, message):
     rest = saved[16 + length + 32 :]
     (tmp_path / "index").write_bytes(front + hashlib.sha256(front).digest() + rest)
     with pytest.raises(IndexFileError, match=message):
+        CosineIndex.load(tmp_path / "index")
+
+
+def forged(saved, change):
+    """Change the parts of a file, and make all checksums right again."""
+    length = int.from_bytes(saved[8:16], "little")
+    header, rest = json.loads(saved[16 : 16 + length]), saved[16 + length + 32 :]
+    parts = {}
+    for name in ("values", "scale", "ids", "notes"):
+        size = header["sections"][name]["bytes"]
+        parts[name], rest = rest[:size], rest[size:]
+    change(parts)
+    header["sections"] = {
+        name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+        for name, part in parts.items()
+    }
+    text = json.dumps(header).encode()
+    front = saved[:8] + len(text).to_bytes(8, "little") + text
+    return b"".join([front, hashlib.sha256(front).digest(), *parts.values()])
+
+
+def in_notes(**values):
+    return lambda parts: parts.update(
+        notes=json.dumps(json.loads(parts["notes"]) | values).encode()
+    )
+
+
+def in_array(name, dtype, at, value):
+    def change(parts):
+        array = np.frombuffer(parts[name], dtype).copy()
+        array[at] = value
+        parts[name] = array.tobytes()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda parts: parts.update(notes=b"[" * 100_000), "notes of the index cannot be read"),
+        (lambda parts: parts.update(notes=b"\xff{}"), "notes of the index cannot be read"),
+        (lambda parts: parts.update(notes=b"[1]"), "no JSON object"),
+        (lambda parts: parts.update(notes=b'{"about": 1, "next": 20}'), "not those of an index"),
+        (in_notes(items=[1, 2]), "not those of an index"),
+        (in_notes(items={"x": 1}), "metadata belong to no vector"),
+        (in_notes(items={"07": 1}), "metadata belong to no vector"),
+        (in_notes(items={"99": 1}), "metadata belong to no vector"),
+        (in_notes(next="20"), "next id is taken"),
+        (in_notes(next=True), "next id is taken"),
+        (in_notes(next=19), "next id is taken"),
+        (in_notes(next=10**30), "next id is taken"),
+        (in_array("ids", "<i8", 3, 4), "negative or repeated"),
+        (in_array("ids", "<i8", 3, -4), "negative or repeated"),
+        (in_array("values", "<f4", 5, np.nan), "zero, NaN or infinite"),
+        (in_array("values", "<f4", slice(0, DIM), 0), "zero, NaN or infinite"),
+        (in_array("scale", "<f4", 5, np.inf), "zero, NaN or infinite"),
+        (in_array("scale", "<f4", 5, 0), "zero, NaN or infinite"),
+    ],
+)
+def test_forged_content_is_refused_though_its_checksums_are_right(saved, tmp_path, change, message):
+    (tmp_path / "index").write_bytes(forged(saved, change))
+    with pytest.raises(IndexFileError, match=message) as caught:
+        CosineIndex.load(tmp_path / "index")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_forger_forges_nothing_by_chance(saved, tmp_path):
+    (tmp_path / "index").write_bytes(forged(saved, in_notes(about="other")))
+    assert CosineIndex.load(tmp_path / "index").about == "other"
+
+
+@pytest.mark.parametrize("header", [b"[" * 60_000, b"[]", b"3", b"\xff", b"{"])
+def test_a_header_that_is_no_object_is_refused(saved, tmp_path, header):
+    front = saved[:8] + len(header).to_bytes(8, "little") + header
+    (tmp_path / "index").write_bytes(front + hashlib.sha256(front).digest())
+    with pytest.raises(IndexFileError, match="header of the index"):
         CosineIndex.load(tmp_path / "index")
 
 
@@ -298,7 +369,7 @@ def test_what_cannot_be_written_leaves_the_old_file(saved, tmp_path):
     path.write_bytes(saved)
     index = CosineIndex.load(path)
     index.add(vectors(1, 1), metadata=[object()])
-    with pytest.raises(ValueError, match="JSON-able"):
+    with pytest.raises(InputError, match="JSON-able"):
         index.save(path)
     assert path.read_bytes() == saved
     assert list(tmp_path.iterdir()) == [path]
@@ -307,42 +378,106 @@ def test_what_cannot_be_written_leaves_the_old_file(saved, tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda index: index.add(vectors(2, dim=3)), r"width 16, got \(2, 3\)"),
-        (lambda index: index.add(np.float32([[np.nan] * DIM])), r"1 rows, the first being \[0\]"),
-        (lambda index: index.add(np.float32([[1] * DIM, [np.inf] * DIM])), r"being \[1\]"),
-        (lambda index: index.add(np.zeros((1, DIM), np.float32)), r"being \[0\]"),
-        (lambda index: index.add(vectors(2), ids=[20, 20]), r"1 repeated.*\[20\]"),
-        (lambda index: index.add(vectors(2), ids=[20, 4]), r"1 already present.*\[4\]"),
-        (lambda index: index.add(vectors(2), ids=[20, -4]), r"1 negative.*\[-4\]"),
-        (lambda index: index.add(vectors(2), ids=[20]), "need 2 integer ids"),
-        (lambda index: index.add(vectors(2), metadata=[1]), "1 metadata values for 2"),
+        (lambda index: index.add(vectors(2, dim=3)), r"\(2, 3\); \(N, 16\) real numbers"),
+        (lambda index: index.add(np.float32([[np.nan] * DIM])), r"in 1 of 1 rows: \[0\]"),
+        (lambda index: index.add([[1] * DIM, [np.inf] * DIM]), r"in 1 of 2 rows: \[1\]"),
+        (lambda index: index.add(np.full((1, DIM), 1e300)), r"infinite in float32 in 1 of 1"),
+        (lambda index: index.add(np.zeros((1, DIM), np.float32)), r"rows: \[0\]"),
+        (lambda index: index.add(vectors(2), ids=[20, 20]), r"1 repeated: \[20\]"),
+        (lambda index: index.add(vectors(2), ids=[20, 4]), r"1 already present: \[4\]"),
+        (lambda index: index.add(vectors(2), ids=[20, -4]), r"1 negative: \[-4\]"),
+        (lambda index: index.add(vectors(1), ids=[2**63 - 1]), r"1 too large"),
+        (lambda index: index.add(vectors(2), ids=[20]), r"ids has shape \(1,\); 2 ids are needed"),
+        (lambda index: index.add(vectors(2), metadata=[1]), "1 values; 2 are needed"),
+        (lambda index: index.add(vectors(2), metadata="ab"), "a list of one value per vector"),
         (lambda index: index.remove([1, 99]), r"not in the index: \[99\]"),
-        (lambda index: index.search(vectors(1), 0), "at least 1, got 0"),
-        (lambda index: index.search(np.zeros((1, DIM), np.float32), 1), "no cosine"),
-        (lambda index: index.search(vectors(1), 1, where=np.ones(3, bool)), r"\(10,\).*\(3,\)"),
+        (lambda index: index.search(vectors(1), 0), "k is 0; an integer of at least 1"),
+        (lambda index: index.search(vectors(1), True), "k is True"),
+        (lambda index: index.search(np.zeros((1, DIM), np.float32), 1), "needs a direction"),
+        (lambda index: index.search(vectors(1), 1, where=np.ones(3, bool)), r"\(3,\); \(10,\)"),
         (lambda index: index.search(vectors(1), 1, where=[99]), r"\[99\]"),
-        (lambda index: index.search(vectors(1), 1, where=[[1], [2]]), "2 lists of ids for 1"),
+        (lambda index: index.search(vectors(1), 1, where=[[1], [2]]), "where has 2 rows"),
         (lambda index: index.search_by_id([99], 1), r"\[99\]"),
-        (lambda index: index.search(vectors(1), 1, [1], approximate=True), "takes no filter"),
+        (
+            lambda index: index.search(vectors(1), 1, method="best"),
+            "method is 'best'; one of exact",
+        ),
+        (lambda index: index.search(vectors(1), 1, nprobe=3), "'nprobe' is no option of .*none"),
+        (
+            lambda index: index.search(vectors(1), 1, method="inverted_file", probes=3),
+            "'probes' is no option of method 'inverted_file'; it has nprobe",
+        ),
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(call, message):
     index = CosineIndex(DIM)
     index.add(vectors(10))
     before = index.search(vectors(3, 1), 10)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         call(index)
     assert len(index) == 10
     for ours, theirs in zip(before, index.search(vectors(3, 1), 10), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_an_empty_index_cannot_be_searched():
-    with pytest.raises(ValueError, match="empty"):
-        CosineIndex(DIM).search(vectors(1), 1)
-
-
-@pytest.mark.parametrize("arguments", [{"dim": 0}, {"dim": 4, "storage": "float16"}])
+@pytest.mark.parametrize("arguments", [{"dim": 0}, {"dim": 4, "dtype": "float16"}, {"dim": True}])
 def test_bad_construction(arguments):
-    with pytest.raises(ValueError, match="got"):
+    with pytest.raises(InputError, match="is needed"):
         CosineIndex(**arguments)
+
+
+@pytest.mark.parametrize("queries", [[], np.zeros((0, DIM), np.float32), ()])
+def test_no_queries_find_nothing(queries):
+    index = CosineIndex(DIM)
+    index.add(vectors(5))
+    for scores, ids in (
+        index.search(queries, 3),
+        index.search(queries, 3, where=np.zeros((0, 5), bool)),
+        index.search_by_id([], 3),
+    ):
+        assert (scores.shape, ids.shape) == ((0, 3), (0, 3))
+        assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
+
+
+def test_places_that_nothing_fills_are_missing():
+    index = CosineIndex(DIM)
+    for added in (0, 3):
+        index.add(vectors(added))
+        scores, ids = index.search(vectors(2, 1), 5)
+        assert (np.sort(ids) == [[-1] * (5 - added) + [0, 1, 2][:added]] * 2).all()
+        np.testing.assert_array_equal(scores == -np.inf, ids < 0)
+    index.remove(index.ids)
+    assert (index.search(vectors(2, 1), 5)[1] == -1).all()
+
+
+def test_an_interrupted_add_changes_nothing(monkeypatch):
+    index, gallery = CosineIndex(DIM), vectors(5000)
+    index.add(gallery[:900])
+
+    def interrupted(*args):
+        if index._rows.used > 3000:
+            raise KeyboardInterrupt
+        return write(*args)
+
+    write = device_rows._write
+    monkeypatch.setattr(device_rows, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index.add(gallery[900:])
+    monkeypatch.undo()
+    assert len(index) == 900
+    expected = brute_force(gallery[:9], gallery[:900], np.arange(900), 3)[1]
+    np.testing.assert_array_equal(index.search(gallery[:9], 3)[1], expected)
+    index.add(gallery[900:])
+    expected = brute_force(gallery[:9], gallery, np.arange(5000), 3)[1]
+    np.testing.assert_array_equal(index.search(gallery[:9], 3)[1], expected)
+
+
+def test_a_copy_is_an_index_of_its_own():
+    index = CosineIndex(DIM, about="copied")
+    index.add(vectors(10))
+    copies = copy.deepcopy(index), pickle.loads(pickle.dumps(index))
+    index.remove([3])
+    for other in copies:
+        assert len(other) == 10
+        assert other.about == "copied"
+        assert other.search_by_id([3], 1)[1].shape == (1, 1)

@@ -3,13 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vision_jax.errors import InputError
 from vision_jax.search import cosine_top_k
-from vision_jax.search.inverted_file import (
-    InvertedFile,
-    SelectedApproximately,
-    approximate_top_k,
-    k_means,
-)
+from vision_jax.search.inverted_file import InvertedFile, k_means
 
 
 @pytest.fixture(scope="module")
@@ -82,27 +78,42 @@ def test_k_means_finds_separated_directions():
     pytest.fail("no start of 20 found the three directions")
 
 
-def test_the_selection_for_tpus_is_exact_elsewhere(data, truth):
-    rows, queries = (jnp.asarray(part) for part in data)
-    _, found = approximate_top_k(queries, rows, 10)
-    assert (np.asarray(found) == np.asarray(truth[1])).mean() > 0.99
-    scores, found = SelectedApproximately(data[0][:3]).search(data[1], 5)
-    assert (found[:, 3:] == -1).all()
-    assert (scores[:, 3:] == -np.inf).all()
-    assert (np.sort(found[:, :3], axis=1) == np.arange(3)).all()
+@pytest.mark.parametrize("share", [0.5, 0.01, 0.0005])
+def test_a_filter_that_leaves_few_still_fills_what_it_can(data, lists, share):
+    allowed = np.random.default_rng(3).random((2, 4000)) < share
+    asked = data[1][:2]
+    for where in (allowed, allowed[0]):
+        _, found = lists.search(asked, 10, where, nprobe=2)
+        masks = np.broadcast_to(where, (2, 4000))
+        for row, mask in zip(found, masks, strict=True):
+            assert (row >= 0).sum() == min(10, mask.sum())
+            assert mask[row[row >= 0]].all()
+    few = np.flatnonzero(allowed[1])[:5]
+    _, found = lists.search(asked, 10, few.tolist(), nprobe=1)
+    unit = data[0][few] / np.linalg.norm(data[0][few], axis=1, keepdims=True)
+    np.testing.assert_array_equal(found[:, : len(few)], few[np.argsort(-(asked @ unit.T))])
+    assert (found[:, len(few) :] == -1).all()
+
+
+def test_more_neighbours_than_the_probed_lists_hold(data):
+    _, found = InvertedFile(data[0], nlist=64, nprobe=1).search(data[1], 500)
+    assert (found >= 0).all()
+    assert all(len(set(row.tolist())) == 500 for row in found)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda lists: InvertedFile(np.ones((0, 2), np.float32)), "got 0"),
-        (lambda lists: InvertedFile(np.ones((3, 2), np.float32), nlist=4), r"\[1, 3\], got 4"),
-        (lambda lists: InvertedFile(np.ones((3, 2), np.float32), nprobe=9), "got 9"),
-        (lambda lists: lists.search(np.ones((1, 3), np.float32), 1), r"width 16, got \(1, 3\)"),
-        (lambda lists: lists.search(np.ones((1, 16), np.float32), 0), "got 0"),
-        (lambda lists: lists.search(np.ones((1, 16), np.float32), 1, nprobe=65), "got 65"),
+        (lambda lists: InvertedFile(np.ones((0, 2), np.float32)), "0 rows"),
+        (lambda lists: InvertedFile([[1, 2], [0, 0]]), r"1 of 2 rows: \[1\]"),
+        (lambda lists: InvertedFile(np.ones((3, 2)), nlist=4), r"nlist is 4; .*\[1, 3\]"),
+        (lambda lists: InvertedFile(np.ones((3, 2)), nprobe=9), "nprobe is 9"),
+        (lambda lists: lists.search(np.ones((1, 3)), 1), r"\(1, 3\); \(N, 16\)"),
+        (lambda lists: lists.search(np.ones((1, 16)), 0), "k is 0"),
+        (lambda lists: lists.search(np.ones((1, 16)), 1, nprobe=65), "nprobe is 65"),
+        (lambda lists: lists.search(np.ones((1, 16)), 1, [4000]), r"\[0, 4000\): \[4000\]"),
     ],
 )
 def test_bad_input_is_named(lists, call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         call(lists)

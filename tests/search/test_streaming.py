@@ -40,9 +40,9 @@ def test_an_empty_gallery_finds_nothing(mapped):
 @pytest.mark.parametrize(
     ("width", "options", "message"),
     [
-        (7, {"k": 1}, r"\(1, 7\) and \(1003, 8\)"),
-        (8, {"k": 0}, "got 0 and 65536"),
-        (8, {"k": 1, "block": 0}, "got 1 and 0"),
+        (7, {"k": 1}, r"\(1, 7\) and gallery \(1003, 8\)"),
+        (8, {"k": 0}, "k is 0"),
+        (8, {"k": 1, "block": 0}, "block is 0"),
     ],
 )
 def test_bad_input_is_named(mapped, width, options, message):

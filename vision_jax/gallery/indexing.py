@@ -11,7 +11,7 @@ from vision_jax.errors import InputError
 from vision_jax.gallery.lookup import _entries, load_index
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
-from vision_jax.search.index import without_direction
+from vision_jax.search.arrays import without_direction
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from vision_jax.data.sources import Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
-from vision_jax.search.index import without_direction
+from vision_jax.search.arrays import without_direction
 from vision_jax.tasks.classification import Classification
 
 NEIGHBOURS = 20

@@ -1,9 +1,9 @@
-"""The device side of an index: rows that grow in place, and their search."""
+"""An index's rows on the device: they grow in place and are searched there."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from vision_jax.search import kernel
+from vision_jax.errors import InputError
+from vision_jax.search import arrays, kernel
+from vision_jax.search.batching import LARGEST, in_parts, pad_rows
 from vision_jax.search.kernel import Coarse, Rows
+from vision_jax.search.lock import ReadWriteLock
 from vision_jax.search.similarity import normalize
 
-STORAGES = ("float32", "bfloat16", "int8")
+DTYPES = ("float32", "bfloat16", "int8")
 
 SMALLEST = 1024  # a capacity is a multiple of this
 APPEND_SIZES = (65_536, 1024)  # rows are written in parts of these sizes, each compiled once
-QUERY_SIZES = {512: 385, 128: 49, 16: 2, 1: 1}  # of a part, and how many are left for one at least
-MASKED = 128  # a part's queries where each has its own mask, which are large
+MASKED = 128  # most queries at a time where each has its own mask, which is large
 FIRST_ROUNDING = "int8"  # of the first pass
 LESS_ROUNDING = {"int8": "bfloat16", "bfloat16": None}  # for neighbours closer than it can tell
-ENOUGH_ASKED = 64  # queries, before one is judged
+ENOUGH_ASKED = 64  # queries before a rounding is judged
 
 
 class Held(NamedTuple):
@@ -33,69 +35,94 @@ class Held(NamedTuple):
     coarse: Coarse | None
 
 
-class Store:
-    """Unit vectors on the device, in slots numbered from 0.
+class State(NamedTuple):
+    """Rows, and how the copy for their first pass is rounded.
 
-    Args:
-        dim: Width of the vectors.
-        storage: The dtype of the stored values.
+    Together, so that a search sees both of one moment while another thread replaces them.
     """
 
-    def __init__(self, dim: int, storage: str) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
-        if storage not in STORAGES:
-            raise ValueError(f"storage must be one of {STORAGES}, got {storage!r}")
-        self.dim = dim
-        self.storage = storage
-        self._used = 0
-        self._rounding: str | None = FIRST_ROUNDING
-        self._asked = self._unproven = 0  # queries, and those whose answer that did not prove
-        rows = Rows(jnp.zeros((0, dim), storage), jnp.zeros((0,), jnp.float32))
-        self._held = _coarsen(rows, self._rounding)
+    held: Held
+    rounding: str | None
+
+
+class DeviceRows:
+    """Unit vectors on the device, in slots numbered from 0.
+
+    Searches may run in many threads at once. Whatever changes rows must have them to itself: it
+    writes into their memory.
+
+    Args:
+        dim: Width of the vectors, at least 1.
+        dtype: Type of the stored values: "float32", "bfloat16" or "int8".
+
+    Attributes:
+        dim: Width of the vectors.
+        dtype: Type of the stored values.
+        used: How many slots are filled.
+    """
+
+    def __init__(self, dim: SupportsIndex, dtype: Any) -> None:
+        self.dim = arrays.count("dim", dim)
+        self.dtype = _dtype_name(dtype)
+        self.used = 0
+        self._asked = self._unproven = 0  # queries, and those whose answer was not proven
+        self._judging = ReadWriteLock()
+        rows = Rows(jnp.zeros((0, self.dim), self.dtype), jnp.zeros((0,), jnp.float32))
+        self._state = State(_coarsen(rows, FIRST_ROUNDING), FIRST_ROUNDING)
         self._live = jnp.zeros((1, 0), bool)
 
     @property
     def nbytes(self) -> int:
         """Bytes of device memory."""
-        return sum(part.nbytes for part in jax.tree.leaves(self._held))
+        return sum(part.nbytes for part in jax.tree.leaves(self._state.held))
 
     @property
     def capacity(self) -> int:
         """How many slots there are, filled or not."""
-        return self._held.rows.scale.shape[0]
+        return self._state.held.rows.scale.shape[0]
 
     def append(self, vectors: np.ndarray) -> None:
-        """Fill the next slots with (M, D) float32 vectors of any scale but zero."""
-        self._reserve(len(vectors))
-        for part in _parts(len(vectors)):
-            padded, count = _pad(vectors[part])
-            self._put(_encode(padded, self.storage, self._rounding), count)
+        """Fill the next slots with (M, D) float32 vectors, each with a direction."""
+        rounding = self._state.rounding
+        self._append(len(vectors), lambda part: _encode(_pad(vectors[part]), self.dtype, rounding))
 
     def append_rows(self, values: np.ndarray, scale: np.ndarray) -> None:
-        """Fill the next slots with rows as `rows` gave them."""
-        self._reserve(len(values))
-        for part in _parts(len(values)):
-            (padded, count), (scales, _) = _pad(values[part]), _pad(scale[part])
-            rows = Rows(jnp.asarray(padded), jnp.asarray(scales))
-            self._put(_coarsen(rows, self._rounding), count)
+        """Fill the next slots with rows as `rows` returned them."""
+
+        def encode(part: slice) -> Held:
+            rows = Rows(jnp.asarray(_pad(values[part])), jnp.asarray(_pad(scale[part])))
+            return _coarsen(rows, self._state.rounding)
+
+        self._append(len(values), encode)
+
+    def _append(self, count: int, encode: Callable[[slice], Held]) -> None:
+        used = self.used
+        self._reserve(count)
+        try:
+            for part in _parts(count):
+                new, filled = encode(part), part.stop - part.start
+                self._hold(_write(self._state.held, new, self.used, filled))
+                self.used += filled
+        except BaseException:
+            self.used = used  # interrupted: what was written is not counted
+            raise
 
     def rows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give values and scales of slots, as stored."""
-        values, scale = self._held.rows
+        """Return the values and scales of slots, as stored."""
+        values, scale = self._state.held.rows
         return np.asarray(values)[slots], np.asarray(scale)[slots]
 
     def vectors(self, slots: np.ndarray) -> np.ndarray:
-        """Give the float32 vectors of slots."""
+        """Return the float32 vectors of slots."""
         at = jnp.asarray(slots)
-        values, scale = (np.asarray(part[at]) for part in self._held.rows)
+        values, scale = (np.asarray(part[at]) for part in self._state.held.rows)
         return values.astype(np.float32) * scale[:, None]
 
     def keep(self, slots: np.ndarray) -> None:
         """Move these slots, ascending, to the front and forget the others."""
         at = jnp.asarray(np.pad(slots, (0, self.capacity - len(slots))))
-        self._held = jax.tree.map(lambda part: part[at], self._held)
-        self._used = len(slots)
+        self._hold(jax.tree.map(lambda part: part[at], self._state.held))
+        self.used = len(slots)
 
     def set_live(self, live: np.ndarray) -> None:
         """Say which of the filled slots may be found."""
@@ -104,91 +131,97 @@ class Store:
     def search(
         self, queries: np.ndarray, k: int, where: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Find the k best live slots per query, ties by the lower slot.
+        """Find the k best live slots of each query, ties by the lower slot.
 
         Args:
-            queries: (Q, D) float32, any scale but zero.
+            queries: (Q, D) float32, each with a direction.
             k: At least 1.
             where: (1, used) or (Q, used), or None for all live slots.
 
         Returns:
             `(scores, slots)`, (Q, k); -inf and -1 where there is none.
         """
-        rounding = None if kernel.is_dense(self.capacity, k) else self._rounding
-        scores, slots, proven = self._search(queries, k, where, rounding)
+        held, rounding = self._state
+        first = None if kernel.is_dense(self.capacity, k) else rounding
+        scores, slots, proven = self._search(held, queries, k, where, first)
         redo = np.flatnonzero(~proven)
-        if rounding is not None:
-            self._judge(rounding, len(queries), len(redo))
+        if first is not None:
+            self._judge(first, len(queries), len(redo))
         if len(redo):
             again = where if where is None or len(where) == 1 else where[redo]
-            if self._rounding != rounding:
+            if self._state.rounding != first:
                 scores[redo], slots[redo] = self.search(queries[redo], k, again)
             else:
-                scores[redo], slots[redo], _ = self._search(queries[redo], k, again, None)
+                scores[redo], slots[redo], _ = self._search(held, queries[redo], k, again, None)
         return scores, slots
 
     def _judge(self, rounding: str, asked: int, unproven: int) -> None:
         """Round less from now on if most answers had to be sought again in float32."""
-        self._asked, self._unproven = self._asked + asked, self._unproven + unproven
-        if self._asked < ENOUGH_ASKED or 2 * self._unproven <= self._asked:
-            return
-        self._rounding = LESS_ROUNDING[rounding]
-        self._held = _coarsen(self._held.rows, self._rounding)
-        self._asked = self._unproven = 0
+        with self._judging.writing():
+            if self._state.rounding != rounding:
+                return  # another thread has judged it
+            self._asked, self._unproven = self._asked + asked, self._unproven + unproven
+            if self._asked < ENOUGH_ASKED or 2 * self._unproven <= self._asked:
+                return
+            less = LESS_ROUNDING[rounding]
+            self._state = State(_coarsen(self._state.held.rows, less), less)
+            self._asked = self._unproven = 0
 
     def _search(
-        self, queries: np.ndarray, k: int, where: np.ndarray | None, rounding: str | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        spare = ((0, 0), (0, self.capacity - self._used))
-        shared = self._live
-        if where is not None and len(where) == 1:
-            shared = jnp.asarray(np.pad(where, spare))
+        self,
+        held: Held,
+        queries: np.ndarray,
+        k: int,
+        where: np.ndarray | None,
+        rounding: str | None,
+    ) -> list[np.ndarray]:
+        spare = ((0, 0), (0, self.capacity - self.used))
+        each = where is not None and len(where) > 1
+        shared = self._live if where is None or each else jnp.asarray(np.pad(where, spare))
 
-        def find(place: tuple[int, int]) -> list[np.ndarray]:
-            start, size = place
-            part = slice(start, start + size)
-            short = ((0, size - len(queries[part])), (0, 0))
+        def find(part: slice, short: int) -> Sequence[Any]:
             mask = shared
-            if where is not None and len(where) > 1:
-                mask = jnp.asarray(np.pad(np.pad(where[part], spare), short))
-            asked = jnp.asarray(np.pad(queries[part], short))
-            found = _find(asked, self._held, mask, self._used, k, rounding)
-            return [np.asarray(part) for part in found]
+            if where is not None and each:
+                mask = jnp.asarray(pad_rows(np.pad(where[part], spare), short))
+            asked = jnp.asarray(pad_rows(queries[part], short))
+            return _find(asked, held, mask, self.used, k, rounding)
 
-        largest = max(QUERY_SIZES) if where is None or len(where) == 1 else MASKED
-        parts = _query_parts(len(queries), largest)
-        if len(parts) == 1:  # threads would only cost their start
-            results = [find(parts[0])]
-        else:
-            # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
-            with ThreadPoolExecutor(2) as pool:
-                results = list(pool.map(find, parts))
-        columns = [np.concatenate(column) for column in zip(*results, strict=True)]
-        scores, slots, proven = (column[: len(queries)] for column in columns)
-        return scores, slots, proven
+        # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
+        largest = MASKED if each else LARGEST
+        return in_parts(find, len(queries), largest=largest, threads=2)
 
     def _reserve(self, count: int) -> None:
-        needed = self._used + count
+        needed = self.used + count
         if needed <= self.capacity:
             return
         capacity = -(-max(needed, 2 * self.capacity) // SMALLEST) * SMALLEST
         spare = capacity - self.capacity
         grow = jax.jit(lambda part: jnp.pad(part, ((0, spare), *((0, 0),) * (part.ndim - 1))))
-        self._held = jax.tree.map(grow, self._held)
+        self._hold(jax.tree.map(grow, self._state.held))
+        self._live = jnp.pad(self._live, ((0, 0), (0, spare)))
 
-    def _put(self, new: Held, count: int) -> None:
-        self._held = _write(self._held, new, self._used, count)
-        self._used += count
+    def _hold(self, held: Held) -> None:
+        self._state = State(held, self._state.rounding)
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = ""
+    if name not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}; one of {', '.join(DTYPES)} is needed")
+    return name
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _encode(vectors: Array, storage: str, rounding: str | None) -> Held:
+def _encode(vectors: Array, dtype: str, rounding: str | None) -> Held:
     unit = normalize(vectors)
-    if storage == "float32":
+    if dtype == "float32":
         return _coarsen(Rows(unit, jnp.ones(unit.shape[:1], jnp.float32)), rounding)
-    values, scale = kernel.round_to(unit, storage).rows
+    values, scale = kernel.round_to(unit, dtype).rows
     meant = values.astype(jnp.float32) * scale[:, None]
-    length = jnp.sqrt(jnp.sum(meant * meant, axis=1))  # rounding moved it off 1
+    length = jnp.sqrt(jnp.sum(meant * meant, axis=1))  # rounding changed it from 1
     return _coarsen(Rows(values, scale / jnp.where(length > 0, length, 1.0)), rounding)
 
 
@@ -236,17 +269,6 @@ def _parts(count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def _pad(rows: np.ndarray) -> tuple[np.ndarray, int]:
+def _pad(rows: np.ndarray) -> np.ndarray:
     size = min(size for size in APPEND_SIZES if size >= len(rows))
-    return np.pad(rows, ((0, size - len(rows)), *((0, 0),) * (rows.ndim - 1))), len(rows)
-
-
-def _query_parts(count: int, largest: int) -> list[tuple[int, int]]:
-    """Cut queries into (start, size), few sizes being compiled and little padded."""
-    parts, start = [], 0
-    while start < count:
-        left = count - start
-        sizes = (size for size, least in QUERY_SIZES.items() if left >= least and size <= largest)
-        parts.append((start, next(sizes)))
-        start += parts[-1][1]
-    return parts
+    return pad_rows(rows, size - len(rows))

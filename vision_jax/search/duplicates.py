@@ -7,11 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from jaxtyping import Array, Int
 from tqdm import tqdm
 
+from vision_jax.errors import InputError
+from vision_jax.search import arrays
+from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.similarity import cosine_similarity
 
 BLOCK = 2048
@@ -30,35 +31,35 @@ class Group(NamedTuple):
 
 
 def near_duplicates(
-    vectors: Float[Array | np.ndarray, "items dim"],
-    threshold: float = 0.99,
-    *,
-    splits: Int[np.ndarray, " labelled"] | None = None,
+    vectors: ArrayLike, threshold: float = 0.99, *, splits: ArrayLike | None = None
 ) -> list[Group]:
     """List the groups of vectors that are connected by cosines of at least a threshold.
 
-    Blocks of the similarity matrix are computed on device and joined as they come, so that memory
-    does not grow as N².
+    Blocks of the similarity matrix are computed on the device and joined as they come, so that
+    memory does not grow as N².
 
     Args:
-        vectors: (N, D), any scale but zero.
+        vectors: (N, D) real numbers, any scale. A row that is zero, NaN or infinite is in no group.
         threshold: In (0, 1].
-        splits: (N,) which split each row belongs to, such as 0 for training and 1 for test.
+        splits: (N,) integers: the split of each row, such as 0 for training and 1 for test.
 
     Returns:
         Groups that span splits first; then larger groups first; then by their first row.
 
     Raises:
-        ValueError: if the threshold is out of range or there is not one split per vector.
+        InputError: If the threshold is out of range or there is not one split per vector.
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be in (0, 1], got {threshold}")
-    count = len(vectors)
-    parts = np.zeros(count, np.int64) if splits is None else np.asarray(splits)
+        raise InputError(f"threshold is {threshold}; it must be in (0, 1]")
+    rows = arrays.vectors("vectors", vectors)
+    count = len(rows)
+    parts = np.zeros(count, np.int64)
+    if splits is not None:
+        parts = arrays.integers("splits", splits, 1)
     if len(parts) != count:
-        raise ValueError(f"got {len(parts)} splits for {count} vectors")
+        raise InputError(f"splits has {len(parts)} entries; {count} are needed, one per vector")
     labels = np.arange(count)
-    for left, right in _pairs(jnp.asarray(vectors, jnp.float32), threshold):
+    for left, right in _pairs(jnp.asarray(rows), threshold):
         labels = _join(labels, left, right)
     order = np.argsort(labels, kind="stable")
     edges = np.flatnonzero(np.diff(labels[order])) + 1
@@ -71,16 +72,15 @@ def near_duplicates(
 
 
 def _pairs(vectors: Array, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give the rows and columns, rows below columns, where the similarity reaches the threshold."""
+    """Yield the rows and columns, rows below columns, where the cosine reaches the threshold."""
     count = vectors.shape[0]
     size = min(BLOCK, count)
     padded = jnp.pad(vectors, ((0, -count % max(1, size)), (0, 0)))
-    # Rounding must not let a vector miss its own copy at a threshold of 1.
-    close = jax.jit(lambda a, b: cosine_similarity(a, b) >= threshold - 1e-6)
+    least = jnp.float32(threshold - 1e-6)  # at 1, a vector must not miss its own copy by rounding
     starts = range(0, count, max(1, size))
     blocks = list(itertools.combinations_with_replacement(starts, 2))
     for top, side in tqdm(blocks, desc="comparing", unit="block", delay=2, leave=False):
-        hits = np.asarray(close(padded[top : top + size], padded[side : side + size]))
+        hits = np.asarray(_reach(padded[top : top + size], padded[side : side + size], least))
         left, right = np.nonzero(hits)
         left, right = left + top, right + side
         keep = (left < right) & (right < count)
@@ -88,8 +88,16 @@ def _pairs(vectors: Array, threshold: float) -> Iterator[tuple[np.ndarray, np.nd
             yield left[keep], right[keep]
 
 
+@jax.jit
+def _reach(left: Array, right: Array, least: Array) -> Array:
+    return cosine_similarity(left, right) >= least
+
+
 def _join(labels: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Give one label to all rows that the pairs connect."""
+    from scipy.sparse import coo_array  # slow to import, and needed here alone
+    from scipy.sparse.csgraph import connected_components
+
     count = len(labels)
     pairs = np.unique(labels[left] * count + labels[right])
     ends = pairs // count, pairs % count

@@ -2,199 +2,237 @@
 
 A ranking is a boolean matrix (Q, R): row q says which of the R best results of query q are
 relevant, best first. `num_relevant` (Q,) is how many relevant items the gallery holds for each
-query. Every metric returns one value per query in [0, 1]; a query without relevant items has
-nothing to find and scores 0, and `evaluate_retrieval` leaves it out of the means.
+query. Every metric returns one value per query in [0, 1]; a query without relevant items scores 0,
+and `evaluate_retrieval` leaves it out of their means.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from vision_jax.errors import DataWarning, InputError
+from vision_jax.search import arrays
+from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.similarity import cosine_similarity
 
-Ranking = Bool[np.ndarray, "queries ranks"]
-Counts = Int[np.ndarray, " queries"]
 PerQuery = Float[np.ndarray, " queries"]
 
 
-def precision_at_k(relevant: Ranking, k: int) -> PerQuery:
+def precision_at_k(relevant: ArrayLike, k: SupportsIndex) -> PerQuery:
     """Compute the share of the first k results that are relevant.
 
-    A ranking shorter than k is counted as if padded with irrelevant results.
+    A ranking shorter than k counts as if padded with irrelevant results.
     """
-    _check_k(k)
-    return _divide(relevant[:, :k].sum(1), np.full(len(relevant), k))
+    count = arrays.count("k", k)
+    return _ranking(relevant)[:, :count].sum(1) / count
 
 
-def recall_at_k(relevant: Ranking, num_relevant: Counts, k: int) -> PerQuery:
+def recall_at_k(relevant: ArrayLike, num_relevant: ArrayLike, k: SupportsIndex) -> PerQuery:
     """Compute the share of all relevant items that are among the first k results."""
-    _check_k(k)
-    return _divide(relevant[:, :k].sum(1), num_relevant)
+    ranking, total = _counted(relevant, num_relevant)
+    return _divide(ranking[:, : arrays.count("k", k)].sum(1), total)
 
 
-def hit_rate_at_k(relevant: Ranking, k: int) -> PerQuery:
+def hit_rate_at_k(relevant: ArrayLike, k: SupportsIndex) -> PerQuery:
     """Say whether any of the first k results is relevant, as 0 or 1.
 
     Papers on metric learning call this Recall@K (Jégou et al. 2011, "Product quantization for
     nearest neighbor search"; Musgrave et al. 2020).
     """
-    _check_k(k)
-    return np.asarray(relevant[:, :k].any(1), np.float64)
+    ranking = _ranking(relevant)
+    return np.asarray(ranking[:, : arrays.count("k", k)].any(1), np.float64)
 
 
-def reciprocal_rank(relevant: Ranking) -> PerQuery:
+def reciprocal_rank(relevant: ArrayLike) -> PerQuery:
     """Compute 1 over the rank of the first relevant result; 0 where there is none.
 
     Its mean is the MRR (Voorhees 1999, "The TREC-8 question answering track report").
     """
-    first = relevant.argmax(1)
-    return np.where(relevant.any(1), 1.0 / (first + 1), 0.0)
+    ranking = _ranking(relevant)
+    if not ranking.shape[1]:
+        return np.zeros(len(ranking))
+    return np.where(ranking.any(1), 1.0 / (ranking.argmax(1) + 1), 0.0)
 
 
-def r_precision(relevant: Ranking, num_relevant: Counts) -> PerQuery:
+def r_precision(relevant: ArrayLike, num_relevant: ArrayLike) -> PerQuery:
     """Compute the precision among the first R results, R being the number of relevant items.
 
     Musgrave et al. 2020, "A metric learning reality check", section 3.2.
     """
-    within = np.arange(relevant.shape[1]) < num_relevant[:, None]
-    return _divide((relevant & within).sum(1), num_relevant)
+    ranking, total = _counted(relevant, num_relevant)
+    return _divide((ranking & _within(ranking, total)).sum(1), total)
 
 
-def average_precision_at_r(relevant: Ranking, num_relevant: Counts) -> PerQuery:
+def average_precision_at_r(relevant: ArrayLike, num_relevant: ArrayLike) -> PerQuery:
     """Compute 1/R Σ P(i) over the relevant ranks i ≤ R; its mean is MAP@R.
 
     Musgrave et al. 2020, "A metric learning reality check", equations 4 and 5.
     """
-    within = np.arange(relevant.shape[1]) < num_relevant[:, None]
-    return _divide((_precisions(relevant) * within).sum(1), num_relevant)
+    ranking, total = _counted(relevant, num_relevant)
+    return _divide((_precisions(ranking) * _within(ranking, total)).sum(1), total)
 
 
-def average_precision(relevant: Ranking, num_relevant: Counts) -> PerQuery:
+def average_precision(relevant: ArrayLike, num_relevant: ArrayLike) -> PerQuery:
     """Compute 1/R Σ P(i) over all relevant ranks i of the ranking; its mean is mAP.
 
     On a full ranking without ties this is scikit-learn's `average_precision_score`.
     Manning et al. 2008, "Introduction to information retrieval", equation 8.3.
     """
-    return _divide(_precisions(relevant).sum(1), num_relevant)
+    ranking, total = _counted(relevant, num_relevant)
+    return _divide(_precisions(ranking).sum(1), total)
 
 
-def knn_accuracy(
-    neighbor_labels: Int[np.ndarray, "queries k"], labels: Int[np.ndarray, " labels"]
-) -> float:
-    """Compute the accuracy of a majority vote among the k nearest labels.
+def knn_accuracy(neighbor_labels: ArrayLike, labels: ArrayLike) -> float:
+    """Compute the share of queries whose label wins the majority vote of their k neighbours.
+
+    Every query counts: one without neighbours, or whose label no neighbour has, is wrong.
 
     Args:
-        neighbor_labels: (Q, k), nearest first, from 0; -1 where there is no neighbour.
-        labels: (Q,) the true labels.
+        neighbor_labels: (Q, k) integers from 0, nearest first; -1 where there is no neighbour.
+        labels: (Q,) integers from 0, the true labels; Q at least 1.
 
     Returns:
         A share in [0, 1]. Among labels with equally many votes the lowest wins, as in
         scikit-learn's `KNeighborsClassifier`.
+
+    Raises:
+        InputError: If an argument is something else.
     """
-    if neighbor_labels.shape[0] != labels.shape[0]:
-        raise ValueError(f"got {neighbor_labels.shape[0]} rows for {labels.shape[0]} labels")
-    votes = np.zeros((len(labels), max(int(neighbor_labels.max(initial=0)) + 1, 1)), np.int64)
-    rows, columns = np.nonzero(neighbor_labels >= 0)
-    np.add.at(votes, (rows, neighbor_labels[rows, columns]), 1)
-    return float((votes.argmax(1) == labels).mean())
+    near, truth = arrays.integers("neighbor_labels", neighbor_labels, 2), _labels("labels", labels)
+    if len(near) != len(truth) or not len(truth):
+        raise InputError(
+            f"neighbor_labels has {len(near)} rows for {len(truth)} labels; one row per label, and "
+            "at least 1, is needed"
+        )
+    if near.min(initial=0) < -1:
+        raise InputError(f"neighbor_labels is down to {near.min()}; labels from 0, or -1, needed")
+    return float(_votes_right(near, truth).mean())
 
 
 def evaluate_retrieval(
-    queries: Float[Array | np.ndarray, "queries dim"],
-    query_labels: Int[Array | np.ndarray, " labels"],
-    gallery: Float[Array | np.ndarray, "items dim"] | None = None,
-    gallery_labels: Int[Array | np.ndarray, " gallery_labels"] | None = None,
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    gallery: ArrayLike | None = None,
+    gallery_labels: ArrayLike | None = None,
     *,
-    ks: Sequence[int] = (1, 5, 10),
-    ignore: Int[Array | np.ndarray, " ignored"] | None = None,
-    budget: int = 1 << 24,
+    ks: Sequence[SupportsIndex] = (1, 5, 10),
+    ignore: ArrayLike | None = None,
+    budget: SupportsIndex = 1 << 24,
 ) -> dict[str, float]:
     """Rank a gallery for every query and average the retrieval metrics.
 
-    An item is relevant when its label is the query's. Scores are held for a few queries at a
-    time, never for all.
+    An item is relevant when its label is the query's. Scores are held for a few queries at a time.
+    Embeddings that are zero, NaN or infinite have no cosine: they are left out of queries and
+    gallery, counted in the result, and named in a warning.
 
     Args:
         queries: (Q, D) embeddings, any scale.
-        query_labels: (Q,) labels from 0.
-        gallery: (N, D) embeddings; without it the queries search one another, each ignoring
+        query_labels: (Q,) integers from 0.
+        gallery: (N, D) embeddings; by default the queries search one another, each ignoring
             itself.
-        gallery_labels: (N,) labels from 0, given with `gallery`.
+        gallery_labels: (N,) integers from 0, given with `gallery`.
         ks: The cut-offs of precision, recall, hit rate and kNN accuracy.
         ignore: (Q,) the gallery row each query must not find; -1 for none. Without `gallery` it
             replaces each query's own row.
         budget: How many scores to hold at a time.
 
     Returns:
-        Means over the queries that have something to find: `precision@k`, `recall@k`,
-        `hit_rate@k` and `knn_accuracy@k` for each k, `map@r`, `map`, `r_precision`, `mrr`;
-        and `queries`, how many were counted.
+        Means over the queries that have something to find: `precision@k`, `recall@k` and
+        `hit_rate@k` for each k, `map@r`, `map`, `r_precision`, `mrr`; `queries`, how many these
+        are; the mean over all queries `knn_accuracy@k` for each k; and `left_out_queries` and
+        `left_out_gallery`, how many embeddings are zero, NaN or infinite.
 
     Raises:
-        ValueError: if gallery and its labels are not given together, or the lengths differ, or no
-            query has a relevant item, or a k is less than 1.
+        InputError: If gallery and its labels are not given together, the lengths differ, no query
+            has a relevant item, or a k is less than 1.
     """
     if (gallery is None) != (gallery_labels is None):
-        raise ValueError("gallery and gallery_labels must be given together")
-    for k in ks:
-        _check_k(k)
-    labels = np.asarray(query_labels)
+        raise InputError("gallery and gallery_labels must be given together")
+    cuts = [arrays.count("ks", k) for k in ks]
+    asked, labels = arrays.vectors("queries", queries), _labels("query_labels", query_labels)
     if gallery is None or gallery_labels is None:
-        gallery, gallery_labels = queries, query_labels
+        rows, items = asked, labels
         ignore = np.arange(len(labels)) if ignore is None else ignore
-    skip = np.full(len(labels), -1) if ignore is None else np.asarray(ignore)
-    items = np.asarray(gallery_labels)
-    _check_lengths(len(queries), labels, len(gallery), items, skip)
+    else:
+        rows, items = arrays.vectors("gallery", gallery), _labels("gallery_labels", gallery_labels)
+    skip = np.full(len(labels), -1) if ignore is None else arrays.integers("ignore", ignore, 1)
+    _check_shapes(asked, labels, rows, items, skip)
+    lost, lost_rows = arrays.without_direction(asked), arrays.without_direction(rows)
+    _warn_of("queries", lost, len(asked))
+    if gallery is not None:
+        _warn_of("gallery", lost_rows, len(rows))
+    asked, labels, skip = (np.delete(part, lost, 0) for part in (asked, labels, skip))
+    place = np.full(len(rows) + 1, -1)  # of each row among those that are left; -1 stays -1
+    place[np.delete(np.arange(len(rows)), lost_rows)] = np.arange(len(rows) - len(lost_rows))
+    rows, items, skip = np.delete(rows, lost_rows, 0), np.delete(items, lost_rows), place[skip]
+    figures = _means(asked, labels, rows, items, skip, cuts, arrays.count("budget", budget))
+    return figures | {
+        "left_out_queries": float(len(lost)),
+        "left_out_gallery": float(len(lost_rows)),
+    }
+
+
+def _means(
+    queries: np.ndarray,
+    labels: np.ndarray,
+    gallery: np.ndarray,
+    items: np.ndarray,
+    skip: np.ndarray,
+    ks: Sequence[int],
+    budget: int,
+) -> dict[str, float]:
     sums: dict[str, float] = {}
     counted = 0
-    for rows, scores in _stream(jnp.asarray(queries), jnp.asarray(gallery), budget):
-        values, found = _measure(scores, labels[rows], items, skip[rows], ks)
+    for part, scores in _stream(queries, jnp.asarray(gallery), budget):
+        values, found = _measure(scores, labels[part], items, skip[part], ks)
         counted += found
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value
     if not counted:
-        raise ValueError("no query has a relevant item in the gallery")
-    return {name: value / counted for name, value in sums.items()} | {"queries": float(counted)}
+        raise InputError("no query has a relevant item in the gallery; at least 1 is needed")
+    over = {name: len(queries) if name.startswith("knn_") else counted for name in sums}
+    return {name: value / over[name] for name, value in sums.items()} | {"queries": float(counted)}
 
 
-def _stream(queries: Array, gallery: Array, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
+def _stream(queries: np.ndarray, gallery: Array, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
     size = max(1, min(len(queries), budget // max(1, len(gallery))))
-    score = jax.jit(cosine_similarity)
     for start in range(0, len(queries), size):
         rows = slice(start, min(start + size, len(queries)))
         part = queries[rows]
-        short = size - part.shape[0]  # a padded last part compiles nothing new
-        scores = score(jnp.pad(part, ((0, short), (0, 0))), gallery)
-        yield rows, np.asarray(scores)[: part.shape[0]]
+        short = size - len(part)  # a padded last part compiles nothing new
+        scores = _score(jnp.asarray(np.pad(part, ((0, short), (0, 0)))), gallery)
+        yield rows, np.asarray(scores)[: len(part)]
+
+
+_score = jax.jit(cosine_similarity)
 
 
 def _measure(
     scores: np.ndarray, labels: np.ndarray, items: np.ndarray, skip: np.ndarray, ks: Sequence[int]
 ) -> tuple[dict[str, float], int]:
-    """Sum every metric over the queries of one part that have relevant items."""
+    """Sum kNN accuracy over one part's queries, all else over those that have relevant items."""
     relevant, order = _rank(scores, items[None, :] == labels[:, None], skip)
-    count = relevant.sum(1)
-    keep = count > 0
-    relevant, order, count, labels = relevant[keep], order[keep], count[keep], labels[keep]
     values: dict[str, Any] = {}
     for k in ks:
         votes = items[order[:, :k]]
         votes[order[:, :k] < 0] = -1
+        values[f"knn_accuracy@{k}"] = _votes_right(votes, labels).sum()
+    count = relevant.sum(1)
+    relevant, count = relevant[count > 0], count[count > 0]
+    for k in ks:
         values[f"precision@{k}"] = precision_at_k(relevant, k).sum()
         values[f"recall@{k}"] = recall_at_k(relevant, count, k).sum()
         values[f"hit_rate@{k}"] = hit_rate_at_k(relevant, k).sum()
-        values[f"knn_accuracy@{k}"] = (
-            knn_accuracy(votes, labels) * len(labels) if len(labels) else 0
-        )
     values["map@r"] = average_precision_at_r(relevant, count).sum()
     values["map"] = average_precision(relevant, count).sum()
     values["r_precision"] = r_precision(relevant, count).sum()
     values["mrr"] = reciprocal_rank(relevant).sum()
-    return {name: float(value) for name, value in values.items()}, int(keep.sum())
+    return {name: float(value) for name, value in values.items()}, len(count)
 
 
 def _rank(
@@ -217,26 +255,86 @@ def _rank(
     return (keys & np.uint64(1)).astype(bool), order
 
 
+def _votes_right(near: np.ndarray, labels: np.ndarray) -> Bool[np.ndarray, " queries"]:
+    """Say for which queries the most frequent label, the lowest of equals, is the true one."""
+    # Labels may be large and sparse: votes are counted by their rank among those there are.
+    names, ranks = np.unique(near, return_inverse=True)
+    votes = np.zeros((len(near), max(1, len(names))), np.int64)
+    np.add.at(votes, (np.arange(len(near))[:, None], ranks.reshape(near.shape)), near >= 0)
+    if not len(names):
+        return np.zeros(len(near), bool)
+    return votes.any(1) & (names[votes.argmax(1)] == labels)
+
+
 def _precisions(relevant: np.ndarray) -> np.ndarray:
-    """Give P(i) at every relevant rank i, and 0 at the others."""
+    """Compute P(i) at every relevant rank i, and 0 at the others."""
     ranks = np.arange(1, relevant.shape[1] + 1)
     return np.where(relevant, relevant.cumsum(1) / ranks, 0.0)
+
+
+def _within(ranking: np.ndarray, num_relevant: np.ndarray) -> np.ndarray:
+    return np.arange(ranking.shape[1]) < num_relevant[:, None]
 
 
 def _divide(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, values / np.maximum(counts, 1), 0.0)
 
 
-def _check_lengths(
-    queries: int, labels: np.ndarray, count: int, items: np.ndarray, skip: np.ndarray
+def _ranking(relevant: ArrayLike) -> Bool[np.ndarray, "queries ranks"]:
+    return arrays.booleans("relevant", relevant, 2)
+
+
+def _counted(
+    relevant: ArrayLike, num_relevant: ArrayLike
+) -> tuple[Bool[np.ndarray, "queries ranks"], Int[np.ndarray, " queries"]]:
+    ranking, total = _ranking(relevant), arrays.integers("num_relevant", num_relevant, 1)
+    if len(total) != len(ranking):
+        raise InputError(f"num_relevant has {len(total)} entries; {len(ranking)} are needed")
+    few = np.flatnonzero(total < ranking.sum(1))
+    if len(few):
+        raise InputError(
+            f"num_relevant is {total[few[0]]} in row {few[0]}; at least the "
+            f"{ranking[few[0]].sum()} that its ranking holds are needed"
+        )
+    return ranking, total
+
+
+def _labels(name: str, value: ArrayLike) -> Int[np.ndarray, " labels"]:
+    labels = arrays.integers(name, value, 1)
+    if labels.min(initial=0) < 0:
+        raise InputError(f"{name} is down to {labels.min()}; labels from 0 are needed")
+    return labels
+
+
+def _check_shapes(
+    queries: np.ndarray,
+    labels: np.ndarray,
+    gallery: np.ndarray,
+    items: np.ndarray,
+    skip: np.ndarray,
 ) -> None:
-    for given, vectors in ((labels, queries), (items, count), (skip, queries)):
-        if len(given) != vectors:
-            raise ValueError(f"got {len(given)} labels for {vectors} vectors")
-    if ((skip < -1) | (skip >= count)).any():
-        raise ValueError(f"rows to ignore must be in [-1, {count}), got {skip.max()}")
+    if queries.shape[1] != gallery.shape[1]:
+        raise InputError(
+            f"queries has shape {queries.shape} and gallery {gallery.shape}; "
+            "the same width is needed"
+        )
+    for name, given, rows in (
+        ("query_labels", labels, queries),
+        ("gallery_labels", items, gallery),
+        ("ignore", skip, queries),
+    ):
+        if len(given) != len(rows):
+            raise InputError(f"{name} has {len(given)} entries; {len(rows)} are needed")
+    outside = skip[(skip < -1) | (skip >= len(gallery))]
+    if len(outside):
+        raise InputError(f"ignore is {outside[0]}; it must be in [-1, {len(gallery)})")
 
 
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+def _warn_of(name: str, lost: np.ndarray, count: int) -> None:
+    if len(lost):
+        warnings.warn(
+            f"{len(lost)} of {count} {name} are zero, NaN or infinite and left out: rows "
+            f"{arrays.first(lost)}",
+            DataWarning,
+            stacklevel=3,
+        )

@@ -3,23 +3,27 @@
 Layout: 8 bytes of magic, 8 bytes of header length, a JSON header, 32 bytes of SHA-256 over all of
 these, then the sections back to back. The header names each section's length and SHA-256, and all
 lengths are checked against the size of the file before anything is read, so that no header can ask
-for more memory than the file has bytes.
+for more memory than the file has bytes. Checksums tell damage, not intent: what a section says is
+checked as well.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+from vision_jax.errors import InputError
+from vision_jax.files import replacing
+from vision_jax.search.arrays import without_direction
+
 MAGIC = b"VJXINDEX"
 VERSION = 1
 LONGEST_HEADER = 1 << 16
+WIDEST = 1 << 24
 DTYPES = {
     "float32": np.dtype("<f4"),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -27,7 +31,7 @@ DTYPES = {
 }
 
 
-class IndexFileError(ValueError):
+class IndexFileError(InputError):
     """An index file that is truncated, altered, of another version, or none at all."""
 
 
@@ -35,14 +39,14 @@ class Content(NamedTuple):
     """What a file holds.
 
     Attributes:
-        storage: Names the dtype of `values`.
+        dtype: Type of `values`; the header calls it `storage`.
         values: (N, D).
         scale: (N,) float32; the vectors are `scale[i] * values[i]`.
         ids: (N,) int64.
-        notes: A JSON-able object.
+        notes: A JSON-able object: `about`, `items` (the metadata by id) and `next` (an id).
     """
 
-    storage: str
+    dtype: str
     values: np.ndarray
     scale: np.ndarray
     ids: np.ndarray
@@ -53,21 +57,21 @@ def write(path: Path, content: Content) -> None:
     """Write a file, atomically.
 
     Raises:
-        ValueError: if the notes are not JSON-able; nothing is written.
+        InputError: If the notes are not JSON-able; nothing is written.
     """
     try:
         notes = json.dumps(content.notes, sort_keys=True, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"metadata must be JSON-able: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"about and metadata must be JSON-able: {error}") from error
     parts = {
-        "values": np.ascontiguousarray(content.values, DTYPES[content.storage]).tobytes(),
+        "values": np.ascontiguousarray(content.values, DTYPES[content.dtype]).tobytes(),
         "scale": np.ascontiguousarray(content.scale, "<f4").tobytes(),
         "ids": np.ascontiguousarray(content.ids, "<i8").tobytes(),
         "notes": notes,
     }
     header = {
         "version": VERSION,
-        "storage": content.storage,
+        "storage": content.dtype,
         "count": content.values.shape[0],
         "dim": content.values.shape[1],
         "sections": {
@@ -77,14 +81,15 @@ def write(path: Path, content: Content) -> None:
     }
     text = json.dumps(header, sort_keys=True).encode()
     front = MAGIC + len(text).to_bytes(8, "little") + text
-    _replace(path, [front, hashlib.sha256(front).digest(), *parts.values()])
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines([front, hashlib.sha256(front).digest(), *parts.values()])
 
 
 def read(path: Path) -> Content:
     """Read what `write` wrote.
 
     Raises:
-        IndexFileError: for a file that is truncated, altered, of another version, or none at all.
+        IndexFileError: If the file is truncated, altered, of another version, or none at all.
     """
     with path.open("rb") as file:
         header, offset = _read_header(file, path)
@@ -95,21 +100,17 @@ def read(path: Path) -> Content:
             parts[name] = file.read(length)
             if hashlib.sha256(parts[name]).hexdigest() != header["sections"][name]["sha256"]:
                 raise IndexFileError(f"{path}: the {name} are altered (SHA-256 differs)")
-    shape = header["count"], header["dim"]
-    try:
-        notes = json.loads(parts["notes"])
-        sound = {"about", "items", "next"} <= notes.keys()
-    except (ValueError, AttributeError):
-        sound = False
-    if not sound:
-        raise IndexFileError(f"{path}: the notes are not those of an index")
-    return Content(
+    content = Content(
         header["storage"],
-        np.frombuffer(parts["values"], DTYPES[header["storage"]]).reshape(shape),
+        np.frombuffer(parts["values"], DTYPES[header["storage"]]).reshape(
+            header["count"], header["dim"]
+        ),
         np.frombuffer(parts["scale"], "<f4"),
         np.frombuffer(parts["ids"], "<i8"),
-        notes,
+        _parse(parts["notes"], path, "notes"),
     )
+    _check_content(content, path)
+    return content
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
@@ -126,30 +127,29 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
         raise IndexFileError(f"{path}: truncated in the header")
     if hashlib.sha256(front + text).digest() != digest:
         raise IndexFileError(f"{path}: the header is altered (SHA-256 differs)")
-    try:
-        header = json.loads(text)
-        version = header["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise IndexFileError(f"{path}: the header is not one of an index") from error
+    header = _parse(text, path, "header")
+    version = header.get("version")
     if version != VERSION:
         raise IndexFileError(f"{path}: version {version}, this program reads version {VERSION}")
     return header, 16 + length + 32
 
 
 def _check_header(header: dict[str, Any], path: Path, rest: int) -> dict[str, int]:
-    """Check a header against itself and the bytes that follow; give the section lengths."""
+    """Check a header against itself and the bytes that follow; return the section lengths."""
     try:
-        count, dim, storage = header["count"], header["dim"], header["storage"]
+        count, dim, dtype = header["count"], header["dim"], header["storage"]
         names = ("values", "scale", "ids", "notes")
         sections = {name: header["sections"][name] for name in names}
-        lengths = {name: part["bytes"] for name, part in sections.items() if part["sha256"]}
+        lengths = {name: part["bytes"] for name, part in sections.items()}
+        digests = [part["sha256"] for part in sections.values()]
     except (KeyError, TypeError) as error:
         raise IndexFileError(f"{path}: the header lacks a field") from error
     numbers = [count, dim, *lengths.values()]
-    sound = all(type(number) is int and number >= 0 for number in numbers) and dim > 0
-    if not sound or not isinstance(storage, str) or storage not in DTYPES:
+    sound = all(type(number) is int and number >= 0 for number in numbers)
+    sound = sound and 1 <= dim <= WIDEST and all(isinstance(digest, str) for digest in digests)
+    if not sound or not isinstance(dtype, str) or dtype not in DTYPES:
         raise IndexFileError(f"{path}: the header is not one of an index")
-    size = DTYPES[storage].itemsize
+    size = DTYPES[dtype].itemsize
     expected = {"values": size * count * dim, "scale": 4 * count, "ids": 8 * count}
     if any(lengths[name] != length for name, length in expected.items()):
         raise IndexFileError(f"{path}: the header contradicts itself: {count} x {dim}, {lengths}")
@@ -160,22 +160,34 @@ def _check_header(header: dict[str, Any], path: Path, rest: int) -> dict[str, in
     return lengths
 
 
-def _replace(path: Path, parts: list[bytes]) -> None:
-    """Write beside the path, force to disk, then rename: a reader sees the old file or the new."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def _parse(text: bytes, path: Path, what: str) -> dict[str, Any]:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise IndexFileError(f"{path}: the {what} of the index cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise IndexFileError(f"{path}: the {what} of the index is no JSON object")
+    return value
+
+
+def _check_content(content: Content, path: Path) -> None:
+    """Refuse values, ids and notes that no index has, whatever their checksums."""
+    notes, ids = content.notes, content.ids
+    if not {"about", "items", "next"} <= notes.keys() or not isinstance(notes["items"], dict):
+        raise IndexFileError(f"{path}: the notes are not those of an index")
+    highest = int(ids.max(initial=-1))
+    faults = {
+        "an id is negative or repeated": bool((ids < 0).any()) or len(np.unique(ids)) < len(ids),
+        "the next id is taken or no id": type(notes["next"]) is not int
+        or not highest < notes["next"] < 1 << 63,
+        "metadata belong to no vector": not _keys_are_ids(notes["items"], ids),
+        "a vector is zero, NaN or infinite": bool(len(without_direction(content.values)))
+        or not bool((np.isfinite(content.scale) & (content.scale > 0)).all()),
+    }
+    for fault, found in faults.items():
+        if found:
+            raise IndexFileError(f"{path}: {fault}; not an index that was saved here")
+
+
+def _keys_are_ids(items: dict[str, Any], ids: np.ndarray) -> bool:
+    return not items or items.keys() <= set(map(str, ids.tolist()))

@@ -1,7 +1,7 @@
-"""Approximate cosine search: an inverted file trained by k-means on device."""
+"""Approximate cosine search by an inverted file, trained by k-means on the device."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
-from vision_jax.search.kernel import DENSE_SCORES, by_chunks
+from vision_jax.errors import InputError
+from vision_jax.search import arrays
+from vision_jax.search.arrays import ArrayLike
+from vision_jax.search.batching import in_parts, pad_rows
+from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.filters import Where, to_mask
 from vision_jax.search.similarity import cosine_top_k, normalize
 
 PAGE = 32
@@ -17,7 +22,11 @@ ROUNDS = 10
 PER_LIST = 128  # training vectors per list
 CHECKED = 256  # vectors that find the default number of lists to probe
 TARGET = 0.97  # their recall@10: a little above the 0.95 that is promised for others
-QUERY_SIZES = (128, 1)
+
+
+def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "InvertedFile":
+    """Build the method; see `protocol.Build`."""
+    return InvertedFile(rows.vectors(slots))
 
 
 class Report(NamedTuple):
@@ -33,10 +42,11 @@ class InvertedFile:
 
     Spherical k-means divides the vectors into lists (Sivic and Zisserman 2003, "Video Google";
     Jégou et al. 2011). Lists are kept in pages of equal size, so that a search looks at a fixed
-    number of pages and compiles once.
+    number of pages and compiles once. The vectors stay as they are: `CosineIndex` builds a new file
+    after a change.
 
     Args:
-        vectors: (N, D), any scale but zero, N at least 1.
+        vectors: (N, D) real numbers, N at least 1; no row may be zero, NaN or infinite.
         nlist: How many lists; about 2√N by default.
         nprobe: How many lists a search looks at by default. Unless given, the least power of two
             that finds 0.97 of the 10 true neighbours of 256 vectors of the gallery.
@@ -46,93 +56,111 @@ class InvertedFile:
         reports: What was measured to choose `nprobe`, from the fewest lists on.
 
     Raises:
-        ValueError: for no vectors, or nlist outside [1, N], or nprobe outside [1, nlist].
+        InputError: If there are no vectors, one has no direction, or nlist is outside [1, N] or
+            nprobe outside [1, nlist].
     """
 
     def __init__(
         self,
-        vectors: Float[Array | np.ndarray, "items dim"],
+        vectors: ArrayLike,
         *,
-        nlist: int | None = None,
-        nprobe: int | None = None,
+        nlist: SupportsIndex | None = None,
+        nprobe: SupportsIndex | None = None,
         key: Key[Array, ""] | None = None,
     ) -> None:
-        count = vectors.shape[0]
+        given = arrays.matrix("vectors", vectors)
+        count = len(given)
         if not count:
-            raise ValueError("an inverted file needs at least 1 vector, got 0")
-        self.nlist = max(1, min(count, round(2 * count**0.5))) if nlist is None else nlist
-        if not 1 <= self.nlist <= count:
-            raise ValueError(f"nlist must be in [1, {count}], got {nlist}")
-        rows = normalize(jnp.asarray(vectors, jnp.float32))
+            raise InputError("vectors has 0 rows; at least 1 is needed")
+        lists = max(1, min(count, round(2 * count**0.5))) if nlist is None else nlist
+        self.nlist = _within("nlist", lists, count)
+        rows = normalize(jnp.asarray(arrays.directions("vectors", given, given.shape[1])))
         self.centroids = k_means(jax.random.key(0) if key is None else key, rows, self.nlist)
+        self._count = count
         self._lay_out(rows)
         self.reports: list[Report] = []
         self.nprobe = self._choose(rows) if nprobe is None else nprobe
-        if not 1 <= self.nprobe <= self.nlist:
-            raise ValueError(f"nprobe must be in [1, {self.nlist}], got {nprobe}")
+        _within("nprobe", self.nprobe, self.nlist)
+
+    def __len__(self) -> int:
+        return self._count
 
     def search(
         self,
-        queries: Float[Array | np.ndarray, "queries dim"],
-        k: int,
+        queries: ArrayLike,
+        k: SupportsIndex,
+        where: Where | None = None,
         *,
-        nprobe: int | None = None,
+        nprobe: SupportsIndex | None = None,
     ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
         """Find about the k most similar vectors of each query.
 
         Args:
-            queries: (Q, D), any scale but zero.
+            queries: (Q, D) real numbers; no row may be zero, NaN or infinite.
             k: How many, at least 1.
-            nprobe: How many lists to look at, each query's nearest; the default of the class
-                otherwise. Lists count with their mean size, so that as many vectors are scored for
-                every query.
+            where: Which vectors may be found: a boolean mask, (N,) or (Q, N); or a list of row
+                numbers; or Q lists of them. Lists without any such vector are passed over.
+            nprobe: How many lists to look at, each query's nearest; by default the file's
+                `nprobe`. Lists count with their mean size, so that as many vectors are scored for
+                every query; more are where these hold fewer than k that may be found.
 
         Returns:
             `(scores, rows)`, both (Q, k), float32 and int32: cosines, best first, ties by the lower
             row; missing places -inf and -1.
 
         Raises:
-            ValueError: for a wrong width, k below 1, or nprobe outside [1, nlist].
+            InputError: If queries have another width or no direction, k is below 1, `where` has
+                the wrong shape, or nprobe is outside [1, nlist].
         """
-        rows = np.asarray(queries, np.float32)
-        width, probe = self.centroids.shape[1], self.nprobe if nprobe is None else nprobe
-        if rows.shape[1] != width:
-            raise ValueError(f"the lists hold vectors of width {width}, got {rows.shape}")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if not 1 <= probe <= self.nlist:
-            raise ValueError(f"nprobe must be in [1, {self.nlist}], got {probe}")
-        size = QUERY_SIZES[0] if len(rows) > 1 else 1
-        parts = []
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            asked = jnp.asarray(np.pad(part, ((0, size - len(part)), (0, 0))))
-            pages = self._budget(probe)
-            parts.append(_search(asked, self.centroids, self._pages, k, pages))
-        scores = np.concatenate([np.zeros((0, k), np.float32), *(np.asarray(p[0]) for p in parts)])
-        found = np.concatenate([np.zeros((0, k), np.int32), *(np.asarray(p[1]) for p in parts)])
-        return scores[: len(rows)], found[: len(rows)]
+        rows = arrays.directions("queries", queries, self.centroids.shape[1])
+        k = arrays.count("k", k)
+        probe = _within("nprobe", self.nprobe if nprobe is None else nprobe, self.nlist)
+        if not len(rows):
+            return np.zeros((0, k), np.float32), np.zeros((0, k), np.int32)
+        mask = None if where is None else to_mask(where, len(rows), len(self), self._check_rows)
+        shared = None if mask is None or len(mask) > 1 else jnp.asarray(mask)
+        fewest, most = self._budget(probe), min(self._pages.owner.shape[0], k)
+
+        def find(part: slice, short: int) -> tuple[Array, Array]:
+            asked, allowed = jnp.asarray(pad_rows(rows[part], short)), shared
+            if mask is not None and len(mask) > 1:
+                allowed = jnp.asarray(pad_rows(mask[part], short))
+            found = _search(asked, self.centroids, self._pages, allowed, k, fewest)
+            last = np.asarray(found[1])[: len(rows[part]), -1]
+            if most > fewest and (last < 0).any():
+                # Every page holds a vector that may be found, as far as there are such pages.
+                found = _search(asked, self.centroids, self._pages, allowed, k, most)
+            return found
+
+        scores, ids = in_parts(find, len(rows))
+        return scores, ids
 
     def recall(
         self,
-        queries: Float[Array | np.ndarray, "queries dim"],
-        truth: Int[Array | np.ndarray, "queries k"],
+        queries: ArrayLike,
+        truth: ArrayLike,
         *,
-        nprobe: int | None = None,
+        nprobe: SupportsIndex | None = None,
     ) -> Report:
-        """Measure which share of true neighbours a search finds.
+        """Measure the share of true neighbours that a search finds.
 
         Args:
-            queries: (Q, D).
+            queries: (Q, D), as for `search`.
             truth: (Q, k) the rows an exact search found; -1 is not counted.
             nprobe: As for `search`.
         """
-        probe = self.nprobe if nprobe is None else nprobe
-        known = np.asarray(truth)
+        probe = _within("nprobe", self.nprobe if nprobe is None else nprobe, self.nlist)
+        known = arrays.integers("truth", truth, 2)
         _, found = self.search(queries, known.shape[1], nprobe=probe)
         hits = (known[:, :, None] == found[:, None, :]).any(2) & (known >= 0)
         share = min(1.0, self._budget(probe) / self._pages.owner.shape[0])
         return Report(probe, share, float(hits.sum() / max(1, (known >= 0).sum())))
+
+    def _check_rows(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+        outside = rows[(rows < 0) | (rows >= len(self))]
+        if len(outside):
+            raise InputError(f"rows are not in [0, {len(self)}): {arrays.first(outside)}")
+        return rows
 
     def _budget(self, nprobe: int) -> int:
         pages = self._pages.owner.shape[0]
@@ -164,46 +192,13 @@ class InvertedFile:
         sample = np.linspace(0, count - 1, min(CHECKED, count)).astype(np.int32)
         asked = rows[jnp.asarray(sample)]
         truth = np.asarray(cosine_top_k(asked, rows, k + 1, normalized=True)[1])
-        truth = np.where(truth == sample[:, None], -1, truth)  # finding itself is no feat
+        truth = np.where(truth == sample[:, None], -1, truth)  # exclude the self-match
         probe = 1
         while True:
             self.reports.append(self.recall(asked, truth, nprobe=probe))
             if self.reports[-1].recall >= TARGET or probe == self.nlist:
                 return probe
             probe = min(2 * probe, self.nlist)
-
-
-class SelectedApproximately:
-    """Cosine search by `lax.approx_max_k` over all vectors, which is fast on TPU.
-
-    Args:
-        vectors: (N, D), any scale but zero.
-    """
-
-    def __init__(self, vectors: Float[Array | np.ndarray, "items dim"]) -> None:
-        self._vectors = jnp.asarray(vectors, jnp.float32)
-
-    def search(
-        self, queries: Float[Array | np.ndarray, "queries dim"], k: int
-    ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
-        """Find about the k most similar vectors of each query; missing places -inf and -1."""
-        count = min(k, self._vectors.shape[0])
-        asked = jnp.asarray(queries, jnp.float32)
-        scores, found = (np.asarray(x) for x in approximate_top_k(asked, self._vectors, count))
-        short = ((0, 0), (0, k - count))
-        return (
-            np.pad(scores, short, constant_values=-np.inf),
-            np.pad(found, short, constant_values=-1),
-        )
-
-
-Approximate = InvertedFile | SelectedApproximately
-
-
-def approximate_index(vectors: Float[Array | np.ndarray, "items dim"]) -> Approximate:
-    """Choose the approximate search that is fast on the device at hand."""
-    on_tpu = jax.default_backend() == "tpu"
-    return SelectedApproximately(vectors) if on_tpu else InvertedFile(vectors)
 
 
 class Pages(NamedTuple):
@@ -220,6 +215,8 @@ def k_means(
 ) -> Float[Array, "lists dim"]:
     """Divide unit vectors by spherical k-means.
 
+    Dhillon and Modha 2001, "Concept decompositions for large sparse text data using clustering".
+
     Args:
         key: Chooses the sample that is trained on, at most 128 vectors per list, and the start.
         vectors: (N, D) of length 1.
@@ -227,9 +224,6 @@ def k_means(
 
     Returns:
         (nlist, D) centroids of length 1. A centroid that no vector chose keeps its place.
-
-        Dhillon and Modha 2001, "Concept decompositions for large sparse text data using
-        clustering".
     """
     count = min(vectors.shape[0], PER_LIST * nlist)
     sample = vectors[jax.random.permutation(key, vectors.shape[0])[:count]]
@@ -243,43 +237,39 @@ def k_means(
     return lax.fori_loop(0, ROUNDS, step, sample[:nlist])
 
 
-@partial(jax.jit, static_argnums=2)
-def approximate_top_k(
-    queries: Float[Array, "queries dim"], gallery: Float[Array, "items dim"], k: int
-) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
-    """Find about the k nearest gallery rows by `lax.approx_max_k`, which is fast on TPU only.
-
-    Chern et al. 2022, "TPU-KNN". Elsewhere the selection is exact.
-
-    Args:
-        queries: (Q, D), any scale but zero.
-        gallery: (N, D), any scale but zero.
-        k: At most N, static.
-    """
-    rows = normalize(gallery)
-
-    def part(queries: Array, _: Array) -> tuple[Array, Array]:
-        values, found = lax.approx_max_k(normalize(queries) @ rows.T, k, recall_target=0.95)
-        return values, found
-
-    chunk = max(1, DENSE_SCORES // max(1, rows.shape[0]))
-    return by_chunks(part, queries, jnp.ones((1, 1), bool), chunk)
-
-
-@partial(jax.jit, static_argnums=(3, 4))
+@partial(jax.jit, static_argnums=(4, 5))
 def _search(
-    queries: Array, centroids: Array, pages: Pages, k: int, budget: int
+    queries: Array, centroids: Array, pages: Pages, where: Array | None, k: int, budget: int
 ) -> tuple[Array, Array]:
-    asked = normalize(queries)
-    near = jnp.matmul(asked, centroids.T, precision=lax.Precision.HIGHEST)
-    _, chosen = lax.top_k(near[:, pages.owner], budget)
+    """Score the rows of the `budget` pages whose lists are nearest to each query.
 
-    def one(args: tuple[Array, Array]) -> tuple[Array, Array]:
-        query, chosen = args
+    With a filter, (1, N) or (Q, N), pages of which no row may be found come last.
+    """
+    asked = normalize(queries)
+    near = jnp.matmul(asked, centroids.T, precision=lax.Precision.HIGHEST)[:, pages.owner]
+
+    def allowed(mask: Array) -> Array:
+        return mask[jnp.maximum(pages.ids, 0)] & (pages.ids >= 0)
+
+    def holding(near: Array, mask: Array) -> Array:
+        return jnp.where(jnp.any(allowed(mask), axis=1), near, -jnp.inf)
+
+    each = where is not None and where.shape[0] > 1
+    if where is not None:
+        near = (
+            lax.map(lambda args: holding(*args), (near, where)) if each else holding(near, where[0])
+        )
+    _, chosen = lax.top_k(near, budget)
+
+    def one(args: tuple[Array, ...]) -> tuple[Array, Array]:
+        query, chosen, *masks = args
         rows = pages.rows[chosen].reshape(budget * PAGE, -1)
         ids = pages.ids[chosen].reshape(-1)
         scores = jnp.matmul(rows, query, precision=lax.Precision.HIGHEST)
-        scores = jnp.where(ids >= 0, scores, -jnp.inf)
+        sound = ids >= 0
+        if where is not None:
+            sound &= (masks[0] if each else where[0])[jnp.maximum(ids, 0)]
+        scores = jnp.where(sound, scores, -jnp.inf)
         values, places = lax.top_k(scores, min(k, scores.shape[0]))
         # Pages are not in the order of rows: a tie is put right among the best.
         values, found = lax.sort((-values, ids[places]), num_keys=2)
@@ -289,4 +279,11 @@ def _search(
             jnp.pad(jnp.where(values < jnp.inf, found, -1), short, constant_values=-1),
         )
 
-    return lax.map(one, (asked, chosen))
+    return lax.map(one, (asked, chosen, where) if each else (asked, chosen))
+
+
+def _within(name: str, value: SupportsIndex, most: int) -> int:
+    number = arrays.count(name, value)
+    if number > most:
+        raise InputError(f"{name} is {number}; it must be in [1, {most}]")
+    return number

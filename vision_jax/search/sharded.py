@@ -1,100 +1,78 @@
-"""Exact search of a gallery that is spread over devices and processes."""
+"""Exact search of a gallery that is spread over devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vision_jax.parallel.devices import AXIS, Devices
+from vision_jax.search.batching import in_parts, pad_rows
+from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.protocol import Found
 from vision_jax.search.similarity import masked_top_k, normalize
 
 
-class ShardedGallery:
+def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "Sharded":
+    """Build the method over all devices of this process; see `protocol.Build`."""
+    return Sharded(rows.vectors(slots), Devices(tuple(jax.local_devices())))
+
+
+class Sharded:
     """A gallery of which every device holds an equal, contiguous part.
 
-    A search finds the k best of every part on its device; one gathering brings these few together,
-    and every device merges them. The answer does not depend on the number of devices.
+    Each device finds the k best of its part; these few are gathered and merged. The answer does not
+    depend on the number of devices.
 
     Args:
-        vectors: (M, D), the rows `start` to `start + M` that `local_rows` assigns to this process:
-            any scale, neither zero nor NaN nor infinite.
-        total: N, how many rows there are over all processes.
-        parallel: The devices of all processes.
-
-    Raises:
-        ValueError: for another number of rows than this process should hold, or vectors without
-            direction.
+        vectors: (N, D) float32, each with a direction.
+        devices: The devices, all of this process.
     """
 
-    def __init__(
-        self, vectors: Float[np.ndarray, "rows dim"], *, total: int, parallel: Devices
-    ) -> None:
-        rows = np.asarray(vectors, np.float32)
-        expected = local_rows(total, parallel)
-        if len(rows) != len(expected):
-            raise ValueError(
-                f"this process holds rows {expected.start} to {expected.stop}: "
-                f"need {len(expected)} vectors, got {len(rows)}"
-            )
-        bad = np.flatnonzero(~np.isfinite(rows).all(1) | ~rows.any(1))
-        if len(bad):
-            raise ValueError(f"zero, NaN or infinite vectors have no cosine: rows {bad[:10]}")
-        self._parallel = parallel
-        self._each = _rows_each(total, parallel)
-        held = self._each * parallel.count // parallel.process[1]
-        self._rows = parallel.shard(np.pad(rows, ((0, held - len(rows)), (0, 0))))
-        self._filled = parallel.shard(np.arange(held) < len(rows))
-        self._compiled: dict[int, Callable[..., Any]] = {}
+    def __init__(self, vectors: Float[np.ndarray, "items dim"], devices: Devices) -> None:
+        self._count, self._devices = len(vectors), devices
+        self._each = max(1, -(-len(vectors) // devices.count))
+        self._rows = self._spread(vectors)
+        self._filled = self._spread(np.ones((len(vectors), 1), bool))
 
     def search(
-        self, queries: Float[np.ndarray, "queries dim"], k: int
-    ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
-        """Find each query's k most similar rows among all parts, exactly.
+        self,
+        queries: Float[np.ndarray, "queries dim"],
+        k: int,
+        where: Bool[np.ndarray, "masks items"] | None = None,
+    ) -> Found:
+        """Find the k nearest vectors of each query; see `protocol.Method`."""
+        shared = self._filled if where is None or len(where) > 1 else self._spread(where.T)
+        function = _compiled(self._devices, k)
 
-        Every process calls this with the same queries and gets the same answer.
+        def find(part: slice, short: int) -> Sequence[Any]:
+            allowed = shared
+            if where is not None and len(where) > 1:
+                allowed = self._spread(pad_rows(where[part], short).T)
+            found: Sequence[Any] = function(pad_rows(queries[part], short), self._rows, allowed)
+            return found
 
-        Args:
-            queries: (Q, D), any scale but zero.
-            k: At least 1.
-
-        Returns:
-            `(scores, ids)`, both (Q, k), float32 and int64 global row numbers: best first, ties by
-            the lower id, missing places -inf and -1.
-
-        Raises:
-            ValueError: for a wrong width or k below 1.
-        """
-        width = self._rows.shape[-1]
-        if queries.shape[1] != width:
-            raise ValueError(f"the gallery holds vectors of width {width}, got {queries.shape}")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-
-        def part(queries: Array, rows: Array, filled: Array) -> tuple[Array, Array, Array]:
-            _, places = masked_top_k(queries, rows, filled[None], k)
-            scores = _scores(queries, rows, places)
-            device = jnp.full_like(places, lax.axis_index(AXIS))
-            return _best(scores, device, places, k)
-
-        if k not in self._compiled:
-            self._compiled[k] = self._parallel.over_parts(part, 2)
-        answer = self._compiled[k](np.asarray(queries, np.float32), self._rows, self._filled)
-        scores, device, places = (np.asarray(part) for part in answer)
+        scores, device, places = in_parts(find, len(queries))
         return scores, np.where(places < 0, -1, device.astype(np.int64) * self._each + places)
 
-
-def local_rows(total: int, parallel: Devices) -> range:
-    """Say which rows of a gallery of `total` this process must hold."""
-    index, count = parallel.process
-    held = _rows_each(total, parallel) * parallel.count // count
-    return range(min(total, index * held), min(total, (index + 1) * held))
+    def _spread(self, rows: np.ndarray) -> Any:
+        return self._devices.shard(pad_rows(rows, self._each * self._devices.count - self._count))
 
 
-def _rows_each(total: int, parallel: Devices) -> int:
-    return max(1, -(-total // parallel.count))
+# Kept beyond an index's change: what pmap makes anew it compiles anew.
+@lru_cache(maxsize=64)
+def _compiled(devices: Devices, k: int) -> Callable[..., Any]:
+    def part(queries: Array, rows: Array, allowed: Array) -> tuple[Array, Array, Array]:
+        _, places = masked_top_k(queries, rows, allowed.T, k)
+        scores = _scores(queries, rows, places)
+        device = jnp.full_like(places, lax.axis_index(AXIS))
+        return _best(scores, device, places, k)
+
+    return devices.over_parts(part, 2)
 
 
 def _scores(queries: Array, rows: Array, places: Array) -> Array:

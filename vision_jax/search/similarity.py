@@ -1,16 +1,17 @@
 """Cosine similarity and exact top-k search as pure functions on device."""
 
 from functools import partial
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from vision_jax.errors import InputError
+from vision_jax.search import arrays
+from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.kernel import Rows, search
-
-# Two widths that must be equal carry two names, so that a user who gives unequal ones meets the
-# ValueError and not a type checker.
 
 
 def normalize(vectors: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
@@ -30,46 +31,49 @@ def normalize(vectors: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
     return (rows / jnp.where(norm > 0, norm, 1.0)).astype(vectors.dtype)
 
 
-def cosine_similarity(
-    queries: Float[Array, "queries dim"], gallery: Float[Array, "items width"]
-) -> Float[Array, "queries items"]:
+def cosine_similarity(queries: ArrayLike, gallery: ArrayLike) -> Float[Array, "queries items"]:
     """Compute the cosine of the angle between every query and every gallery vector.
 
+    Pure: it may be jitted, mapped and differentiated.
+
     Args:
-        queries: (Q, D), any scale.
-        gallery: (N, D), any scale.
+        queries: (Q, D) real numbers, any scale.
+        gallery: (N, D) real numbers, any scale.
 
     Returns:
-        (Q, N) float32 in [-1, 1] up to rounding; 0 where either vector is zero.
+        (Q, N) float32 in [-1, 1] up to rounding; 0 where either vector is zero, NaN where either
+        holds NaN or infinity.
 
     Raises:
-        ValueError: if the two widths differ.
+        InputError: If an argument is no matrix of real numbers, or the widths differ.
+
+    >>> from vision_jax.search import cosine_similarity
+    >>> cosine_similarity([[1, 0], [3, 3]], [[2, 0], [0, 1]]).round(3)
+    Array([[1.   , 0.   ],
+           [0.707, 0.707]], dtype=float32)
     """
-    _check_widths(queries, gallery)
-    left = normalize(queries.astype(jnp.float32))
-    right = normalize(gallery.astype(jnp.float32))
+    left, right = matching(queries, gallery)
+    left, right = (normalize(part.astype(jnp.float32)) for part in (left, right))
     return jnp.matmul(left, right.T, precision=lax.Precision.HIGHEST)
 
 
 def cosine_top_k(
-    queries: Float[Array, "queries dim"],
-    gallery: Float[Array, "items width"],
-    k: int,
-    *,
-    normalized: bool = False,
+    queries: ArrayLike, gallery: ArrayLike, k: SupportsIndex, *, normalized: bool = False
 ) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
     """Find each query's k most similar gallery vectors, exactly.
 
-    The gallery streams through in blocks: besides it, memory holds a few bytes per gallery row and
-    the scores of one block for at most 512 queries, however many there are.
+    Pure: it may be jitted (with `k` static), and differentiated through the scores. The gallery
+    streams through in blocks: besides it, memory holds a few bytes per gallery row and the scores
+    of one block for at most 512 queries, however many there are.
 
     Args:
-        queries: (Q, D), any scale. A query with a NaN or an infinity finds nothing.
-        gallery: (N, D), float32 or bfloat16, any scale for which the squared length is a float32.
-            A row with a NaN or an infinity is never found; a zero row scores 0.
+        queries: (Q, D) real numbers, any scale. A query that holds NaN or infinity finds nothing.
+        gallery: (N, D) real numbers, float32 or bfloat16 for speed, of any scale for which the
+            squared length is a float32. A row that holds NaN or infinity is never found; a zero
+            row scores 0.
         k: How many neighbours, at least 1; static under `jit`. It may exceed N.
-        normalized: Says that gallery rows have length 1 and are finite, which saves a pass over
-            them.
+        normalized: Declare that gallery rows have length 1 and are finite, which saves a pass
+            over them.
 
     Returns:
         `(scores, ids)`, both (Q, k): cosines in float32, best first, and int32 row numbers of
@@ -77,12 +81,18 @@ def cosine_top_k(
         places hold -inf and -1.
 
     Raises:
-        ValueError: if the two widths differ, or k is less than 1.
+        InputError: If an argument is no matrix of real numbers, the widths differ, or k is less
+            than 1.
+
+    >>> from vision_jax.search import cosine_top_k
+    >>> scores, ids = cosine_top_k([[1, 2]], [[5, 0], [0, 5], [1, 1]], k=2)
+    >>> ids
+    Array([[2, 1]], dtype=int32)
+    >>> scores.round(3)
+    Array([[0.949, 0.894]], dtype=float32)
     """
-    _check_widths(queries, gallery)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    return _cosine_top_k(queries, gallery, k, normalized)
+    asked, rows = matching(queries, gallery)
+    return _cosine_top_k(asked, rows, arrays.count("k", k), normalized)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
@@ -99,7 +109,7 @@ def masked_top_k(
     *,
     normalized: bool = False,
 ) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
-    """Do as `cosine_top_k` among the rows that `where` allows, (1, N) or (Q, N)."""
+    """Find as `cosine_top_k` does, among the rows that `where` allows, (1, N) or (Q, N)."""
     items = gallery.shape[0]
     asked = normalize(queries.astype(jnp.float32))
     sound = jnp.all(jnp.isfinite(asked), axis=1, keepdims=True)
@@ -112,9 +122,17 @@ def masked_top_k(
     return jnp.where(sound, scores, -jnp.inf), jnp.where(sound, ids, -1)
 
 
-def _check_widths(queries: Array, gallery: Array) -> None:
-    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            "queries and gallery must be matrices of the same width, "
-            f"got {queries.shape} and {gallery.shape}"
+def matching(
+    queries: ArrayLike, gallery: ArrayLike
+) -> tuple[Float[Array, "queries dim"], Float[Array, "items dim"]]:
+    """Return queries and gallery as matrices on the device.
+
+    Raises:
+        InputError: If one is no matrix of real numbers, or the widths differ.
+    """
+    asked, rows = arrays.on_device("queries", queries), arrays.on_device("gallery", gallery)
+    if asked.shape[1] != rows.shape[1]:
+        raise InputError(
+            f"queries has shape {asked.shape} and gallery {rows.shape}; the same width is needed"
         )
+    return asked, rows

@@ -3,51 +3,52 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
+from vision_jax.errors import InputError
+from vision_jax.search import arrays
+from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.kernel import merge
 from vision_jax.search.similarity import masked_top_k
 
 
 def streamed_top_k(
-    queries: Float[Array | np.ndarray, "queries dim"],
-    gallery: Shaped[np.ndarray, "items width"],
-    k: int,
-    *,
-    block: int = 1 << 16,
+    queries: ArrayLike, gallery: ArrayLike, k: SupportsIndex, *, block: SupportsIndex = 1 << 16
 ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
-    """Do as `cosine_top_k` for a gallery that stays on the host, in memory or in a mapped file.
+    """Find as `cosine_top_k` does, in a gallery that stays in host memory or in a mapped file.
 
-    While the device searches one block, the next is read and sent: never more than two are there.
+    While the device searches one block, the next is read and sent: it never holds more than two.
 
     Args:
-        queries: (Q, D), any scale.
-        gallery: (N, D) float32 or bfloat16, such as `np.load(path, mmap_mode="r")`.
+        queries: (Q, D) real numbers, any scale.
+        gallery: (N, D) real numbers, such as `np.load(path, mmap_mode="r")`; half-precision floats
+            are sent as they are, all else as float32.
         k: At least 1.
-        block: Gallery rows per transfer.
+        block: Gallery rows per transfer, at least 1.
 
     Returns:
         `(scores, ids)`, (Q, k) float32 and int64.
 
     Raises:
-        ValueError: if the widths differ, or k or block is less than 1.
+        InputError: If an argument is no matrix of real numbers, the widths differ, or k or block is
+            less than 1.
     """
-    if k < 1 or block < 1:
-        raise ValueError(f"k and block must be at least 1, got {k} and {block}")
-    if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"queries and gallery must have the same width, got {queries.shape} and {gallery.shape}"
+    k, block = arrays.count("k", k), arrays.count("block", block)
+    asked = jnp.asarray(arrays.vectors("queries", queries))
+    rows = arrays.matrix("gallery", gallery)
+    if asked.shape[1] != rows.shape[1]:
+        raise InputError(
+            f"queries has shape {asked.shape} and gallery {rows.shape}; the same width is needed"
         )
-    asked = jnp.asarray(queries, jnp.float32)
-    count = len(queries)
-    scores = jnp.full((count, k), -jnp.inf, jnp.float32)
-    ids = np.zeros((count, k), np.int64)
-    for start, rows, filled in _blocks(gallery, block):
-        scores, places, old = _step(asked, rows, filled, scores, k)
+    scores = jnp.full((len(asked), k), -jnp.inf, jnp.float32)
+    ids = np.zeros((len(asked), k), np.int64)
+    for start, part, filled in _blocks(rows, block):
+        scores, places, old = _step(asked, part, filled, scores, k)
         # Row numbers beyond int32 live on the host, since int64 may be off on the device.
         chosen = np.asarray(old)
         kept = np.take_along_axis(ids, np.maximum(chosen, 0), 1)
@@ -59,7 +60,7 @@ def streamed_top_k(
 def _step(
     queries: Array, rows: Array, filled: Array, scores: Array, k: int
 ) -> tuple[Array, Array, Array]:
-    """Merge a block into the best so far; say which came from where."""
+    """Merge a block into the best so far, and say which came from where."""
     where = jnp.arange(rows.shape[0], dtype=jnp.int32)[None] < filled
     fresh, places = masked_top_k(queries, rows, where, k)
     old = jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32), scores.shape)
@@ -71,8 +72,11 @@ def _step(
 def _blocks(gallery: np.ndarray, block: int) -> Iterator[tuple[int, Array, int]]:
     size = min(block, len(gallery))
 
+    dtype = gallery.dtype if gallery.dtype in arrays.HALF else np.float32
+
     def read(start: int) -> tuple[int, Array, int]:
-        rows = np.array(gallery[start : start + size])
+        with np.errstate(over="ignore"):  # infinite, and never found
+            rows = np.array(gallery[start : start + size], dtype)
         filled = len(rows)
         if filled < size:
             rows = np.pad(rows, ((0, size - filled), (0, 0)))
