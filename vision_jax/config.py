@@ -171,8 +171,8 @@ class OptimizerConfig:
 class ModelConfig:
     """Any model of the table, by its name."""
 
-    name: str = "cnn"
-    """Name of the model, a key of `vision_jax.models.MODELS`."""
+    name: str
+    """Name of the model, such as resnet18; a wrong one lists all."""
     options: dict[str, Any] = field(default_factory=dict)
     """Arguments of its constructor, as NAME=VALUE, such as stages=[32,64] padding=SAME."""
 
@@ -361,11 +361,11 @@ class ClassifierConfig(TrainConfig):
 class TrainClassifier(ClassifierConfig):
     """Train any model of the table as a classifier.
 
-    Example: vision-jax train classifier --workdir runs/digits --model.name cnn
-    --model.options stages=[32,64] padding=SAME
+    Example: vision-jax train classifier --workdir runs/digits --model.name resnet18
+    --model.options stem=small
     """
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(kw_only=True)
 
 
 @dataclass(frozen=True)
