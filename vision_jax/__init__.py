@@ -1,10 +1,11 @@
 """Image search and recognition in JAX.
 
-The names below, and the subpackages, are imported on first use, so that what needs only the search
-does not load the data pipeline.
+The names below and the subpackages are imported on first use, so that search alone does not load
+the data pipeline.
 """
 
-import importlib
+import importlib.metadata
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,16 +39,18 @@ _HOMES = {
     "open_source": "data.catalog",
     "train": "run.train",
 }
-_SUBPACKAGES = ("config", "data", "models", "search", "tasks", "training")
+_PARTS = {part.name for part in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version(__name__)
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    if name in _SUBPACKAGES:
+    if name in _PARTS:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_SUBPACKAGES])
+    return sorted([*__all__, *_PARTS, "__version__"])

@@ -7,18 +7,8 @@ of `vision-jax augmentations` read the table.
 
 from collections.abc import Callable, Sequence
 
-from vision_jax.augment.color import color_jitter, random_blur, random_grey
+from vision_jax.augment import color, geometry, mixing, policies
 from vision_jax.augment.draws import Images, Keys, fold_in
-from vision_jax.augment.geometry import (
-    random_affine,
-    random_flip,
-    random_resized_crop,
-    random_rotation,
-    random_shift,
-    random_vertical_flip,
-)
-from vision_jax.augment.mixing import random_erasing
-from vision_jax.augment.policies import rand_augment, trivial_augment
 from vision_jax.checked import check_choice
 from vision_jax.errors import InputError
 
@@ -26,18 +16,18 @@ Transform = Callable[[Keys, Images], Images]
 """(keys (B,), images (B, H, W, C) in [0, 1]) -> images of the same shape and range."""
 
 TRANSFORMS: dict[str, Transform] = {
-    "flip": random_flip,
-    "vertical_flip": random_vertical_flip,
-    "shift": random_shift,
-    "crop": random_resized_crop,
-    "rotate": random_rotation,
-    "affine": random_affine,
-    "jitter": color_jitter,
-    "grey": random_grey,
-    "blur": random_blur,
-    "erase": random_erasing,
-    "rand_augment": rand_augment,
-    "trivial_augment": trivial_augment,
+    "flip": geometry.random_flip,
+    "vertical_flip": geometry.random_vertical_flip,
+    "shift": geometry.random_shift,
+    "crop": geometry.random_resized_crop,
+    "rotate": geometry.random_rotation,
+    "affine": geometry.random_affine,
+    "jitter": color.color_jitter,
+    "grey": color.random_grey,
+    "blur": color.random_blur,
+    "erase": mixing.random_erasing,
+    "rand_augment": policies.rand_augment,
+    "trivial_augment": policies.trivial_augment,
 }
 """The transforms by name, each with its default options."""
 

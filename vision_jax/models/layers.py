@@ -109,8 +109,9 @@ class BatchNorm(nn.BatchNorm):
     """Batch normalisation whose statistics in training span all devices.
 
     Parameters are `scale` and `bias`, running statistics `mean` and `var` in `batch_stats`. All are
-    float32, and so is what is computed, whatever the type of the values. The defaults are PyTorch's, whose momentum of 0.1 is
-    0.9 here. See Ioffe and Szegedy, "Batch normalization", 2015.
+    float32, and so is what is computed, whatever the type of the values. The defaults are
+    PyTorch's, whose momentum of 0.1 is 0.9 here. See Ioffe and Szegedy, "Batch normalization",
+    2015.
     """
 
     momentum: float = 0.9
