@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from vision_jax.data.loader import Loader
+from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
 from vision_jax.models import CNN
 from vision_jax.tasks.classification import Classification
@@ -224,3 +225,15 @@ def test_fit_works_where_no_command_line_ran(way, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "fitted"
     assert "'epoch': 2" in done.stdout
+
+
+def test_images_without_what_the_task_needs_are_refused(digits):
+    images, labels = digits
+    task = Classification(CNN(num_classes=3, stages=(4,), padding="SAME"), optax.adam(1e-3))
+    for given, message in (
+        (None, "has no labels; Classification needs them"),
+        (labels[:50], "has 10 classes; num_classes of the model is 3"),
+    ):
+        source = ArraySource.from_arrays(images[:50], given)
+        with pytest.raises(InputError, match=message):
+            fit(task, source, batch_size=8, epochs=1, progress=False)

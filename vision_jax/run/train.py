@@ -16,7 +16,7 @@ from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import first_alone
 from vision_jax.run.build import build_augmentation, build_task
-from vision_jax.run.data import resolved, split_loader
+from vision_jax.run.data import located, resolved, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.run.epoch_images import SHOWN, epoch_images
 from vision_jax.run.workdir import (
@@ -119,7 +119,7 @@ def train(
 
 def _prepare(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, DataSet]:
     """Open the data, preparing it first if need be, and refuse a workdir of another run."""
-    check_config(config, workdir)
+    check_config(located(config), workdir)
     config, data = resolved(config)
     check_config(config, workdir)
     return config, data

@@ -118,6 +118,7 @@ def fit(
     parallel = parallel or DataParallel.over()
     batches = partial(_batches, batch_size=batch_size, seed=seed, parallel=parallel)
     train = batches(train, train=True)
+    check_needs(task, train.source)
     evaluate = None
     if validation is not None:
         evaluate = Evaluator(task, batches(validation, train=False), parallel)
@@ -168,6 +169,24 @@ def fit(
     if checkpoints:
         checkpoints.wait()
     return FitResult(state, history, finished=step == epochs * per_epoch)
+
+
+def check_needs(task: Task, source: Source) -> None:
+    """Refuse images without what a task needs.
+
+    Raises:
+        InputError: they have no labels, or more classes than the model tells apart.
+    """
+    if not task.needs.labels:
+        return
+    if source.label_names is None:
+        raise InputError(f"{source.name} has no labels; {type(task).__name__} needs them")
+    told = getattr(getattr(task, "model", None), "num_classes", None)
+    if told is not None and len(source.label_names) > told:
+        raise InputError(
+            f"{source.name} has {len(source.label_names)} classes; num_classes of the model is "
+            f"{told}"
+        )
 
 
 def _batches(
