@@ -1,5 +1,6 @@
 """The command line, `vision-jax`."""
 
+import functools
 import importlib
 import io
 import logging
@@ -88,7 +89,11 @@ def _run(words: list[str]) -> None:
             args=words[1:],
         )
     else:
-        functions = {name: _function(name) for name in COMMANDS}
+        called = words[:1]
+        functions = {
+            name: _function(name) if [name] == called else _summarised(_function(name))
+            for name in COMMANDS
+        }
         tyro.extras.subcommand_cli_from_dict(
             {"train": train, **functions},
             prog="vision-jax",
@@ -101,6 +106,17 @@ def _function(name: str) -> Callable[..., Any]:
     module, _, function = COMMANDS[name].partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found
+
+
+def _summarised(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Describe a command by its first line alone, for the list of all commands."""
+
+    @functools.wraps(function)
+    def summarised(*args: Any, **options: Any) -> Any:
+        return function(*args, **options)
+
+    summarised.__doc__ = (function.__doc__ or "").partition("\n")[0]
+    return summarised
 
 
 def _command(words: list[str]) -> Callable[..., Any] | None:
