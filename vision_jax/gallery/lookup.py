@@ -171,4 +171,5 @@ def read_indexed(
     places = {source.key(i): i for i in range(len(source))}
     if gone := [key for key in keys if key not in places]:
         raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")
-    return np.stack([example["image"] for example in source.read([places[k] for k in keys])])
+    images = [example["image"] for example in source.read([places[k] for k in keys])]
+    return np.stack(images) if images else np.zeros((0, *source.image_shape), np.uint8)
