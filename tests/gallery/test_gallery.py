@@ -1,15 +1,18 @@
+import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from vision_jax.data.loader import read_all
-from vision_jax.errors import InputError
+from vision_jax.errors import DataWarning, InputError
 from vision_jax.evaluation.retrieval import measure_retrieval
-from vision_jax.gallery.indexing import IndexChange, build_index, write_index
-from vision_jax.gallery.lookup import (
+from vision_jax.gallery import (
+    IndexChange,
+    build_index,
     find_duplicates,
     find_keys,
     load_index,
@@ -17,8 +20,11 @@ from vision_jax.gallery.lookup import (
     search_images,
     search_indexed,
     select_ids,
+    update_index,
+    write_index,
 )
 from vision_jax.run.run import load_run
+from vision_jax.search import CosineIndex
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +64,13 @@ def test_metadata_name_the_image_and_its_class(run, gallery, index):
         "split": "train",
         "digest": gallery.digests()[7],
     }
-    assert index.about["workdir"] == str(run.workdir)
-    assert index.about["step"] == run.step
+    assert index.about == {
+        "workdir": str(run.workdir),
+        "step": run.step,
+        "source": "digits",
+        "split": "train[:30%]",
+        "encoder": run.identity,
+    }
 
 
 def test_figures_are_scikit_learns(run, gallery):
@@ -126,9 +137,116 @@ def test_duplicates_across_splits_come_first(run, photos):
         find_duplicates(build_index(run, opened()), 2.0)
 
 
+@pytest.fixture(scope="module")
+def retrained(run):
+    """The same folder and step with other weights."""
+    params = jax.tree.map(lambda leaf: leaf * 1.01, run.state.params)
+    return dataclasses.replace(run, state=run.state.replace(params=params))
+
+
+def test_an_index_knows_the_network_that_made_it(run, retrained, photos, tmp_path):
+    folder, opened = photos
+    path = tmp_path / "photos.index"
+    write_index(run, opened(), path)
+    query = [folder / "train" / "0.png"]
+    with pytest.raises(InputError, match=r"made by another network than the one in .* at step"):
+        search_images(load_index(path), retrained, query, 1)
+    with pytest.raises(InputError, match="cannot be updated: another network made it"):
+        update_index(load_index(path), retrained, opened())
+    assert write_index(retrained, opened(), path) == IndexChange(
+        20, 0, 0, "another network made it"
+    )
+    index = load_index(path)
+    found = index.metadata(search_images(index, retrained, query, 1)[1])
+    assert Path(found[0]["key"]).name == "0.png"
+
+
+def test_a_run_that_moved_is_the_same_network(run, photos, tmp_path):
+    _, opened = photos
+    path = tmp_path / "photos.index"
+    write_index(run, opened(), path)
+    moved = dataclasses.replace(run, workdir=tmp_path / "moved")
+    assert write_index(moved, opened(), path) == IndexChange(0, 0, 20)
+    assert load_index(path).about["workdir"] == str(tmp_path / "moved")
+
+
+def test_other_images_are_indexed_anew(run, photos, gallery, tmp_path):
+    _, opened = photos
+    write_index(run, gallery, tmp_path / "a.index")
+    change = write_index(run, opened(), tmp_path / "a.index")
+    assert change == IndexChange(20, 0, 0, "it is of other images, digits (train[:30%])")
+
+
+def test_an_index_of_the_first_version_is_searched_with_a_warning_and_built_anew(
+    run, photos, tmp_path
+):
+    folder, opened = photos
+    path = tmp_path / "photos.index"
+    write_index(run, opened(), path)
+    index = load_index(path)
+    del index.about["encoder"]
+    index.save(path)
+    with pytest.warns(DataWarning, match="does not name the network that made it"):
+        search_images(load_index(path), run, [folder / "train" / "0.png"], 1)
+    change = write_index(run, opened(), path)
+    assert (change.added, change.kept) == (20, 0)
+    assert "version 0.1" in change.rebuilt
+    assert load_index(path).about["encoder"] == run.identity
+
+
+def labelled(metadata):
+    index = CosineIndex(4)
+    index.add(np.eye(4), metadata=metadata)
+    return index
+
+
+ROW = {"key": "a", "digest": "b", "split": "train"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        ["cat"] * 4,
+        [{"key": "a"}] * 4,
+        [ROW, ROW, ROW, ROW | {"split": 3}],
+        [ROW, ROW, ROW, ROW | {"label": ["x"]}],
+    ],
+)
+def test_an_index_that_is_not_of_images_is_refused(metadata):
+    index = labelled(metadata)
+    for call in (
+        lambda: find_duplicates(index, 0.9),
+        lambda: find_keys(index, ["a"]),
+        lambda: select_ids(index, ["label=x"]),
+    ):
+        with pytest.raises(InputError, match=r"does not say which image [03] is"):
+            call()
+    with pytest.raises(InputError, match="the index is empty"):
+        find_duplicates(CosineIndex(4), 0.9)
+
+
+@pytest.mark.parametrize("change", [{"step": "3"}, {"source": None}, {"model": "cnn"}, None, 7])
+def test_an_index_by_others_is_never_replaced(run, index, gallery, tmp_path, change):
+    path = tmp_path / "own.index"
+    own = CosineIndex(4, about=index.about | change if isinstance(change, dict) else change)
+    own.add(np.eye(4))
+    own.save(path)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"own\.index is not replaced: the index does not say"):
+        write_index(run, gallery, path)
+    assert path.read_bytes() == before
+    with pytest.raises(InputError, match="does not say which network"):
+        read_indexed(own, run, ["a"])
+
+
+def test_no_images_find_nothing(run, index):
+    scores, ids = search_images(index, run, [], 3)
+    assert (scores.shape, ids.shape) == ((0, 3), (0, 3))
+    assert read_indexed(index, run, []).shape == (0, *run.info.image_shape)
+
+
 def test_bad_input_is_named(run, index, tmp_path):
-    with pytest.raises(InputError, match=f"k is 5000; it must be in \\[1, {len(index)}\\]"):
-        search_images(index, run, [tmp_path / "a.png"], 5000)
     with pytest.raises(InputError, match=r"a\.png does not exist"):
         search_images(index, run, [tmp_path / "a.png"], 3)
     with pytest.raises(InputError, match=r"x\.index does not exist"):
@@ -165,9 +283,7 @@ def test_an_indexed_image_finds_others_among_those_allowed(run, index, gallery):
     cosine[0, 0] = -np.inf  # itself
     np.testing.assert_array_equal(ids, where[np.argsort(-cosine, axis=1, kind="stable")[:, :4]])
     np.testing.assert_allclose(scores, -np.sort(-cosine, axis=1)[:, :4], atol=1e-5)
-    with pytest.raises(
-        InputError, match=rf"k is {len(where)}; it must be in \[1, {len(where) - 1}\]"
-    ):
-        search_indexed(index, asked, len(where), where=where)
+    _, ids = search_indexed(index, asked, len(where), where=where)
+    np.testing.assert_array_equal((ids < 0).sum(1), [1, 0])  # itself is left out of the first
     shown = read_indexed(index, run, [gallery.key(i) for i in (3, 1)])
     np.testing.assert_array_equal(shown, [e["image"] for e in gallery.read([3, 1])])

@@ -180,7 +180,7 @@ def test_a_cluster_that_is_not_there_is_named(data_dir, tmp_path):
     words += ["--workdir", str(tmp_path / "run"), "--distributed.auto"]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert "the processes of --distributed do not come together" in done.stderr
+    assert "the processes of this run cannot be joined" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

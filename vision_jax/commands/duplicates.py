@@ -12,7 +12,7 @@ def duplicates(index: tyro.conf.Positional[Path], threshold: float = 0.999) -> N
 
     Args:
         index: File that `vision-jax index` wrote.
-        threshold: Cosine similarity from which two images count as nearly the same, in (0, 1].
+        threshold: Cosine from which two images count as nearly the same, in (0, 1].
     """
     from vision_jax.gallery.lookup import find_duplicates, load_index
 

@@ -15,29 +15,31 @@ def index(
     checkpoint: str = "best",
     bad_files: Literal["error", "skip"] | None = None,
 ) -> None:
-    """Embed images with a trained network and write a search index.
+    """Embed images with a trained model and write a search index.
 
-    Where the file already holds an index of the same images by the same checkpoint, only what is
-    new or has changed is embedded. Example: vision-jax index runs/digits --images ~/photos --out
-    photos.index
+    Run it again to update the index: it embeds only what is new or has changed. An index by another
+    network or of other images is built anew. Example: vision-jax index runs/digits --images
+    ~/photos --out photos.index
 
     Args:
-        workdir: Folder of the run whose network embeds.
+        workdir: Folder of the run whose model embeds.
         images: A folder of images, or a data set's name.
         out: File to write; replaced only once the new one is whole.
         split: Which part of the images, in tfds's slicing syntax.
         checkpoint: `best` by the validation metric, `last`, or a step.
-        bad_files: Images that cannot be read: end with their name, or leave them out with a
-            warning. Default: what the run was trained with.
+        bad_files: Unreadable images: stop and name the file, or skip them with a warning. Default:
+            as in the run's training.
     """
     from vision_jax.gallery.indexing import write_index
     from vision_jax.run.run import load_run
 
     if not out.parent.is_dir():
-        raise InputError(f"--out is {str(out)!r}; the folder {out.parent} must exist")
+        raise InputError(f"out is {str(out)!r}; the folder {out.parent} must exist")
     run = load_run(workdir, parse_checkpoint(checkpoint))
     source = run.open_images(images, split, bad_files=bad_files)
     change = write_index(run, source, out)
+    if change.rebuilt:
+        print(f"{out} is built anew: {change.rebuilt}")
     print(
         f"{change.added + change.kept} images -> {out} "
         f"({change.added} embedded, {change.kept} kept, {change.removed} removed)"

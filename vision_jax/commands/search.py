@@ -1,18 +1,31 @@
 """Find the nearest images in an index."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from vision_jax.errors import InputError
+from vision_jax.search.methods import METHODS
+
+if TYPE_CHECKING:
+    from vision_jax.run.run import Run
+    from vision_jax.search import CosineIndex
+
+    Method = str
+else:
+    Method = tyro.extras.literal_type_from_choices(METHODS)
+
+NEIGHBOURS = 10
 
 
 def search(
     index: tyro.conf.Positional[Path],
     images: tyro.conf.Positional[tuple[Path, ...]] = (),
     keys: tuple[str, ...] = (),
-    k: int = 10,
+    k: int | None = None,
     where: tuple[str, ...] = (),
+    method: Method = "exact",
     workdir: Path | None = None,
     picture: Path | None = None,
 ) -> None:
@@ -25,42 +38,66 @@ def search(
     Args:
         index: File that `vision-jax index` wrote.
         images: Image files to look up.
-        keys: Indexed images to look up, each by its key as a search prints it; it leaves itself
+        keys: Indexed images to look up, each by its key as a search prints it; each leaves itself
             out.
-        k: How many neighbours of each.
-        where: FIELD=VALUE, what may be found by its label, split or key; of the same field one must
-            hold, of different fields all.
+        k: How many neighbours of each. Default: 10, or as many as may be found.
+        where: FIELD=VALUE conditions on label, split or key of what may be found; of the same field
+            one must hold, of different fields all.
+        method: How to search: `exact`; `sharded`, exact too, over all devices; `inverted_file`,
+            approximate; or `approx_max_k`, approximate, fast on TPU only.
         workdir: Folder of the run that made the index, if it has moved since.
         picture: PNG to draw the queries and their neighbours into.
     """
+    import numpy as np
+
     from vision_jax.data.decode import printable
     from vision_jax.gallery import lookup
-    from vision_jax.run.run import load_run
 
     if picture is not None and not picture.parent.is_dir():
-        raise InputError(f"--picture is {str(picture)!r}; the folder {picture.parent} must exist")
+        raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
     if bool(images) == bool(keys):
         raise InputError(
             f"{len(images)} images and {len(keys)} keys to look up were given; some images or some "
-            "--keys are needed"
+            "keys are needed"
         )
     loaded = lookup.load_index(index)
-    allowed = lookup.select_ids(loaded, where) if where else None
-    run = load_run(workdir or loaded.about["workdir"], loaded.about["step"])
-    if keys:
-        found = lookup.search_indexed(loaded, lookup.find_keys(loaded, keys), k, where=allowed)
+    allowed = lookup.select_ids(loaded, where)
+    asked = lookup.find_keys(loaded, keys)
+    k = _neighbours(k, len(allowed) - int(bool(np.isin(asked, allowed).any())))
+    filtered = allowed if where else None
+    run = None if keys and picture is None else _load_run(loaded, workdir)
+    if run is not None and images:
+        found = lookup.search_images(loaded, run, images, k, where=filtered, method=method)
     else:
-        found = lookup.search_images(loaded, run, images, k, where=allowed)
+        found = lookup.search_indexed(loaded, asked, k, where=filtered, method=method)
     names = [*map(printable, images), *keys]
     for name, scores, ids in zip(names, *found, strict=True):
         print(name)
         rows = loaded.metadata(ids)
         for place, (score, row) in enumerate(zip(scores, rows, strict=True), start=1):
             print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
-    if picture is not None:
+    if picture is not None and run is not None:
         from vision_jax.reports.searches import found_grid
 
-        asked = lookup.read_indexed(loaded, run, keys) if keys else run.read_images(images)
+        shown = lookup.read_indexed(loaded, run, keys) if keys else run.read_images(images)
         titles = [Path(name).name for name in names]
-        found_grid(loaded, run, asked, titles, *found).savefig(picture, dpi=110)
+        found_grid(loaded, run, shown, titles, *found).savefig(picture, dpi=110)
         print(f"picture -> {picture}")
+
+
+def _load_run(index: "CosineIndex", workdir: Path | None) -> "Run":
+    from vision_jax.gallery.origin import origin_of
+    from vision_jax.run.run import load_run
+
+    origin = origin_of(index)
+    return load_run(workdir or origin.workdir, origin.step)
+
+
+def _neighbours(k: int | None, most: int) -> int:
+    if most < 1:
+        raise InputError("nothing is found but the image itself; 2 images or more are needed")
+    if k is None:
+        k = min(NEIGHBOURS, most)
+    if not 1 <= k <= most:
+        raise InputError(f"k is {k}; it must be in [1, {most}], as many as may be found")
+    return k

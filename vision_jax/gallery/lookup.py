@@ -1,66 +1,61 @@
-"""Searching an index by image files, keys and conditions."""
+"""Look up images in an index, by image files, keys and conditions."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 
 from vision_jax.errors import InputError
+from vision_jax.gallery.origin import check_encoder, entries, origin_of
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex, near_duplicates
+from vision_jax.search.filters import Where
+from vision_jax.search.protocol import Found
 
-Found = tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]
+
+def load_index(path: str | Path) -> CosineIndex:
+    """Load an index from a file.
+
+    Raises:
+        InputError: If there is no such file, or it is damaged.
+    """
+    try:
+        return CosineIndex.load(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; an index file is needed") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def find_duplicates(
     index: CosineIndex, threshold: float
 ) -> list[tuple[bool, list[dict[str, Any]]]]:
-    """Lists groups of indexed images that are nearly the same to the network.
+    """List groups of indexed images that are nearly the same to the network.
 
     Args:
-        index: what to look through.
-        threshold: cosine from which two images count as nearly the same, in (0, 1].
+        index: The index to look through.
+        threshold: Cosine from which two images count as nearly the same, in (0, 1].
 
     Returns:
         `(leaks, metadata)` of each group: those that span splits first, then by size. The split of
         an image is its `split` in the metadata.
 
     Raises:
-        InputError: the threshold is out of range.
+        InputError: If the threshold is out of range, or metadata lack what an image's have.
     """
-    if not 0 < threshold <= 1:
-        raise InputError(f"threshold is {threshold}; it must be in (0, 1]")
-    rows = [row for _, row in _entries(index)]
+    rows = [row for _, row in entries(index)]
     _, splits = np.unique([row["split"] for row in rows], return_inverse=True)
     groups = near_duplicates(index.vectors(index.ids), threshold, splits=splits)
     return [(group.leaks, [rows[i] for i in group.rows]) for group in groups]
 
 
-def _entries(index: CosineIndex) -> list[tuple[int, dict[str, Any]]]:
-    return list(zip(index.ids.tolist(), index.metadata(index.ids), strict=True))
-
-
-def load_index(path: str | Path) -> CosineIndex:
-    """Loads an index from a file.
-
-    Raises:
-        InputError: there is no such file, or it is damaged.
-    """
-    try:
-        return CosineIndex.load(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; an index file is needed") from None
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
-
-
 def select_ids(index: CosineIndex, conditions: Sequence[str]) -> Int[np.ndarray, " items"]:
-    """The ids of the indexed images whose metadata meet conditions.
+    """Return the ids of the indexed images whose metadata meet conditions.
 
     Args:
-        index: whose metadata.
+        index: The index.
         conditions: `FIELD=VALUE` each, such as `label=shirt` or `split=test`. Of the same field one
             must hold, of different fields all.
 
@@ -68,7 +63,7 @@ def select_ids(index: CosineIndex, conditions: Sequence[str]) -> Int[np.ndarray,
         The ids, in the index's order; all of them without conditions.
 
     Raises:
-        InputError: a condition is not of that form, names an unknown field, or none fits.
+        InputError: If a condition is not of that form, names an unknown field, or none fits.
     """
     wanted: dict[str, set[str]] = {}
     for condition in conditions:
@@ -76,26 +71,26 @@ def select_ids(index: CosineIndex, conditions: Sequence[str]) -> Int[np.ndarray,
         if not equals:
             raise InputError(f"a condition is {condition!r}; it must be FIELD=VALUE")
         wanted.setdefault(field, set()).add(value)
-    entries = _entries(index)
-    fields = {field for _, row in entries for field in row}
+    images = entries(index)
+    fields = {field for _, row in images for field in row}
     if unknown := wanted.keys() - fields:
         raise InputError(f"images have no {min(unknown)!r}; they have {', '.join(sorted(fields))}")
-    met = [i for i, row in entries if all(str(row.get(f)) in v for f, v in wanted.items())]
+    met = [i for i, row in images if all(str(row.get(f)) in v for f, v in wanted.items())]
     if not met:
         raise InputError(f"no indexed image meets {' '.join(conditions)}")
     return np.array(met)
 
 
 def find_keys(index: CosineIndex, keys: Sequence[str]) -> Int[np.ndarray, " images"]:
-    """The ids of indexed images by their keys, as a search prints them.
+    """Return the ids of indexed images by their keys, as a search prints them.
 
     Raises:
-        InputError: no image has such a key.
+        InputError: If no image has such a key.
     """
-    there = {row["key"]: i for i, row in _entries(index)}
+    there = {row["key"]: i for i, row in entries(index)}
     if unknown := [key for key in keys if key not in there]:
         raise InputError(f"{unknown[0]!r} is not indexed; a key such as {min(there)!r} is needed")
-    return np.array([there[key] for key in keys])
+    return np.array([there[key] for key in keys], np.int64)
 
 
 def search_images(
@@ -104,25 +99,29 @@ def search_images(
     paths: Sequence[str | Path],
     k: int,
     *,
-    where: Int[np.ndarray, " items"] | None = None,
+    where: Where | None = None,
+    method: str = "exact",
 ) -> Found:
-    """Looks image files up in an index.
+    """Look image files up in an index.
 
     Args:
-        index: what to search.
-        run: the network that made its vectors.
-        paths: the images to look up.
-        k: how many neighbours, at most as many as may be found.
-        where: the ids that may be found; all by default.
+        index: The index to search.
+        run: The run that made its vectors.
+        paths: The images to look up.
+        k: How many neighbours.
+        where: Which may be found, as for `CosineIndex.search`; all by default.
+        method: As for `CosineIndex.search`.
 
     Returns:
-        `(scores, ids)`, both (Q, k), best first.
+        `(scores, ids)`, both (Q, k), best first; missing places -inf and -1.
 
     Raises:
-        InputError: k is out of range, or an image is unreadable.
+        InputError: If another network made the index, or an image is unreadable.
     """
-    _check_k(k, len(index) if where is None else len(where))
-    return index.search(run.embed(run.read_images(paths)), k, where)
+    check_encoder(index, run)
+    if not paths:
+        return index.search([], k, where, method=method)
+    return index.search(run.embed(run.read_images(paths)), k, where, method=method)
 
 
 def search_indexed(
@@ -130,50 +129,47 @@ def search_indexed(
     ids: Int[np.ndarray, " queries"],
     k: int,
     *,
-    where: Int[np.ndarray, " items"] | None = None,
+    where: Where | None = None,
+    method: str = "exact",
 ) -> Found:
-    """Looks indexed images up by their ids, each leaving itself out.
+    """Look indexed images up by their ids, each leaving itself out.
 
     Args:
-        index: what to search.
-        ids: the images to look up.
-        k: how many neighbours, fewer than may be found.
-        where: the ids that may be found; all by default.
+        index: The index to search.
+        ids: The images to look up.
+        k: How many neighbours.
+        where: Which may be found, as for `CosineIndex.search`; all by default.
+        method: As for `CosineIndex.search`.
 
     Returns:
         As `search_images`.
 
     Raises:
-        InputError: k is out of range.
+        InputError: If an id is not present.
     """
-    _check_k(k, len(index) - 1 if where is None else len(where) - int(np.isin(ids, where).any()))
-    return index.search_by_id(ids, k, where)
-
-
-def _check_k(k: int, most: int) -> None:
-    if not 1 <= k <= most:
-        raise InputError(f"k is {k}; it must be in [1, {most}], as many as may be found")
+    return index.search_by_id(ids, k, where, method=method)
 
 
 def read_indexed(
     index: CosineIndex, run: Run, keys: Sequence[str]
 ) -> UInt8[np.ndarray, "images height width channels"]:
-    """Reads indexed images again from where they were.
+    """Read indexed images again from where they were.
 
     Args:
-        index: what they are indexed in.
-        run: the network that made it.
-        keys: their keys.
+        index: The index they are in.
+        run: The run that made it.
+        keys: Their keys.
 
     Returns:
         (N, H, W, C) uint8 in the run's shape.
 
     Raises:
-        InputError: an image is no longer there.
+        InputError: If an image is no longer there.
     """
-    about = index.about
-    source = run.open_images(about["source"], about["split"], bad_files="later")
+    origin = origin_of(index)
+    source = run.open_images(origin.source, origin.split, bad_files="later")
     places = {source.key(i): i for i in range(len(source))}
     if gone := [key for key in keys if key not in places]:
         raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")
-    return np.stack([example["image"] for example in source.read([places[k] for k in keys])])
+    images = [example["image"] for example in source.read([places[k] for k in keys])]
+    return np.stack(images) if images else np.zeros((0, *source.image_shape), np.uint8)

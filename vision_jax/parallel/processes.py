@@ -1,4 +1,4 @@
-"""Several processes as one run: joining them, stopping together, and losing one."""
+"""Distributed runs: joining processes, stopping together, and losing one."""
 
 import contextlib
 import dataclasses
@@ -16,11 +16,11 @@ from vision_jax.errors import InputError, RunError
 # The command line reads the arguments from here, and must answer --help without loading JAX.
 
 ASKED = "asked"
-"""What `Vote.ballot` puts into an item, and a step adds up over the processes."""
+"""The entry that `Vote.ballot` adds to an item; a step sums it over the processes."""
 
 _LOST = (
-    "vision-jax: this run of several processes ended, since one of them failed or could not be "
-    "reached; the same command in each of them goes on from the last checkpoint"
+    "vision-jax: this distributed run ended: a process failed or could not be reached; rerun the "
+    "same command in every process to resume from the last checkpoint"
 )
 _MESSAGE_BYTES = 2048
 
@@ -29,21 +29,21 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class Distributed:
-    """The other processes that train the same run, on one machine or many.
+    """The processes that train one run, on one machine or many.
 
-    All of them run the same command on the same workdir, in a file system that they share.
+    All run the same command on the same workdir, in a shared file system.
     """
 
     auto: bool = False
-    """Ask the cluster who takes part: SLURM, Open MPI, Cloud TPU or Kubernetes."""
+    """Detect the processes from the cluster: SLURM, Open MPI, Cloud TPU or Kubernetes."""
     coordinator: str | None = None
-    """Without a cluster: HOST:PORT where the others reach process 0."""
+    """Without a cluster: HOST:PORT of process 0."""
     processes: int | None = None
-    """Without a cluster: how many processes take part."""
+    """Without a cluster: how many processes there are."""
     process_id: int | None = None
-    """Without a cluster: which of them this one is, in [0, processes)."""
+    """Without a cluster: the rank of this process, in [0, processes)."""
     heartbeat: int = 20
-    """Seconds without a sign of life after which a process counts as lost and the run ends."""
+    """Seconds without a heartbeat after which a process counts as lost and the run ends."""
 
     @property
     def wanted(self) -> bool:
@@ -55,10 +55,10 @@ class Distributed:
         return self.coordinator, self.processes, self.process_id
 
     def check(self) -> None:
-        """Refuses what describes no group.
+        """Refuse values that describe no group.
 
         Raises:
-            InputError: a value is missing or out of range.
+            InputError: If a value is missing or out of range.
         """
         if self.heartbeat < 1:
             raise InputError(f"heartbeat is {self.heartbeat}; it must be at least 1")
@@ -82,16 +82,16 @@ class Distributed:
 
 @contextlib.contextmanager
 def joined(group: Distributed) -> Iterator[None]:
-    """Joins the other processes, before anything else is asked of JAX.
+    """Join the other processes; call it before JAX is used.
 
-    An error ends this process at once, its message printed: JAX would wait at the exit for the
-    others, who wait for this one in a step.
+    On error, print and exit at once; otherwise JAX's exit barrier deadlocks with peers blocked in a
+    step.
 
     Args:
-        group: who takes part; nothing happens for a process on its own.
+        group: The processes; a single process joins nothing.
 
     Raises:
-        InputError: the group is described wrongly, or no cluster is found.
+        InputError: If the group is described wrongly, or no cluster is found.
     """
     if not group.wanted:
         yield
@@ -130,7 +130,7 @@ def _end(error: BaseException, farewell: "_Farewell") -> None:
 
 
 class _Farewell:
-    """A small process that says how to go on should this one end without `cancel`.
+    """A small process that prints how to resume if this one ends without `cancel`.
 
     JAX aborts a process whose peers are lost, and an abort runs no Python of its own.
     """
@@ -143,7 +143,7 @@ class _Farewell:
         )
 
     def cancel(self) -> None:
-        """Lets it end in silence."""
+        """End it without a message."""
         self._process.communicate(b"done")
 
 
@@ -154,7 +154,7 @@ def first_alone(action: Callable[[], Result]) -> Result | None:
         The action's result in process 0, None in the others.
 
     Raises:
-        InputError: in every process, if it was raised in that one.
+        InputError: In every process, if process 0 raised it.
     """
     import jax
     from jax.experimental import multihost_utils
@@ -175,14 +175,14 @@ def first_alone(action: Callable[[], Result]) -> Result | None:
 
 
 class Vote:
-    """Lets all processes stop after the same step, though each may be asked at another time.
+    """Make all processes stop after the same step, though each may be asked at another time.
 
-    A request travels with the next step's item; the step adds the requests up; and what was seen
-    in a step's metrics holds `ahead` steps later, by when every process has seen it.
+    A request travels with the next step's item, and the step sums the requests. A request seen in
+    a step's metrics takes effect `ahead` steps later, when every process has seen it.
 
     Args:
-        processes: how many there are; one on its own stops at once.
-        ahead: steps by which a process may be ahead of the metrics that it has seen.
+        processes: How many there are; a single one stops at once.
+        ahead: How many steps a process may be ahead of the metrics that it has seen.
     """
 
     def __init__(self, processes: int, ahead: int) -> None:
@@ -191,20 +191,20 @@ class Vote:
         self._stop_at: int | None = None
 
     def ask(self, asked: bool) -> None:
-        """Notes whether this process was asked to stop."""
+        """Record whether this process was asked to stop."""
         self._asked = self._asked or asked
 
     def ballot(self, devices: int) -> dict[str, np.ndarray]:
-        """What goes with an item: this process's request, for each of its devices."""
+        """Return the entry for an item: this process's request, for each of its devices."""
         return {} if self._alone else {ASKED: np.full(devices, self._asked, np.int32)}
 
     def count(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Notes what the processes asked in a step, from its metrics."""
+        """Record the requests of all processes in a step, from its metrics."""
         if not self._alone and self._stop_at is None and int(metrics[ASKED]):
             self._stop_at = step + self._ahead
 
     def stops(self, step: int) -> bool:
-        """Whether to stop after a step inside an epoch."""
+        """Say whether to stop after a step inside an epoch."""
         if self._alone:
             return self._asked
         return self._stop_at is not None and step >= self._stop_at

@@ -20,7 +20,7 @@ from vision_jax.search.similarity import cosine_top_k, normalize
 PAGE = 32
 ROUNDS = 10
 PER_LIST = 128  # training vectors per list
-CHECKED = 256  # vectors that find the default number of lists to probe
+CHECKED = 256  # vectors that choose the default number of lists to probe
 TARGET = 0.97  # their recall@10: a little above the 0.95 that is promised for others
 
 
@@ -30,7 +30,7 @@ def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "InvertedFile":
 
 
 class Report(NamedTuple):
-    """Recall against what it costs: with `nprobe` lists, `share` of the vectors are scored."""
+    """Recall and its cost: with `nprobe` lists, `share` of the vectors are scored."""
 
     nprobe: int
     share: float
@@ -48,12 +48,12 @@ class InvertedFile:
     Args:
         vectors: (N, D) real numbers, N at least 1; no row may be zero, NaN or infinite.
         nlist: How many lists; about 2√N by default.
-        nprobe: How many lists a search looks at by default. Unless given, the least power of two
-            that finds 0.97 of the 10 true neighbours of 256 vectors of the gallery.
+        nprobe: How many lists a search looks at unless told otherwise. By default the least power
+            of two with which 256 vectors of the gallery find 0.97 of their 10 true neighbours.
         key: Chooses the training sample; the same key gives the same lists.
 
     Attributes:
-        reports: What was measured to choose `nprobe`, from the fewest lists on.
+        reports: The measurements that chose `nprobe`, fewest lists first.
 
     Raises:
         InputError: If there are no vectors, one has no direction, or nlist is outside [1, N] or
@@ -167,7 +167,7 @@ class InvertedFile:
         return min(pages, -(-pages * nprobe // self.nlist))
 
     def _lay_out(self, rows: Array) -> None:
-        """Put the rows of each list into pages of their own."""
+        """Put the rows of each list into its own pages."""
         owner = np.asarray(cosine_top_k(rows, self.centroids, 1, normalized=True)[1])[:, 0]
         order = np.argsort(owner, kind="stable")
         sizes = np.bincount(owner, minlength=self.nlist)

@@ -1,10 +1,10 @@
 """Exact top-k over a large gallery: bound every group of rows, then score the few best groups.
 
-The gallery passes through the matrix product in blocks small enough to stay in cache, and of each
-block only the best score of every group of consecutive rows is kept. The k best rows lie in
-the k best groups: a row outside them has k groups before it, each with a row that scores higher, or
-as high with a lower number. So only those groups are scored row by row. The same holds for scores
-known within a bound, which is what lets the first pass run in int8 or bfloat16.
+The gallery passes through the matrix product in blocks that fit in cache. Each block keeps only the
+best score of every group of consecutive rows. The k best rows lie in the k best groups: a row
+outside them has k groups before it, each with a row that scores higher, or as high with a lower
+number. So only those groups are scored row by row. The same holds for scores known within a bound,
+so the first pass may run in int8 or bfloat16.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,10 @@ Results = TypeVar("Results", bound=tuple[Array, ...])
 GROUP = 32  # rows of a group
 CHUNK = 128  # queries per pass over the gallery
 BLOCK = 4096  # with 128 scores a row, 2 MiB of scores: about a core's cache
-WIDE = 256  # width from which on reading rows takes longer than choosing groups, and so
+WIDE = 256  # from this width on, reading rows takes longer than choosing groups; then
 WIDE_GROUP = 8
 WIDE_CHUNK = 512  # older XLA's product in bfloat16 is slow for fewer
-FEW = 16  # up to so many queries a block may be larger
+FEW = 16  # up to this many queries a block may be larger
 FEW_BLOCK = 16_384
 EXCESS = 6  # groups scored beyond k, since two products may round the same score differently
 DENSE = 4096  # a gallery up to this size is scored whole
@@ -31,7 +31,7 @@ DENSE_SCORES = 1 << 24  # how many scores to hold at a time then
 
 
 class Rows(NamedTuple):
-    """Gallery vectors as stored: the vector meant is `scale[i] * values[i]`.
+    """Gallery vectors as stored: row i stands for `scale[i] * values[i]`.
 
     `values` is (N, D) float32, bfloat16 or int8; `scale` is (N,) float32.
     """
@@ -41,9 +41,9 @@ class Rows(NamedTuple):
 
 
 class Coarse(NamedTuple):
-    """Rounded vectors, and per row the length of what the rounding took away.
+    """Rounded vectors, and the length of each row's rounding error.
 
-    `error` is a single 0 where nothing was lost.
+    `error` is a single 0 if rounding lost nothing.
     """
 
     rows: Rows
@@ -55,8 +55,8 @@ def round_to(vectors: Float[Array, "items dim"], dtype: str) -> Coarse:
 
     Args:
         vectors: (N, D) float32.
-        dtype: "bfloat16", or "int8" for 127 steps either side of zero, a row's largest entry being
-            the last step.
+        dtype: "bfloat16"; or "int8": 127 steps on either side of zero, scaled so that a row's
+            largest entry is the last step.
     """
     scale = jnp.ones(vectors.shape[:1], jnp.float32)
     if dtype == "int8":
@@ -70,9 +70,9 @@ def round_to(vectors: Float[Array, "items dim"], dtype: str) -> Coarse:
 
 
 def shortlist_size(k: int) -> int:
-    """Give how many groups may be scored row by row for k neighbours after a first, rounded pass.
+    """Return how many groups a first, rounded pass passes on to be scored row by row.
 
-    The excess over k is room for groups whose bound is high though their rows are not.
+    The excess over k leaves room for groups whose bound is high though their rows are not.
     """
     return 2 * k + 28
 
@@ -145,21 +145,21 @@ def search_coarse(
     k: int,
     dtype: str,
 ) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"], Bool[Array, " queries"]]:
-    """Do as `search` by a first pass over rounded rows, and say for which queries that is proven.
+    """Search by a first pass over rounded rows, and say which queries' results are proven exact.
 
-    Let q = q' + d be a query and x = x' + e a row, where the dash marks what was rounded. Then
+    Let q = q' + d be a query and x = x' + e a row, where q' and x' are rounded. Then
     <q, x> = <q', x'> + <q', e> + <d, x>, at most <q', x'> + |q'| |e| + |d| |x|, which bounds every
-    group from above. A result is proven when the groups left out are bounded below the k-th score.
-    Half the shortlist is scored first, and often proves it.
+    group from above. A result is proven when all other groups are bounded below the k-th score.
+    Half the shortlist is scored first and often suffices.
 
     Args:
         queries: (Q, D) float32 of length 1.
-        rows: (N, D); the vectors meant have length 1, and `is_dense` does not hold.
+        rows: (N, D), standing for vectors of length 1; `is_dense` does not hold.
         coarse: The same vectors, rounded.
         where: As for `search`.
         used: As for `search`.
         k: At least 1, static.
-        dtype: What to round queries to, as for `round_to`; rows in int8 may be met in bfloat16.
+        dtype: Rounding of the queries, as for `round_to`; int8 rows allow bfloat16 queries.
     """
     # Sums in float32 are off by no more than this, and so are the lengths measured by them.
     slack = (rows.values.shape[1] + 16) * 2.0**-22

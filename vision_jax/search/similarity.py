@@ -47,9 +47,10 @@ def cosine_similarity(queries: ArrayLike, gallery: ArrayLike) -> Float[Array, "q
     Raises:
         InputError: If an argument is no matrix of real numbers, or the widths differ.
 
+    >>> import numpy as np
     >>> from vision_jax.search import cosine_similarity
-    >>> cosine_similarity([[1, 0], [3, 3]], [[2, 0], [0, 1]]).round(3)
-    Array([[1.   , 0.   ],
+    >>> np.asarray(cosine_similarity([[1, 0], [3, 3]], [[2, 0], [0, 1]])).round(3)
+    array([[1.   , 0.   ],
            [0.707, 0.707]], dtype=float32)
     """
     left, right = matching(queries, gallery)
@@ -84,12 +85,13 @@ def cosine_top_k(
         InputError: If an argument is no matrix of real numbers, the widths differ, or k is less
             than 1.
 
+    >>> import numpy as np
     >>> from vision_jax.search import cosine_top_k
     >>> scores, ids = cosine_top_k([[1, 2]], [[5, 0], [0, 5], [1, 1]], k=2)
-    >>> ids
-    Array([[2, 1]], dtype=int32)
-    >>> scores.round(3)
-    Array([[0.949, 0.894]], dtype=float32)
+    >>> np.asarray(ids)
+    array([[2, 1]], dtype=int32)
+    >>> np.asarray(scores).round(3)
+    array([[0.949, 0.894]], dtype=float32)
     """
     asked, rows = matching(queries, gallery)
     return _cosine_top_k(asked, rows, arrays.count("k", k), normalized)
