@@ -68,9 +68,9 @@ def as_pixels(
         return np.clip(pixels.astype(np.float32), 0, 1)
     if lowest >= 0 and highest <= 255 and (pixels == np.rint(pixels)).all():
         return pixels.astype(np.uint8)
+    found = f"[{lowest + 0.0:.6g}, {highest + 0.0:.6g}]"  # not -0
     raise InputError(
-        f"{name} are floats in [{lowest:.6g}, {highest:.6g}]; floats in [0, 1] or uint8 in "
-        "[0, 255] are needed"
+        f"{name} are floats in {found}; floats in [0, 1] or uint8 in [0, 255] are needed"
     )
 
 

@@ -119,6 +119,7 @@ def default_splits(
     test: str | None = None,
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
+    bad_files: BadFiles = "error",
     links: bool = False,
 ) -> Splits:
     """Choose what to train on, to choose the checkpoint by, and to report.
@@ -134,6 +135,7 @@ def default_splits(
         test: likewise.
         data_dir: see `open_source`.
         manual_dir: see `open_source`.
+        bad_files: see `open_source`; no image is opened.
         links: see `open_source`.
 
     Returns:
@@ -142,7 +144,9 @@ def default_splits(
     Raises:
         InputError: there is no such data set, folder or split, or it is empty.
     """
-    data = open_data(name, data_dir=data_dir, manual_dir=manual_dir, links=links)
+    data = open_data(
+        name, data_dir=data_dir, manual_dir=manual_dir, bad_files=bad_files, links=links
+    )
     return data.choose_splits(train, validation, test)
 
 
@@ -167,7 +171,7 @@ def open_builder(
     return builder
 
 
-def folder_of(name: str | os.PathLike[str]) -> Path | None:
+def folder_of(name: Any) -> Path | None:
     """Return the folder that a name means; None for the name of a data set.
 
     A folder that is called as one of the table's sets is written as a path, `./digits`, or given as

@@ -66,7 +66,7 @@ class DataSet(abc.ABC):
         if not test and not any(canonical(name) == "test" for name in self.sizes):
             what = "is reported at the end, since there is no test split"
             found.append(Finding(splits.test, what, False))
-        for use, others in zip(splits[1:], parts[1:], strict=True):
+        for use, others in zip(Splits._fields[1:], parts[1:], strict=True):
             if shared := _overlap(parts[0], others):
                 what = f"shares {shared} examples with what is trained on, {splits.train}"
                 found.append(Finding(use, what, False))

@@ -246,11 +246,12 @@ def _decode(
 
 def _mended(data: bytes, truncated: Truncated) -> Iterator[tuple[bytes, str]]:
     """Give what a damaged file may be read as, and what is then to be said of it."""
-    bare = without_metadata(data)
-    if bare != data:
-        yield bare, "has metadata that cannot be read, and is ignored"
+    bare = [without_metadata(data, keep_orientation=keep) for keep in (True, False)]
+    for start in dict.fromkeys(bare):
+        if start != data:
+            yield start, "has metadata that cannot be read, and is ignored"
     if truncated == "use":
-        for start in dict.fromkeys((data, bare)):
+        for start in dict.fromkeys((data, *bare)):
             if (ended := with_end(start)) is not None:
                 yield ended, _CUT
 

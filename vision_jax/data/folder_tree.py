@@ -30,6 +30,7 @@ class Tree:
         labels: the class of every file that lies in a class folder.
         classes: the names of the class folders of all splits, sorted; an empty one counts.
         unlabelled: the splits in which a file lies outside of the class folders.
+        divided: whether there are no split folders, and each class is divided into splits.
         faults: why some of the files are not to be opened.
         findings: what is odd about all else; the folder's structure first.
     """
@@ -39,6 +40,7 @@ class Tree:
     labels: dict[str, str]
     classes: tuple[str, ...]
     unlabelled: frozenset[str]
+    divided: bool
     faults: dict[str, str]
     findings: tuple[Finding, ...]
 
@@ -81,8 +83,17 @@ def read_tree(root: Path, *, links: bool = False) -> Tree:
     parents = set(bases.values())
     classes = {path.rpartition("/")[2] for path in entries.folders if _parent(path) in parents}
     unlabelled = frozenset(s for s, paths in files.items() if any(p not in labels for p in paths))
-    tree = Tree(root, files, labels, tuple(sorted(classes)), unlabelled, entries.faults, ())
-    found += [*_odd_labels(tree), *_odd_classes(tree, given=bool(folders)), *entries.findings]
+    tree = Tree(
+        root,
+        files,
+        labels,
+        tuple(sorted(classes)),
+        unlabelled,
+        not folders,
+        entries.faults,
+        (),
+    )
+    found += [*_odd_labels(tree), *_odd_classes(tree), *entries.findings]
     return dataclasses.replace(tree, findings=tuple(found))
 
 
@@ -157,9 +168,10 @@ def _inner(files: list[str], folder: str, split: str) -> str:
     It is the split folder itself, unless that holds one of its own kind, as zip files unpack.
     """
     folders, direct = _below(files, folder)
-    if not direct and len(folders) == 1 and canonical(name := folders.pop()) == split:
-        return f"{folder}{name}/"
-    return folder
+    if direct or len(folders) != 1 or canonical(name := folders.pop()) != split:
+        return folder
+    _, holds_images = _below(files, f"{folder}{name}/")
+    return folder if holds_images else f"{folder}{name}/"
 
 
 def _leave_out_what_is_in_no_split(entries: Entries, base: str) -> None:
@@ -239,7 +251,7 @@ def _odd_labels(tree: Tree) -> list[Finding]:
     return found
 
 
-def _odd_classes(tree: Tree, *, given: bool) -> list[Finding]:
+def _odd_classes(tree: Tree) -> list[Finding]:
     """List the classes that lack images, in all or in some of the splits."""
     splits = {split: paths for split, paths in tree.files.items() if split not in tree.unlabelled}
     if not splits:
@@ -250,7 +262,7 @@ def _odd_classes(tree: Tree, *, given: bool) -> list[Finding]:
         lacking = [split for split, count in counts.items() if not count[name]]
         if len(lacking) == len(counts):
             found.append(_odd(name, "is a class with 0 images"))
-        elif given:
+        elif not tree.divided:
             what = "is a class with 0 images here and some elsewhere"
             found += [_odd(f"{split}/{name}", what) for split in lacking]
     return found

@@ -122,9 +122,12 @@ class FolderData(DataSet):
         """List a folder; for the arguments see `open_source`.
 
         Raises:
-            InputError: it holds no image, or mixes split and class folders.
+            InputError: it holds no image, mixes split and class folders, or a folder in it cannot
+                be read.
         """
         tree = read_tree(root, links=links)
+        if bad_files == "error":
+            _refuse([finding for finding in tree.findings if finding.error], printable(root))
         sizes = {split: len(paths) for split, paths in tree.files.items()}
         return cls(printable(root), sizes, tree, image_size, channels, bad_files, truncated)
 
@@ -151,7 +154,7 @@ class FolderData(DataSet):
         if odd and self.bad_files != "later":
             warn_of(f"in {self.name}", odd, self.name)
         if self.bad_files == "error":
-            self._refuse_faults(chosen)
+            _refuse(self.faults(chosen), self.name)
         skipped = None
         if self.bad_files == "skip":
             good = self._without_bad(chosen, split)
@@ -189,27 +192,17 @@ class FolderData(DataSet):
         if len(tree.classes) == 1:
             what = f"has one class, {printable(tree.classes[0])}; recognition takes two or more"
             found.append(Finding(".", what, False))
-        for use, split, names in (
-            ("trained on", splits.train, used[0]),
-            ("tested", splits.test, used[2]),
-        ):
+        uses = (("trained on", splits.train, used[0]), ("tested", splits.test, used[2]))
+        for use, split, names in uses:
             if names & tree.unlabelled:
                 continue
-            known = {tree.labels[path] for name in names for path in tree.files[name]}
+            # A class that lacks a given split altogether is among the tree's findings.
+            all_of = tree.files if tree.divided else names
+            known = {tree.labels[path] for name in all_of for path in tree.files[name]}
             seen = {tree.labels[path] for _, path in self.select(split)}
             what = f"is a class with 0 images in {split}, and so is not {use}"
             found += [Finding(printable(name), what, False) for name in sorted(known - seen)]
         return found
-
-    def _refuse_faults(self, chosen: list[tuple[str, str]]) -> None:
-        tree = self.tree
-        bad = [finding for finding in tree.findings if finding.error] + self.faults(chosen)
-        if bad:
-            more = f", and {len(bad) - 1} more are bad" if len(bad) > 1 else ""
-            raise InputError(
-                f"{self.name}/{bad[0].path} {bad[0].what}{more}; vision-jax check {self.name} "
-                "lists all, bad_files='skip' leaves them out"
-            )
 
     def faults(self, chosen: list[tuple[str, str]]) -> list[Finding]:
         """List which of the chosen files are not to be opened."""
@@ -246,6 +239,15 @@ class FolderData(DataSet):
                 f"{name} holds 0 readable images at {split!r} among {len(chosen)} files"
             )
         return [(part, path) for part, path in chosen if path not in bad]
+
+
+def _refuse(bad: list[Finding], name: str) -> None:
+    if bad:
+        more = f", and {len(bad) - 1} more are bad" if len(bad) > 1 else ""
+        raise InputError(
+            f"{name}/{bad[0].path} {bad[0].what}{more}; vision-jax check {name} lists all, "
+            "bad_files='skip' leaves them out"
+        )
 
 
 def _digest(path: Path) -> str:

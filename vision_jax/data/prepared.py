@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from vision_jax.data.manifest import check_files, write_manifest
+from vision_jax.data.manifest import check_files, damaged, write_manifest
 from vision_jax.errors import InputError
 
 # tfds is imported on use: it takes half a second.
@@ -41,6 +41,8 @@ def open_prepared(name: str, data_dir: str | Path | None, choices: Collection[st
     except Exception as error:  # tfds raises many kinds for what is not there
         for folder in _version_folders(name, data_dir):
             check_files(folder)
+            what = str(error).partition("\n")[0] or type(error).__name__
+            raise damaged(folder / "dataset_info.json", f"cannot be read ({what})") from error
         raise InputError(
             f"{name!r} is not a data set; needed: {', '.join(choices)}, a folder of images, "
             f"or a tfds data set prepared in {data_dir or tfds.core.constants.DATA_DIR}"
