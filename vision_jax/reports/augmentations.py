@@ -183,7 +183,7 @@ def _value(value: Any) -> str:
 
 def _weights(shares: jax.Array, name: str, other: str) -> list[str]:
     return [
-        f"{share:.2f} {name}, {1 - share:.2f} {other}" for share in np.asarray(shares)[::2].tolist()
+        f"{share:.0%} {name}, {1 - share:.0%} {other}" for share in np.asarray(shares)[::2].tolist()
     ]
 
 
