@@ -17,7 +17,7 @@ from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import Distributed, Vote, first_alone, joined
 from vision_jax.run.run import load_run
-from vision_jax.training import checksums as manifest
+from vision_jax.training.checksums import find_fault
 from vision_jax.training.metrics import read_metrics
 
 OPTIMIZER = "--optimizer.name sgd --optimizer.learning-rate 0.05 --optimizer.schedule constant"
@@ -99,7 +99,7 @@ class Group:
 
 def has_a_whole_checkpoint(workdir):
     steps = [folder for folder in workdir.glob("checkpoints/*") if folder.name.isdigit()]
-    return any(manifest.fault(folder) is None for folder in steps)
+    return any(find_fault(folder) is None for folder in steps)
 
 
 def words_for(family, data_dir, epochs):

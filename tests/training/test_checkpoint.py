@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vision_jax.errors import InputError, RunError
-from vision_jax.training import checksums as manifest
 from vision_jax.training.checkpoint import Checkpoints
+from vision_jax.training.checksums import find_fault
 from vision_jax.training.steps import DataParallel
 
 
@@ -22,8 +22,8 @@ def target(tree, devices=1):
     return DataParallel.over(devices).replicated(tree)
 
 
-def save(checkpoints, step, **figures):
-    checkpoints.save(step, state(float(step)), {"loss": jnp.ones(2)}, {"step": step}, figures)
+def save(checkpoints, step, **metrics):
+    checkpoints.save(step, state(float(step)), {"loss": jnp.ones(2)}, {"step": step}, metrics)
 
 
 def test_what_is_saved_is_restored_on_any_number_of_devices(tmp_path):
@@ -101,11 +101,11 @@ def largest(step):
 
 HARMS = {
     "is damaged": lambda step: flip_a_bit(largest(step)),
-    "its SHA-256 is not": lambda step: truncate(largest(step)),
+    "its SHA-256 differs": lambda step: truncate(largest(step)),
     "is missing": lambda step: largest(step).unlink(),
     "metrics is damaged": lambda step: (step / "metrics" / "metrics").write_text("{"),
     "manifest.json is damaged": lambda step: truncate(step / "manifest.json"),
-    "not written to its end": lambda step: (step / "manifest.json").unlink(),
+    "not written completely": lambda step: (step / "manifest.json").unlink(),
     "7/manifest.json is missing": lambda step: (step.parent / "7").mkdir(),
 }
 
@@ -167,7 +167,7 @@ def test_every_damaged_file_is_noticed(three, tmp_path):
             continue
         folder = shutil.copytree(three, tmp_path / str(place))
         flip_a_bit(folder / name)
-        assert manifest.fault(folder / "4") is not None, name
+        assert find_fault(folder / "4") is not None, name
     assert len(names) > 10
 
 
@@ -175,11 +175,11 @@ def test_damage_alone_is_never_taken_for_a_new_run(folder):
     for step in folder.iterdir():
         flip_a_bit(largest(step))
     files = sorted(folder.rglob("*"))
-    with pytest.raises(InputError, match="holds no whole checkpoint"):
+    with pytest.raises(InputError, match="holds no intact checkpoint"):
         Checkpoints(folder, metric="loss", mode="min", create=True)
     with (
         closing(Checkpoints(folder, metric="loss", mode="min")) as checkpoints,
-        pytest.raises(InputError, match="holds no whole checkpoint"),
+        pytest.raises(InputError, match="holds no intact checkpoint"),
     ):
         checkpoints.find("best")
     assert sorted(folder.rglob("*")) == files
@@ -217,11 +217,11 @@ def test_a_failed_write_is_named_and_the_step_before_kept(tmp_path):
     with closing(Checkpoints(folder, metric="loss", mode="min", create=True)) as checkpoints:
         save(checkpoints, 1, loss=1.0)
         checkpoints.wait()
+        large, totals = {"kernel": jnp.arange(4096, dtype=jnp.float32)}, {"loss": jnp.ones(2)}
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-        large = {"kernel": jnp.arange(4096, dtype=jnp.float32)}
         try:
-            checkpoints.save(2, large, {"loss": jnp.ones(2)}, {}, {})
+            checkpoints.save(2, large, totals, {}, {})
             with pytest.raises(RunError, match=r"2 could not be written; step 1 is kept") as failed:
                 checkpoints.wait()
         finally:
