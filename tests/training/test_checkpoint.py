@@ -1,6 +1,7 @@
 import math
 import resource
 import shutil
+import warnings
 from contextlib import closing
 
 import jax
@@ -8,10 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.errors import InputError, RunError
+from vision_jax.errors import DataWarning, InputError, RunError
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.checksums import find_fault
 from vision_jax.training.steps import DataParallel
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_logged(caplog):
+    """What orbax logs, such as a traceback by each thread of a failed save, reaches nobody."""
+    yield
+    assert caplog.get_records("call") == []
 
 
 def state(value):
@@ -126,16 +134,17 @@ def folder(three, tmp_path):
 
 
 @pytest.mark.parametrize("message", HARMS)
-def test_a_damaged_step_is_named_and_the_newest_whole_one_used(folder, message, caplog):
+def test_a_damaged_step_is_named_and_the_newest_whole_one_used(folder, message):
     harmed = 7 if message.startswith("7/") else 4
     HARMS[message](folder / "4")
+    used = 4 if harmed == 7 else 3
     with closing(Checkpoints(folder, metric="loss", mode="min")) as checkpoints:
-        used = checkpoints.find("last")
-        assert used == (4 if harmed == 7 else 3)
-        (record,) = caplog.records
-        assert f"step {used} is used instead" in record.getMessage()
-        assert message in record.getMessage()
-        assert checkpoints.find("best") == used
+        with pytest.warns(DataWarning, match=rf"{message}.*; step {used} is used instead$") as told:
+            assert checkpoints.find("last") == used
+        assert len(told) == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the stray folder is never the best
+            assert checkpoints.find("best") == used
         parts = checkpoints.restore(used, state=target(state(0.0)))
         np.testing.assert_array_equal(
             parts["state"]["params"]["kernel"], np.full((4, 2), float(used))
@@ -146,18 +155,19 @@ def test_a_damaged_step_is_named_and_the_newest_whole_one_used(folder, message, 
 
 
 @pytest.mark.parametrize("message", HARMS)
-def test_a_run_goes_on_over_a_damaged_step_which_is_set_aside(folder, message, caplog):
+def test_a_run_goes_on_over_a_damaged_step_which_is_set_aside(folder, message):
     HARMS[message](folder / "4")
     harmed = "7" if message.startswith("7/") else "4"
-    with closing(Checkpoints(folder, metric="loss", mode="min", create=True)) as checkpoints:
-        assert message in caplog.text
+    with pytest.warns(DataWarning, match=rf"{message}.*/damaged/{harmed} keeps") as told:
+        opened = Checkpoints(folder, metric="loss", mode="min", create=True)
+    assert len(told) == 1
+    with closing(opened) as checkpoints:
         assert not (folder / harmed).exists()
         assert (folder.parent / "damaged" / harmed).is_dir()
         for step in (int(harmed), 8):
             save(checkpoints, step, loss=0.1)
         assert checkpoints.find("last") == 8
         assert checkpoints.find(int(harmed)) == int(harmed)
-    assert len(caplog.records) == 1
 
 
 def test_every_damaged_file_is_noticed(three, tmp_path):

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,21 +14,21 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from vision_jax.errors import InputError, RunError
+from vision_jax.errors import DataWarning, InputError, RunError
 from vision_jax.training.checksums import find_fault, write_manifest
 
 Which = Literal["best", "last"] | int
 
-_LOGGER = logging.getLogger(__name__)
+_ABSL = logging.getLogger("absl")
 
 
 class Checkpoints:
     """The checkpoints of one run: the latest two, and the best by a validation metric.
 
     Each checkpoint holds the SHA-256 of its files, written before its folder gets its final name.
-    A damaged or incomplete checkpoint is never used; a warning names the fault. With `create`,
-    such checkpoints are moved to the folder `damaged` beside `folder`, so that a resumed run can
-    save their steps again.
+    A damaged or incomplete checkpoint is never used; a `DataWarning` names the fault. With
+    `create`, such checkpoints are moved to the folder `damaged` beside `folder`, so that a resumed
+    run can save their steps again.
 
     Args:
         folder: folder of the checkpoints, one subfolder per step.
@@ -54,18 +55,16 @@ class Checkpoints:
         self._metric = metric
         self._faults: dict[int, str | None] = {}
         self._saving = -1
+        _ABSL.addFilter(self._shows)
         self._reader = ocp.Checkpointer(
             ocp.CompositeCheckpointHandler(handler_registry=_handlers())
         )
-        self._options = self._write_options()
         self._manager: ocp.CheckpointManager | None = None
         if create:
             self._move_damaged()
-            self._manager = ocp.CheckpointManager(
-                self.folder.absolute(), handler_registry=_handlers(), options=self._options
-            )
+            self._manager = self._open_to_write()
 
-    def _write_options(self) -> ocp.CheckpointManagerOptions:
+    def _open_to_write(self) -> ocp.CheckpointManager:
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(n=2),
@@ -75,13 +74,17 @@ class Checkpoints:
                 ),
             ]
         )
-        return ocp.CheckpointManagerOptions(
-            best_fn=self._score,
-            best_mode="max",
-            preservation_policy=keep,
-            cleanup_tmp_directories=True,
-            # Called once all files are written, before the folder gets its final name.
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
+        return ocp.CheckpointManager(
+            self.folder.absolute(),
+            handler_registry=_handlers(),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=self._score,
+                best_mode="max",
+                preservation_policy=keep,
+                cleanup_tmp_directories=True,
+                # Called once all files are written, before the folder gets its final name.
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
+            ),
         )
 
     def save(
@@ -111,8 +114,6 @@ class Checkpoints:
             about=ocp.args.JsonSave(about),
         )
         ranked = {n: v for n, v in metrics.items() if n == self._metric} or None
-        # With a `best_fn`, orbax logs a warning for each save without metrics.
-        self._options.best_fn = self._score if ranked else None
         try:
             self._manager.save(step, args=args, metrics=ranked, force=True)
         except Exception as error:  # orbax raises many types for a failed write
@@ -146,7 +147,8 @@ class Checkpoints:
             order = sorted(order, key=self._rank, reverse=True)[:1] + order
         used = self._first_intact(order)
         for step in dict.fromkeys(order[: order.index(used)] if used is not None else []):
-            _LOGGER.warning("%s; step %d is used instead", self._fault(step), used)
+            told = f"{self._fault(step)}; step {used} is used instead"
+            warnings.warn(told, DataWarning, stacklevel=2)
         return used
 
     def about(self, step: int) -> dict[str, Any]:
@@ -217,6 +219,14 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.close()
         self._reader.close()
+        _ABSL.removeFilter(self._shows)
+
+    def _shows(self, record: logging.LogRecord) -> bool:
+        """Hide what orbax logs: its errors are raised too, and its warnings concern no user.
+
+        To debug, set absl's level to INFO or lower; then all of it is shown.
+        """
+        return _ABSL.isEnabledFor(logging.INFO) or "orbax" not in Path(record.pathname).parts
 
     def _path(self, step: int) -> Path:
         return self.folder.absolute() / str(step)
@@ -264,10 +274,10 @@ class Checkpoints:
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             self._path(step).rename(target)
-            _LOGGER.warning(
-                "%s; step %d is used instead, and the damaged checkpoint is now %s",
-                *(self._fault(step), used, target),
+            told = (
+                f"{self._fault(step)}; step {used} is used instead, {target} keeps the damaged one"
             )
+            warnings.warn(told, DataWarning, stacklevel=3)
         _barrier("moving damaged checkpoints")
         self._faults = {step: fault for step, fault in self._faults.items() if not fault}
 
