@@ -58,7 +58,7 @@ def test_the_best_and_the_latest_two_are_kept(tmp_path, mode, best):
         for step, value in values.items():
             save(checkpoints, step, accuracy=value)
         assert checkpoints.find("best") == best
-        assert checkpoints.find("last") == 7
+        assert checkpoints.find("last") == checkpoints.find(np.int64(7)) == 7
         with pytest.raises(InputError, match=rf"no step 3; it has \[{best}, 6, 7\]"):
             checkpoints.find(3)
 
@@ -79,6 +79,9 @@ def test_what_does_not_fit_or_is_not_there_is_named(tmp_path):
         Checkpoints(tmp_path / "c", metric="loss", mode="min", create=True)
     ) as checkpoints:
         save(checkpoints, 1, loss=1.0)
+        for which in ("bset", 1.0, None):
+            with pytest.raises(InputError, match=rf"which is {which!r}; 'best', 'last' or a step"):
+                Checkpoints.find.__wrapped__(checkpoints, which)  # without beartype
         for wrong, message in (
             (jnp.zeros((5, 2)), r"float32\[4, 2\] at state.params.kernel; needed: float32\[5, 2\]"),
             (jnp.zeros((4, 2), jnp.int32), r"needed: int32\[4, 2\]"),
@@ -139,9 +142,11 @@ def test_a_damaged_step_is_named_and_the_newest_whole_one_used(folder, message):
     HARMS[message](folder / "4")
     used = 4 if harmed == 7 else 3
     with closing(Checkpoints(folder, metric="loss", mode="min")) as checkpoints:
-        with pytest.warns(DataWarning, match=rf"{message}.*; step {used} is used instead$") as told:
+        with pytest.warns(
+            DataWarning, match=rf"{message}.*; step {used} is used instead$"
+        ) as caught:
             assert checkpoints.find("last") == used
-        assert len(told) == 1
+        assert len(caught) == 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the stray folder is never the best
             assert checkpoints.find("best") == used
@@ -158,9 +163,11 @@ def test_a_damaged_step_is_named_and_the_newest_whole_one_used(folder, message):
 def test_a_run_goes_on_over_a_damaged_step_which_is_set_aside(folder, message):
     HARMS[message](folder / "4")
     harmed = "7" if message.startswith("7/") else "4"
-    with pytest.warns(DataWarning, match=rf"{message}.*/damaged/{harmed} keeps") as told:
+    with pytest.warns(
+        DataWarning, match=rf"{message}.*/damaged/{harmed}; step [34] is used$"
+    ) as caught:
         opened = Checkpoints(folder, metric="loss", mode="min", create=True)
-    assert len(told) == 1
+    assert len(caught) == 1
     with closing(opened) as checkpoints:
         assert not (folder / harmed).exists()
         assert (folder.parent / "damaged" / harmed).is_dir()

@@ -3,10 +3,11 @@
 import json
 import logging
 import math
+import operator
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from vision_jax.errors import DataWarning, InputError, RunError
 from vision_jax.training.checksums import find_fault, write_manifest
 
-Which = Literal["best", "last"] | int
+Which = Literal["best", "last"] | SupportsIndex
 
 _ABSL = logging.getLogger("absl")
 
@@ -131,24 +132,25 @@ class Checkpoints:
             The step; None if there are no checkpoints.
 
         Raises:
-            InputError: `which` is a step whose checkpoint is missing or damaged, or all
+            InputError: `which` is none of these, its checkpoint is missing or damaged, or all
                 checkpoints are damaged.
         """
         self.wait()
         steps = self._steps()
-        if isinstance(which, int):
-            if which not in steps:
-                raise InputError(f"{self.folder} has no step {which}; it has {steps}")
-            if fault := self._fault(which):
+        if which not in ("best", "last"):
+            step = _step(which)
+            if step not in steps:
+                raise InputError(f"{self.folder} has no step {step}; it has {steps}")
+            if fault := self._fault(step):
                 raise InputError(f"{fault}; an intact checkpoint is needed")
-            return which
+            return step
         order = sorted(steps, reverse=True)
         if which == "best":  # the later one of equals, as in BestN
             order = sorted(order, key=self._rank, reverse=True)[:1] + order
         used = self._first_intact(order)
         for step in dict.fromkeys(order[: order.index(used)] if used is not None else []):
-            told = f"{self._fault(step)}; step {used} is used instead"
-            warnings.warn(told, DataWarning, stacklevel=2)
+            message = f"{self._fault(step)}; step {used} is used instead"
+            warnings.warn(message, DataWarning, stacklevel=2)
         return used
 
     def about(self, step: int) -> dict[str, Any]:
@@ -269,16 +271,16 @@ class Checkpoints:
         damaged = [step for step in steps if self._fault(step)]
         # Process 0 moves folders only after all processes have checked them.
         _barrier("checking checkpoints")
+        messages = []
         for step in damaged if jax.process_index() == 0 else []:
             target = self.folder.parent / "damaged" / str(step)
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             self._path(step).rename(target)
-            told = (
-                f"{self._fault(step)}; step {used} is used instead, {target} keeps the damaged one"
-            )
-            warnings.warn(told, DataWarning, stacklevel=3)
+            messages.append(f"{self._fault(step)}; it is moved to {target}; step {used} is used")
         _barrier("moving damaged checkpoints")
+        for message in messages:
+            warnings.warn(message, DataWarning, stacklevel=3)
         self._faults = {step: fault for step, fault in self._faults.items() if not fault}
 
     def _write_manifest(self) -> None:
@@ -300,6 +302,14 @@ class Checkpoints:
         (metric,) = metrics.values()
         value = self._sign * metric
         return value if math.isfinite(value) else -math.inf
+
+
+def _step(which: Any) -> int:
+    """Return a step as an `int`, from NumPy's integers too."""
+    try:
+        return operator.index(which)
+    except TypeError:
+        raise InputError(f"which is {which!r}; 'best', 'last' or a step is needed") from None
 
 
 def _barrier(name: str) -> None:
