@@ -1,24 +1,26 @@
-"""Exceptions of which the command line prints the message alone."""
+"""Errors and warnings whose message alone the command line prints."""
 
 from typing import ClassVar
 
 
 class InputError(ValueError):
-    """A value from the user that cannot be used; the message names it and what was needed.
+    """A value that cannot be used; the message names the value and what is needed.
 
-    The command line ends with exit code 2.
+    The command line prints it and exits with code 2.
     """
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on; the message says what is left of it. Exit code 1.
+    """A run that cannot continue; the message names what is left of it.
+
+    The command line prints it and exits with code 1.
 
     Attributes:
-        final: whether the same command would end in the same way.
+        final: whether rerunning the same command would fail in the same way.
     """
 
     final: ClassVar[bool] = False
 
 
 class DataWarning(UserWarning):
-    """Files that were left out, or are odd; the command line prints the message alone."""
+    """Unusual, damaged or skipped data; the command line prints the message on one line."""

@@ -17,7 +17,7 @@ from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import Distributed, Vote, first_alone, joined
 from vision_jax.run.run import load_run
-from vision_jax.training import checksums as manifest
+from vision_jax.training.checksums import find_fault
 from vision_jax.training.metrics import read_metrics
 
 OPTIMIZER = "--optimizer.name sgd --optimizer.learning-rate 0.05 --optimizer.schedule constant"
@@ -79,16 +79,16 @@ class Group:
             member.wait()
 
     def wait(self):
-        """The exit codes, and what each printed."""
+        """Return the exit codes, and what each process printed."""
         codes = [member.wait(timeout=120) for member in self.members]
         return codes, [path.read_text() for path in self.files]
 
     def wait_for(self, text):
-        """Waits until the first process has printed something."""
+        """Wait until the first process prints a text."""
         self.wait_until(lambda: text in self.files[0].read_text())
 
     def wait_until(self, condition):
-        """Waits for a condition while the first process runs."""
+        """Wait for a condition while the first process runs."""
         while not condition():
             try:
                 self.members[0].wait(timeout=0.1)
@@ -99,7 +99,7 @@ class Group:
 
 def has_a_whole_checkpoint(workdir):
     steps = [folder for folder in workdir.glob("checkpoints/*") if folder.name.isdigit()]
-    return any(manifest.fault(folder) is None for folder in steps)
+    return any(find_fault(folder) is None for folder in steps)
 
 
 def words_for(family, data_dir, epochs):
@@ -116,7 +116,7 @@ def assert_close(two, one):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_processes_train_as_one_does(family, data_dir, tmp_path):
-    """Up to the order in which floats are added: measured differences are below 1e-7."""
+    """Up to summation order: measured differences are below 1e-7."""
     words = words_for(family, data_dir, 2)
     with Group(words, tmp_path / "two") as group:
         codes, printed = group.wait()
@@ -130,7 +130,7 @@ def test_two_processes_train_as_one_does(family, data_dir, tmp_path):
     for a, b in zip(read_metrics(tmp_path / "two"), read_metrics(tmp_path / "one"), strict=True):
         assert a.keys() == b.keys()
         np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-5)
-    # One process wrote, and the run is as any other for one that reads it.
+    # Only one process writes, and the run reads like any other.
     files = [[path.name for path in (tmp_path / name).iterdir()] for name in ("two", "one")]
     assert len(files[0]) == len(files[1])
     assert main(["evaluate", str(tmp_path / "two")]) == 0
@@ -162,10 +162,10 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(lost, dat
         codes, printed = group.wait()
     assert codes[lost] == -signal.SIGKILL
     assert codes[1 - lost] not in (0, 2)
-    # What says so outlives the process by a moment.
-    message, begun = "the same command in each of them goes on", time.monotonic()
+    # The small process that prints this outlives the process by a moment.
+    message, start = "rerun the same command in every process", time.monotonic()
     while message not in group.files[1 - lost].read_text():
-        assert time.monotonic() - begun < 30, printed[1 - lost]
+        assert time.monotonic() - start < 30, printed[1 - lost]
         time.sleep(0.1)
     with Group(words, tmp_path / "run", *heartbeat) as group:
         codes, printed = group.wait()
@@ -251,12 +251,12 @@ def test_a_process_on_its_own_stops_at_once():
         ({"processes": 2}, "coordinator is None"),
         ({"coordinator": "host:99999"}, "HOST:PORT is needed"),
         ({"coordinator": "host:1", "process_id": 0}, "processes is None"),
-        ({"coordinator": "host:1", "processes": 2}, "process-id is None"),
+        ({"coordinator": "host:1", "processes": 2}, "process_id is None"),
         (
             {"coordinator": "host:1", "processes": 2, "process_id": 2},
-            r"process-id is 2; it must be in \[0, 2\)",
+            r"process_id is 2; it must be in \[0, 2\)",
         ),
-        ({"auto": True, "process_id": 1}, "auto was given"),
+        ({"auto": True, "process_id": 1}, "auto is True"),
         ({"auto": True, "heartbeat": 0}, "heartbeat is 0; it must be at least 1"),
     ],
 )

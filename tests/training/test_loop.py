@@ -189,7 +189,7 @@ def test_some_steps_are_traced_and_nothing_changes(run, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "5", "5:5", "7:5", "-1:5", "a:b", "1:2:3"])
 def test_steps_that_cannot_be_traced_are_named(text):
-    with pytest.raises(InputError, match=f"--profile is '{text}'; START:STOP is needed"):
+    with pytest.raises(InputError, match=f"profile is '{text}'; START:STOP is needed"):
         parse_steps(text)
     assert parse_steps("0:3") == range(3)
 

@@ -1,4 +1,4 @@
-"""Distributed runs: joining processes, stopping together, and losing one."""
+"""Distributed training: joining processes, stopping together, and handling lost ones."""
 
 import contextlib
 import dataclasses
@@ -13,14 +13,14 @@ import numpy as np
 
 from vision_jax.errors import InputError, RunError
 
-# The command line reads the arguments from here, and must answer --help without loading JAX.
+# JAX is imported in functions: the command line reads `Distributed`, and --help must be quick.
 
 ASKED = "asked"
-"""The entry that `Vote.ballot` adds to an item; a step sums it over the processes."""
+"""Key of the stop requests in an item, which a step sums over all processes."""
 
-_LOST = (
-    "vision-jax: this distributed run ended: a process failed or could not be reached; rerun the "
-    "same command in every process to resume from the last checkpoint"
+_PEER_LOST = (
+    "vision-jax: another process of this run failed or cannot be reached; rerun the same command "
+    "in every process to resume from the last checkpoint"
 )
 _MESSAGE_BYTES = 2048
 
@@ -29,9 +29,9 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class Distributed:
-    """The processes that train one run, on one machine or many.
+    """Processes that train one run together, on one or several machines.
 
-    All run the same command on the same workdir, in a shared file system.
+    All run the same command, and share the workdir's file system.
     """
 
     auto: bool = False
@@ -39,34 +39,34 @@ class Distributed:
     coordinator: str | None = None
     """Without a cluster: HOST:PORT of process 0."""
     processes: int | None = None
-    """Without a cluster: how many processes there are."""
+    """Without a cluster: number of processes."""
     process_id: int | None = None
-    """Without a cluster: the rank of this process, in [0, processes)."""
+    """Without a cluster: index of this process, in [0, processes)."""
     heartbeat: int = 20
-    """Seconds without a heartbeat after which a process counts as lost and the run ends."""
+    """Seconds without a heartbeat after which a process counts as lost and the run stops."""
 
     @property
-    def wanted(self) -> bool:
-        """Whether there are other processes."""
-        return self.auto or any(value is not None for value in self._by_hand)
+    def enabled(self) -> bool:
+        """Whether the run has other processes."""
+        return self.auto or any(value is not None for value in self._manual)
 
     @property
-    def _by_hand(self) -> tuple[str | int | None, ...]:
+    def _manual(self) -> tuple[str | int | None, ...]:
         return self.coordinator, self.processes, self.process_id
 
     def check(self) -> None:
-        """Refuse values that describe no group.
+        """Check that the fields describe a group of processes.
 
         Raises:
-            InputError: If a value is missing or out of range.
+            InputError: a value is missing, out of range or in conflict with another.
         """
         if self.heartbeat < 1:
             raise InputError(f"heartbeat is {self.heartbeat}; it must be at least 1")
         if self.auto:
-            if any(value is not None for value in self._by_hand):
+            if any(value is not None for value in self._manual):
                 raise InputError(
-                    "auto was given with coordinator, processes or process_id; "
-                    "one or the other is needed"
+                    "auto is True, but coordinator, processes or process_id is set; "
+                    "auto alone, or those three, are needed"
                 )
             return
         host, _, port = (self.coordinator or "").rpartition(":")
@@ -82,24 +82,24 @@ class Distributed:
 
 @contextlib.contextmanager
 def joined(group: Distributed) -> Iterator[None]:
-    """Join the other processes; call it before JAX is used.
+    """Join the other processes, before JAX is used for anything else.
 
-    On error, print and exit at once; otherwise JAX's exit barrier deadlocks with peers blocked in a
-    step.
+    On an error inside the block, print it and exit at once; otherwise JAX's exit barrier deadlocks
+    with peers that are blocked in a step.
 
     Args:
-        group: The processes; a single process joins nothing.
+        group: the processes; a single one joins nobody.
 
     Raises:
-        InputError: If the group is described wrongly, or no cluster is found.
+        InputError: the group is invalid, no cluster is found, or the processes cannot connect.
     """
-    if not group.wanted:
+    if not group.enabled:
         yield
         return
     group.check()
     import jax
 
-    farewell = _Farewell()
+    exit_message = _ExitMessage()
     try:
         jax.distributed.initialize(
             coordinator_address=group.coordinator,
@@ -108,42 +108,42 @@ def joined(group: Distributed) -> Iterator[None]:
             heartbeat_timeout_seconds=group.heartbeat,
         )
     except (RuntimeError, ValueError) as error:
-        farewell.cancel()
+        exit_message.cancel()
         raise InputError(f"the processes of this run cannot be joined: {error}") from error
     try:
         yield
     except BaseException as error:
-        _end(error, farewell)
-    farewell.cancel()
+        _exit(error, exit_message)
+    exit_message.cancel()
 
 
-def _end(error: BaseException, farewell: "_Farewell") -> None:
+def _exit(error: BaseException, exit_message: "_ExitMessage") -> None:
     if isinstance(error, InputError | RunError):
         print(f"vision-jax: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
     if isinstance(error, InputError) or (isinstance(error, RunError) and error.final):
-        farewell.cancel()
+        exit_message.cancel()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2 if isinstance(error, InputError) else 1)
 
 
-class _Farewell:
-    """A small process that prints how to resume if this one ends without `cancel`.
+class _ExitMessage:
+    """A small process that says how to resume if this one dies without calling `cancel`.
 
-    JAX aborts a process whose peers are lost, and an abort runs no Python of its own.
+    JAX aborts a process whose peers are lost, and an abort runs no Python code.
     """
 
     def __init__(self) -> None:
-        code = f"import sys; sys.stdin.read() or print({_LOST!r}, file=sys.stderr)"
-        # A session of its own, so that a Ctrl-C to the group does not end it first.
+        code = f"import sys; sys.stdin.read() or print({_PEER_LOST!r}, file=sys.stderr)"
+        # In its own session, so that Ctrl-C does not end it first.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", code], stdin=subprocess.PIPE, start_new_session=True
         )
 
     def cancel(self) -> None:
-        """End it without a message."""
+        """End the small process without a message."""
         self._process.communicate(b"done")
 
 
@@ -154,7 +154,7 @@ def first_alone(action: Callable[[], Result]) -> Result | None:
         The action's result in process 0, None in the others.
 
     Raises:
-        InputError: In every process, if process 0 raised it.
+        InputError: in all processes, if process 0 raises it.
     """
     import jax
     from jax.experimental import multihost_utils
@@ -168,21 +168,21 @@ def first_alone(action: Callable[[], Result]) -> Result | None:
         except InputError as error:
             message = str(error).encode()[:_MESSAGE_BYTES]
     sent = np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
-    heard = np.asarray(multihost_utils.broadcast_one_to_all(sent), np.uint8)
-    if told := heard.tobytes().rstrip(b"\0").decode(errors="replace"):
-        raise InputError(told)
+    received = np.asarray(multihost_utils.broadcast_one_to_all(sent), np.uint8)
+    if text := received.tobytes().rstrip(b"\0").decode(errors="replace"):
+        raise InputError(text)
     return result
 
 
 class Vote:
-    """Make all processes stop after the same step, though each may be asked at another time.
+    """Make all processes stop after the same step, whenever each is asked to.
 
-    A request travels with the next step's item, and the step sums the requests. A request seen in
-    a step's metrics takes effect `ahead` steps later, when every process has seen it.
+    A process sends its request with its next item, and the step sums the requests. Once a step's
+    metrics hold a request, all processes stop `ahead` steps later: by then, all have seen it.
 
     Args:
-        processes: How many there are; a single one stops at once.
-        ahead: How many steps a process may be ahead of the metrics that it has seen.
+        processes: number of processes; a single one stops at once.
+        ahead: maximum number of steps dispatched before their metrics are read.
     """
 
     def __init__(self, processes: int, ahead: int) -> None:
@@ -191,25 +191,25 @@ class Vote:
         self._stop_at: int | None = None
 
     def ask(self, asked: bool) -> None:
-        """Record whether this process was asked to stop."""
+        """Record whether this process is asked to stop."""
         self._asked = self._asked or asked
 
     def ballot(self, devices: int) -> dict[str, np.ndarray]:
-        """Return the entry for an item: this process's request, for each of its devices."""
+        """Return this process's request for each of its devices, to send with an item."""
         return {} if self._alone else {ASKED: np.full(devices, self._asked, np.int32)}
 
     def count(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Record the requests of all processes in a step, from its metrics."""
+        """Read all processes' requests from the metrics of a step."""
         if not self._alone and self._stop_at is None and int(metrics[ASKED]):
             self._stop_at = step + self._ahead
 
     def stops(self, step: int) -> bool:
-        """Say whether to stop after a step inside an epoch."""
+        """Return whether to stop after a step within an epoch."""
         if self._alone:
             return self._asked
         return self._stop_at is not None and step >= self._stop_at
 
     @property
     def settled(self) -> bool:
-        """Whether to stop where every process has seen the metrics of all steps."""
+        """Whether to stop now that all processes have read the metrics of all steps."""
         return self._asked if self._alone else self._stop_at is not None

@@ -12,7 +12,7 @@ from vision_jax.errors import InputError
 from vision_jax.evaluation.memorisation import nearest_training_images
 from vision_jax.run.run import Run
 from vision_jax.tasks.adversarial import Adversarial
-from vision_jax.tasks.latents import Way, interpolate, sample_latents
+from vision_jax.tasks.latents import Interpolation, interpolate, sample_latents
 from vision_jax.tasks.reconstruction import Reconstruction
 from vision_jax.visual.grids import Sheet, pair_sheet, save_sheet, tile, to_pixels
 
@@ -90,8 +90,8 @@ def write_run_sheets(run: Run, *, seed: int = 0) -> list[Path]:
 def _walks(run: Run, ends: Float[np.ndarray, "ends width"]) -> np.ndarray:
     """Images (walks, steps, H, W, C) on the way from each end to the next."""
     count = min(_WALKS, len(ends) - 1)
-    way: Way = "linear" if run.latent_size is None else "spherical"
+    method: Interpolation = "linear" if run.latent_size is None else "spherical"
     start, stop = (jnp.asarray(ends[i : i + count]) for i in (0, 1))
-    walks = np.asarray(interpolate(start, stop, SHOWN, way=way))
+    walks = np.asarray(interpolate(start, stop, SHOWN, method=method))
     pixels = to_pixels(run.decode(walks.reshape(-1, walks.shape[-1])))
     return pixels.reshape(count, SHOWN, *pixels.shape[1:])

@@ -1,4 +1,4 @@
-"""Adversarial training: a generator learns to make images that a discriminator takes for real."""
+"""Adversarial training of a generator and a discriminator (GAN)."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -26,36 +26,35 @@ from vision_jax.tasks.state import Metrics, TrainState
 Images = Float[Array, "batch height width channels"]
 Latents = Float[Array, "batch latent"]
 
-# What a key is folded with, one number per use of it.
+# What keys are folded with, one number per use.
 _INIT, _LATENT, _DROPOUT, _AUGMENT = 0, 1, 2, 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Adversarial:
-    """A GAN's state, losses and steps.
+    """A generative adversarial network (Goodfellow et al., 2014).
 
-    Goodfellow et al., "Generative adversarial nets", 2014: the discriminator is trained on a real
-    and on a generated batch, the generator on the discriminator's opinion of the latter, both in
-    one step from the same weights. See `Task` for how the steps are run.
+    One step trains both networks from the same weights: the discriminator on a real and a generated
+    batch, the generator through the discriminator's logits for the latter. See `Task` for how steps
+    are run.
 
-    Images are in [0, 1] for the caller and in [-1, 1] between the networks.
+    Callers see images in [0, 1]; the networks see them in [-1, 1].
 
     Attributes:
-        generator: a linen module that turns latents (B, `generator.latent_size`) into (images in
-            [-1, 1], endpoints).
-        discriminator: a linen module that turns images in [-1, 1] into (logits, endpoints).
-        optimizer: the update rule of both networks, which are one tree of parameters to it.
-        loss: the generator's and discriminator's losses, see `generator_losses` and
-            `discriminator_losses`.
-        r1: weight of the penalty r1/2 E‖∇D(x)‖² on real images (Mescheder et al., 2018); 0 for
-            none.
-        ema: decay of the generator's exponential moving average, by whose weights images are
-            made, see `TrainState.averaged`; 0 for none.
-        augmentations: random transforms of what the discriminator sees; see `diff_augment`.
-        accumulate: parts of a device's batch that are computed one after the other; their
-            gradients add up to the whole batch's, in less memory. Batch norm sees a part at a time.
-        remat: whether the backward pass computes again what lies within the network's stages,
-            see `rematerialize`.
+        generator: a linen module; latents (B, `generator.latent_size`) to (images in [-1, 1],
+            endpoints).
+        discriminator: a linen module; images in [-1, 1] to (logits, endpoints).
+        optimizer: one optimizer for the parameters of both networks.
+        loss: adversarial loss, see `generator_losses` and `discriminator_losses`.
+        r1: weight of the gradient penalty r1/2 E‖∇D(x)‖² on real images (Mescheder et al., 2018);
+            0 for none.
+        ema: decay of the exponential moving average of the generator's weights, which `decode`
+            uses, see `TrainState.averaged`; 0 for none.
+        augmentations: random transforms of the discriminator's input, see `diff_augment`.
+        accumulate: number of parts of a device's batch, computed one after the other to save
+            memory; their gradients add up to the whole batch's. Batch norm sees one part at a time.
+        remat: recompute activations within the networks' stages in the backward pass, see
+            `rematerialize`.
     """
 
     generator: nn.Module
@@ -103,21 +102,21 @@ class Adversarial:
 
     @property
     def latent_size(self) -> int:
-        """Width of the latent vectors."""
+        """Dimension of the latent vectors."""
         return self.generator.latent_size
 
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
-        """The state before the first step.
+        """Initialise the state.
 
         Args:
             key: the run's base key.
-            batch: any batch, for the shape of its `image`.
+            batch: any batch; only the shape of its `image` matters.
 
         Returns:
-            A state at step 0.
+            The state at step 0.
 
         Raises:
-            ValueError: the generator makes images of another shape.
+            ValueError: the generator's images have another shape.
         """
         keys = jax.random.split(jax.random.fold_in(key, _INIT))
         generator = self.generator.init(keys[0], jnp.zeros((1, self.latent_size)))
@@ -133,18 +132,18 @@ class Adversarial:
             for kind in ("params", "batch_stats")
         }
         state = TrainState.create(key, variables, self.optimizer)
-        return state.replace(average=_part(state, "generator") if self.ema else {})
+        return state.replace(average=_variables(state, "generator") if self.ema else {})
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """Moves the weights of both networks.
+        """Update the weights of both networks.
 
         Args:
-            state: the state before.
+            state: the current state.
             batch: `image` (B, H, W, C) float32 in [0, 1] and `mask` (B,).
 
         Returns:
-            The state after, and the metrics of `eval_step` and of `TrainState.apply_gradients`;
-            the penalty as `r1`, if there is one.
+            The next state; and the metrics of `eval_step`, those of `TrainState.apply_gradients`
+            and, with a penalty, `r1`.
         """
         count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
 
@@ -152,36 +151,47 @@ class Adversarial:
             return self._gradients(state.replace(stats=stats), part, place, count)
 
         grads, metrics, stats = accumulate(gradients, state.stats, batch, self.accumulate)
-        state, moved = state.apply_gradients(grads, stats, self.optimizer)
-        return state.averaged(_part(state, "generator"), self.ema), metrics | moved
+        state, of_update = state.apply_gradients(grads, stats, self.optimizer)
+        return state.averaged(_variables(state, "generator"), self.ema), metrics | of_update
 
     def _gradients(
         self, state: TrainState, batch: Batch, place: Array, count: Array
     ) -> tuple[Any, Metrics, Any]:
-        """Gradients, metrics and new statistics of a part of a batch of `count` images."""
+        """Compute gradients, metrics and batch statistics of one part of a batch.
+
+        Args:
+            state: the current state.
+            batch: the part.
+            place: index of the part among those of all devices.
+            count: images in the whole batch, over all devices.
+        """
         mask = batch["mask"]
         weight = mask.astype(jnp.float32) / count
-        judge_real, judge_fake = self._judges(state, place, len(mask))
+        discriminate_real, discriminate_fake = self._discriminators(state, place, len(mask))
 
-        # Each network runs forward once on each batch. The discriminator's opinion of the
-        # generated images is pulled back twice: into its weights, and into the images.
+        # Each network runs forward once on each batch. The logits of the generated images are
+        # differentiated twice: by the discriminator's weights, and by the images.
         latents = self._latents(state, place, len(mask))
-        fake, pull_images, generator_stats = jax.vjp(
+        fake, generator_vjp, generator_stats = jax.vjp(
             rematerialize(partial(self._train_generator, state, latents), self.remat),
             state.params["generator"],
             has_aux=True,
         )
-        fake_logits, pull_logits = jax.vjp(judge_fake, state.params["discriminator"], fake)
-        real_grads, (real_logits, penalty, discriminator_stats) = jax.grad(
-            partial(self._real_loss, judge_real, to_signed(batch["image"]), weight), has_aux=True
-        )(state.params["discriminator"])
-        fake_grads, _ = pull_logits(
-            weight * _slope(lambda x: discriminator_losses(self.loss, x, real=False), fake_logits)
+        fake_logits, discriminator_vjp = jax.vjp(
+            discriminate_fake, state.params["discriminator"], fake
         )
-        _, toward_images = pull_logits(
-            weight * _slope(partial(generator_losses, self.loss), fake_logits)
+        real_loss = partial(self._real_loss, discriminate_real, to_signed(batch["image"]), weight)
+        real_grads, (real_logits, penalty, discriminator_stats) = jax.grad(real_loss, has_aux=True)(
+            state.params["discriminator"]
         )
-        (generator_grads,) = pull_images(toward_images)
+        fake_grads, _ = discriminator_vjp(
+            weight
+            * _derivatives(lambda x: discriminator_losses(self.loss, x, real=False), fake_logits)
+        )
+        _, image_grads = discriminator_vjp(
+            weight * _derivatives(partial(generator_losses, self.loss), fake_logits)
+        )
+        (generator_grads,) = generator_vjp(image_grads)
 
         grads = {
             "generator": generator_grads,
@@ -192,12 +202,12 @@ class Adversarial:
         return grads, metrics | ({"r1": masked_sum(penalty, mask)} if self.r1 else {}), stats
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
-        """Lets the discriminator judge a batch and as many generated images.
+        """Measure the losses and the discriminator's accuracy on real and generated images.
 
-        The generated images are the same for every batch of an evaluation.
+        A batch is compared with as many generated images, the same for every batch.
 
         Args:
-            state: the state.
+            state: the current state.
             batch: as for `train_step`; masked examples do not count.
 
         Returns:
@@ -206,40 +216,42 @@ class Adversarial:
         """
         mask = batch["mask"]
         fake = self._generate(
-            _part(state, "generator"),
+            _variables(state, "generator"),
             self._latents(state, jax.lax.axis_index(AXIS), len(mask)),
         )
-        judge = partial(self.discriminator.apply, _part(state, "discriminator"), train=False)
-        return self._metrics(judge(to_signed(batch["image"]))[0], judge(fake)[0], mask)
+        variables = _variables(state, "discriminator")
+        discriminate = partial(self.discriminator.apply, variables, train=False)
+        real_logits, fake_logits = discriminate(to_signed(batch["image"]))[0], discriminate(fake)[0]
+        return self._metrics(real_logits, fake_logits, mask)
 
     def decode(self, state: TrainState, latents: Latents) -> Images:
-        """Generates images, by the averaged weights if there are any.
+        """Generate images, with the averaged weights if there are any.
 
         Args:
-            state: the state.
+            state: the current state.
             latents: (B, latent_size) from a standard normal.
 
         Returns:
             (B, H, W, C) in [0, 1].
         """
-        variables = state.average if self.ema else _part(state, "generator")
+        variables = state.average if self.ema else _variables(state, "generator")
         return (self._generate(variables, latents) + 1) * 0.5
 
     def embed(self, state: TrainState, images: Images) -> Float[Array, "batch features"]:
-        """The discriminator's features, which search compares.
+        """Embed images as the discriminator's features.
 
         Args:
-            state: the state.
+            state: the current state.
             images: (B, H, W, C) in [0, 1].
 
         Returns:
-            (B, D) the discriminator's `embedding` endpoint.
+            (B, D) its `embedding` endpoint.
         """
-        variables = _part(state, "discriminator")
+        variables = _variables(state, "discriminator")
         return self.discriminator.apply(variables, to_signed(images), train=False)[1]["embedding"]
 
     def _latents(self, state: TrainState, place: Array, count: int) -> Latents:
-        """The latents of a part of the step's batch, whatever the number of devices."""
+        """Draw the latents of one part of the step's batch, for any number of devices alike."""
         keys = _example_keys(state, _LATENT, place, count)
         return jax.vmap(lambda key: jax.random.normal(key, (self.latent_size,)))(keys)
 
@@ -249,7 +261,7 @@ class Adversarial:
     def _train_generator(
         self, state: TrainState, latents: Latents, params: Any
     ) -> tuple[Images, Any]:
-        """The generated images, and the new batch statistics."""
+        """Generate images in training, and update the batch statistics."""
         (images, _), updates = self.generator.apply(
             {"params": params, "batch_stats": state.stats["generator"]},
             latents,
@@ -258,15 +270,15 @@ class Adversarial:
         )
         return images, updates.get("batch_stats", {})
 
-    def _judges(
+    def _discriminators(
         self, state: TrainState, place: Array, count: int
     ) -> tuple[Callable[[Any, Images], tuple[Logits, Any]], Callable[[Any, Images], Logits]]:
-        """The discriminator in training, for real and for generated images."""
+        """Make the discriminator's training pass for real and for generated images."""
         dropout = jax.random.fold_in(state.step_key(), _DROPOUT)
         dropout = jax.random.fold_in(dropout, place)
         keys = _example_keys(state, _AUGMENT, place, count)
 
-        def judge(number: int, params: Any, images: Images) -> tuple[Logits, Any]:
+        def discriminate(number: int, params: Any, images: Images) -> tuple[Logits, Any]:
             drawn = jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
             (logits, _), updates = self.discriminator.apply(
                 {"params": params, "batch_stats": state.stats["discriminator"]},
@@ -278,25 +290,25 @@ class Adversarial:
             return logits, updates.get("batch_stats", {})
 
         return (
-            rematerialize(partial(judge, 0), self.remat),
-            rematerialize(lambda params, images: judge(1, params, images)[0], self.remat),
+            rematerialize(partial(discriminate, 0), self.remat),
+            rematerialize(lambda params, images: discriminate(1, params, images)[0], self.remat),
         )
 
     def _real_loss(
         self,
-        judge: Callable[[Any, Images], tuple[Logits, Any]],
+        discriminate: Callable[[Any, Images], tuple[Logits, Any]],
         images: Images,
         weight: Float[Array, " batch"],
         params: Any,
     ) -> tuple[Float[Array, ""], tuple[Logits, Logits, Any]]:
-        """The discriminator's loss on real images; its logits, penalties and statistics."""
+        """Compute the discriminator's loss on real images, its logits, penalties and statistics."""
         if self.r1:
-            pull, (logits, stats) = jax.grad(
-                lambda x: _sum_and_aux(*judge(params, x)), has_aux=True
+            image_grads, (logits, stats) = jax.grad(
+                lambda x: _sum_and_aux(*discriminate(params, x)), has_aux=True
             )(images)
-            penalty = jnp.sum(jnp.square(pull), (1, 2, 3))
+            penalty = jnp.sum(jnp.square(image_grads), (1, 2, 3))
         else:
-            logits, stats = judge(params, images)
+            logits, stats = discriminate(params, images)
             penalty = jnp.zeros_like(logits)
         losses = discriminator_losses(self.loss, logits, real=True)
         loss = jnp.sum(weight * (losses + penalty * jnp.float32(self.r1 / 2)))
@@ -316,12 +328,12 @@ class Adversarial:
 
 
 def to_signed(images: Images) -> Images:
-    """Images in [0, 1] as images in [-1, 1]."""
+    """Scale images from [0, 1] to [-1, 1]."""
     return images * 2 - 1
 
 
-def _part(state: TrainState, name: Literal["generator", "discriminator"]) -> dict[str, Any]:
-    """One network's variables."""
+def _variables(state: TrainState, name: Literal["generator", "discriminator"]) -> dict[str, Any]:
+    """Return one network's variables."""
     return {"params": state.params[name], "batch_stats": state.stats[name]}
 
 
@@ -329,8 +341,8 @@ def _example_keys(state: TrainState, use: int, place: Array, count: int) -> Key[
     return per_example_keys(jax.random.fold_in(state.step_key(), use), place * count, count)
 
 
-def _slope(losses: Callable[[Logits], Logits], logits: Logits) -> Logits:
-    """Each loss's derivative by its logit."""
+def _derivatives(losses: Callable[[Logits], Logits], logits: Logits) -> Logits:
+    """Differentiate each loss by its logit."""
     return jax.grad(lambda x: jnp.sum(losses(x)))(logits)
 
 

@@ -1,4 +1,4 @@
-"""Latent vectors to generate images from."""
+"""Sample and interpolate latent vectors."""
 
 from typing import Literal
 
@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-Way = Literal["spherical", "linear"]
+Interpolation = Literal["spherical", "linear"]
 
 
 def sample_latents(key: Key[Array, ""], count: int, size: int) -> Float[Array, "count size"]:
-    """Draws latents from the standard normal, the prior of the GAN and the variational autoencoder.
+    """Draw latents from a standard normal, the prior of GANs and variational autoencoders.
 
     Args:
-        key: the source of randomness; a longer draw begins with the shorter one.
-        count: how many.
-        size: width of each.
+        key: random key; with one key, a smaller `count` gives the first rows of a larger one.
+        count: number of latents.
+        size: dimension of each.
 
     Returns:
         (count, size).
@@ -29,16 +29,16 @@ def interpolate(
     stop: Float[Array, "pairs width"],
     steps: int,
     *,
-    way: Way = "spherical",
+    method: Interpolation = "spherical",
 ) -> Float[Array, "pairs steps size"]:
-    """Walks from one latent to another in even steps.
+    """Interpolate between pairs of latents in even steps.
 
     Args:
-        start: (P, D) where each walk begins.
-        stop: (P, D) where it ends.
-        steps: points on each walk, both ends included; at least 2.
-        way: `spherical` keeps to the lengths that a normal prior gives (White, "Sampling
-            generative networks", 2016); `linear` suits codes that have no prior.
+        start: (P, D) first points.
+        stop: (P, D) last points.
+        steps: number of points per pair, both ends included; at least 2.
+        method: `spherical` keeps the norms typical of a normal prior (White, "Sampling generative
+            networks", 2016); `linear` suits codes without a prior.
 
     Returns:
         (P, steps, D).
@@ -47,18 +47,18 @@ def interpolate(
         ValueError: the shapes differ, or `steps` is below 2.
     """
     if start.shape != stop.shape:
-        raise ValueError(f"start and stop have shapes {start.shape} and {stop.shape}; equal needed")
+        raise ValueError(f"stop has shape {stop.shape}; it must be start's, {start.shape}")
     if steps < 2:
         raise ValueError(f"steps is {steps}; it must be at least 2")
     t = jnp.linspace(0.0, 1.0, steps, dtype=start.dtype)[None, :, None]
     a, b = start[:, None], stop[:, None]
-    if way == "linear":
+    if method == "linear":
         return (1 - t) * a + t * b
     norms = jnp.linalg.norm(a, axis=-1, keepdims=True) * jnp.linalg.norm(b, axis=-1, keepdims=True)
     cosine = jnp.sum(a * b, -1, keepdims=True) / jnp.where(norms > 0, norms, 1)
     angle = jnp.arccos(jnp.clip(cosine, -1, 1))
     sine = jnp.sin(angle)
-    # Along one line there is no arc: neither for equal nor for opposite directions.
+    # Equal and opposite directions have no arc between them: interpolate linearly.
     arc = sine > 1e-3
     safe = jnp.where(arc, sine, 1)
     left = jnp.where(arc, jnp.sin((1 - t) * angle) / safe, 1 - t)

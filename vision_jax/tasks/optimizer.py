@@ -1,4 +1,4 @@
-"""The update rule of a run, from optax."""
+"""Optimizers and learning rate schedules, from optax."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,27 +20,26 @@ def build_optimizer(
     clip: float = 0.0,
     shards: int = 1,
 ) -> optax.GradientTransformation:
-    """Builds an update rule whose state tells the learning rate of its last update.
+    """Build an optimizer whose state records the learning rate of its last update.
 
     Args:
         name: `adam` (Kingma and Ba, 2015), `adamw` (Loshchilov and Hutter, 2019), `sgd` with
             Nesterov momentum, `lion` (Chen et al., 2023) or `muon` (Jordan et al., 2024). Muon
-            orthogonalises the momentum of dense kernels, and that of convolutions as matrices of
-            height, width and input channels by output channels, scaled to the size of AdamW's
-            updates (Liu et al., 2025); biases and scales it leaves to Adam with Nesterov's
-            momentum (Dozat, 2016).
+            orthogonalises the momentum of kernels, with convolutions reshaped to (height · width ·
+            input channels, output channels), scaled to match AdamW's updates (Liu et al., 2025).
+            It updates biases and scales by Adam with Nesterov momentum (Dozat, 2016).
         schedule: learning rate by update, see `build_schedule`.
-        weight_decay: decay of the kernels (parameters of two axes or more), times the learning
-            rate. With `sgd` it is part of the gradient that the momentum averages.
-        momentum: decay of the gradients' running mean, Adam's and Lion's first beta.
-        clip: greatest Euclidean norm of the whole gradient, which is shortened to it; 0 for none.
-        shards: devices over which the state is split, see `split`; not with `muon`, whose
-            updates are not elementwise.
+        weight_decay: weight decay of kernels (parameters with two or more axes), times the learning
+            rate. With `sgd` it is added to the gradient before momentum.
+        momentum: momentum of `sgd` and `muon`; first beta of the others.
+        clip: maximum global gradient norm; 0 disables clipping.
+        shards: number of devices over which to split the optimizer state, see `split`; 1 with
+            `muon`, whose updates are not elementwise.
 
     Returns:
         The optax transformation.
     """
-    # Made with a rate of 1, and scaled at the end in one place, which remembers the rate.
+    # The rules have a rate of 1: one last stage scales all of them, and records the rate.
     rate = optax.inject_hyperparams(optax.scale_by_learning_rate, static_args="flip_sign")
     rule = optax.chain(_direction(name, weight_decay, momentum), rate(schedule, flip_sign=False))
     return optax.chain(
@@ -50,21 +49,21 @@ def build_optimizer(
 
 
 def split(rule: optax.GradientTransformation, shards: int) -> optax.GradientTransformation:
-    """Keeps on each device its part of a rule's state, and lets it move its part of the weights.
+    """Split an optimizer's state over devices, each of which updates its part of the weights.
 
-    The first stage of ZeRO (Rajbhandari et al., 2020).
+    ZeRO stage 1 (Rajbhandari et al., 2020).
 
     Args:
-        rule: an elementwise update rule.
-        shards: how many devices the axis `"batch"` has.
+        rule: an elementwise optimizer.
+        shards: number of devices along the axis `"batch"`.
 
     Returns:
-        A rule with the same updates. Its initial state has a leading axis of `shards`; `update`
-        takes and returns one device's state, without that axis, under the axis `"batch"`.
+        An optimizer with the same updates. Its initial state has a leading axis of `shards`;
+        `update` takes and returns one device's state, without that axis, under the axis `"batch"`.
     """
 
     def parts(leaf: jax.Array) -> jax.Array:
-        # As many axes for each part as before, by which a rule tells kernels from biases.
+        # Keep the number of axes: it tells kernels from biases.
         flat = jnp.pad(leaf.reshape(-1), (0, -leaf.size % shards))
         return flat.reshape(shards, -1, *(1,) * (leaf.ndim - 1))
 
@@ -117,19 +116,19 @@ def build_schedule(
     drop_steps: Sequence[int] = (),
     drop_factor: float = 0.1,
 ) -> optax.Schedule:
-    """The learning rate by update: a linear rise, then constant, a half cosine to 0, or steps.
+    """Build a learning rate schedule: linear warmup, then constant, cosine decay to 0, or steps.
 
     Args:
-        learning_rate: the peak.
-        schedule: what follows the rise.
-        warmup_steps: updates of the rise from 0.
-        total_steps: updates of the run.
-        drop_steps: updates, later than the rise, from which on the rate of `steps` is multiplied
-            by `drop_factor` once more.
+        learning_rate: peak learning rate.
+        schedule: schedule after the warmup.
+        warmup_steps: number of updates over which the rate rises linearly from 0.
+        total_steps: number of updates in the run.
+        drop_steps: updates, after the warmup, at which `steps` multiplies the rate by
+            `drop_factor`.
         drop_factor: see `drop_steps`.
 
     Returns:
-        A function of the number of updates made before.
+        A function from the number of previous updates to the rate.
     """
     match schedule:
         case "constant":
@@ -151,7 +150,7 @@ def _kernels(params: Any) -> Any:
 
 
 def _matrices(params: Any) -> Any:
-    """How Muon reads each kernel as a matrix; None for what is none."""
+    """Return how Muon reshapes each kernel to a matrix; None for other parameters."""
     kinds = {
         2: optax.contrib.MuonDimensionNumbers(0, 1),
         4: optax.contrib.MuonDimensionNumbers((0, 1, 2), 3),

@@ -1,1 +1,1 @@
-"""How it is trained: devices, loop, checkpoints, metrics."""
+"""Training: the loop, checkpoints, metrics and progress."""

@@ -1,11 +1,13 @@
-"""Saving and restoring a run's state. Only this file names orbax."""
+"""Save and restore a run's state. Only this file names orbax."""
 
 import json
 import logging
 import math
+import operator
 import shutil
+import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -13,31 +15,30 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from vision_jax.errors import InputError, RunError
-from vision_jax.training import checksums as manifest
+from vision_jax.errors import DataWarning, InputError, RunError
+from vision_jax.training.checksums import find_fault, write_manifest
 
-Which = Literal["best", "last"] | int
+Which = Literal["best", "last"] | SupportsIndex
 
-_LOGGER = logging.getLogger(__name__)
+_ABSL = logging.getLogger("absl")
 
 
 class Checkpoints:
     """The checkpoints of one run: the latest two, and the best by a validation metric.
 
-    Each step holds the SHA-256 of its files, written before the step gets its name: a step without
-    them was not written to its end. A step that is not whole is never used; a warning names its
-    fault. Who opens the folder to write into it (`create`) moves such steps into the folder
-    `damaged` beside it, since they are in the way of the run that goes on.
+    Each checkpoint holds the SHA-256 of its files, written before its folder gets its final name.
+    A damaged or incomplete checkpoint is never used; a `DataWarning` names the fault. With
+    `create`, such checkpoints are moved to the folder `damaged` beside `folder`, so that a resumed
+    run can save their steps again.
 
     Args:
-        folder: where the steps are kept, one folder each; created if `create`.
-        metric: the name of the metric that ranks them; without one the last counts as the best.
-        mode: whether more or less of it is better.
-        create: whether to make the folder and write into it; else it must be there.
+        folder: folder of the checkpoints, one subfolder per step.
+        metric: name of the validation metric that ranks checkpoints; None makes the last the best.
+        mode: whether a higher or a lower metric is better.
+        create: open for writing, and make the folder if it does not exist.
 
     Raises:
-        InputError: the folder is not there, or it is opened to write and none of its steps is
-            whole.
+        InputError: the folder does not exist; or with `create`, all its checkpoints are damaged.
     """
 
     def __init__(
@@ -55,17 +56,20 @@ class Checkpoints:
         self._metric = metric
         self._faults: dict[int, str | None] = {}
         self._saving = -1
-        self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler(**_handlers()))
+        _ABSL.addFilter(self._shows)
+        self._reader = ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(handler_registry=_handlers())
+        )
         self._manager: ocp.CheckpointManager | None = None
         if create:
-            self._set_aside()
+            self._move_damaged()
             self._manager = self._open_to_write()
 
     def _open_to_write(self) -> ocp.CheckpointManager:
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(n=2),
-                # A run that was stopped within an epoch has a step without figures more.
+                # A run stopped within an epoch has a checkpoint without metrics.
                 checkpoint_managers.BestN(
                     get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
                 ),
@@ -73,35 +77,35 @@ class Checkpoints:
         )
         return ocp.CheckpointManager(
             self.folder.absolute(),
-            item_handlers=_handlers(),
+            handler_registry=_handlers(),
             options=ocp.CheckpointManagerOptions(
                 best_fn=self._score,
                 best_mode="max",
                 preservation_policy=keep,
                 cleanup_tmp_directories=True,
-                # Called once all files are written, before the folder gets the step's name.
+                # Called once all files are written, before the folder gets its final name.
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
             ),
         )
 
     def save(
-        self, step: int, state: Any, totals: Any, about: dict[str, Any], figures: dict[str, float]
+        self, step: int, state: Any, totals: Any, about: dict[str, Any], metrics: dict[str, float]
     ) -> None:
-        """Saves a step in the background; the next save, or `close`, waits for it.
+        """Save a step in the background; the next `save`, `wait` or `close` waits for it.
 
         Args:
             step: steps done.
             state: the run's state.
-            totals: the running totals of an epoch that is not over.
-            about: what a reader must know before it can build the state; JSON-able.
-            figures: the validation figures by which checkpoints are ranked; may be empty.
+            totals: running totals of the current epoch.
+            about: what a reader needs before it can build the state; JSON-able.
+            metrics: validation metrics, which rank checkpoints; may be empty.
 
         Raises:
-            RunError: this or the save before it could not be written.
-            ValueError: the folder was opened to read.
+            RunError: this save or the one before it failed.
+            ValueError: the folder was opened without `create`.
         """
         if self._manager is None:
-            raise ValueError(f"{self.folder} was opened to read; create=True is needed to save")
+            raise ValueError(f"create is False for {self.folder}; saving needs create=True")
         self.wait()
         self._saving = step
         self._faults.pop(step, None)
@@ -110,60 +114,68 @@ class Checkpoints:
             totals=ocp.args.StandardSave(totals),
             about=ocp.args.JsonSave(about),
         )
-        metrics = {n: v for n, v in figures.items() if n == self._metric} or None
+        ranked = {n: v for n, v in metrics.items() if n == self._metric} or None
         try:
-            self._manager.save(step, args=args, metrics=metrics, force=True)
-        except Exception as error:  # orbax raises many kinds for a failed write
-            raise self._not_written(error) from error
+            self._manager.save(step, args=args, metrics=ranked, force=True)
+        except Exception as error:  # orbax raises many types for a failed write
+            raise self._save_error(error) from error
 
     def find(self, which: Which = "last") -> int | None:
-        """The step of a checkpoint, or None if there is none.
+        """Find the step of an intact checkpoint.
+
+        A damaged `best` or `last` is replaced by the next intact one, with a warning.
 
         Args:
-            which: the best by the metric (the last if none was ranked), the last, or a step.
+            which: the best by the metric (the last if none has the metric), the last, or a step.
+
+        Returns:
+            The step; None if there are no checkpoints.
 
         Raises:
-            InputError: there is no checkpoint of the step asked for, it is damaged, or all are.
+            InputError: `which` is none of these, its checkpoint is missing or damaged, or all
+                checkpoints are damaged.
         """
         self.wait()
         steps = self._steps()
-        if isinstance(which, int):
-            if which not in steps:
-                raise InputError(f"{self.folder} has no step {which}; it has {steps}")
-            if fault := self._fault(which):
-                raise InputError(f"{fault}; a whole checkpoint is needed")
-            return which
+        if which not in ("best", "last"):
+            step = _step(which)
+            if step not in steps:
+                raise InputError(f"{self.folder} has no step {step}; it has {steps}")
+            if fault := self._fault(step):
+                raise InputError(f"{fault}; an intact checkpoint is needed")
+            return step
         order = sorted(steps, reverse=True)
-        if which == "best":  # of equal ones the later, as those are kept
+        if which == "best":  # the later one of equals, as in BestN
             order = sorted(order, key=self._rank, reverse=True)[:1] + order
-        used = self._first_whole(order)
+        used = self._first_intact(order)
         for step in dict.fromkeys(order[: order.index(used)] if used is not None else []):
-            _LOGGER.warning("%s; step %d is used instead", self._fault(step), used)
+            message = f"{self._fault(step)}; step {used} is used instead"
+            warnings.warn(message, DataWarning, stacklevel=2)
         return used
 
     def about(self, step: int) -> dict[str, Any]:
-        """What was saved with a step for its reader.
+        """Return what `save` got as `about`.
 
         Raises:
-            InputError: the checkpoint is damaged.
+            InputError: the checkpoint is missing or damaged.
         """
         return self._read(step, about=ocp.args.JsonRestore())["about"]
 
     def restore(self, step: int, **targets: Any) -> dict[str, Any]:
-        """Restores parts of a checkpoint.
+        """Restore parts of a checkpoint.
 
         Args:
-            step: a step that is there.
-            targets: by part (`state`, `totals`), pytrees of `jax.ShapeDtypeStruct` with shardings.
+            step: the checkpoint's step.
+            targets: pytrees of `jax.ShapeDtypeStruct` with shardings, by part (`state`, `totals`).
 
         Returns:
-            The pytrees by part, placed as the targets say.
+            The pytrees by part, sharded as the targets are.
 
         Raises:
-            InputError: the checkpoint is damaged or does not fit the targets.
+            InputError: the checkpoint is missing or damaged, or does not match the targets.
         """
         self.find(step)
-        self._check_fits(step, targets)
+        self._check_targets(step, targets)
         args = {part: ocp.args.StandardRestore(target) for part, target in targets.items()}
         return self._read(step, **args)
 
@@ -171,44 +183,52 @@ class Checkpoints:
         self.find(step)
         try:
             return dict(self._reader.restore(self._path(step), ocp.args.Composite(**parts)).items())
-        except Exception as error:  # orbax raises many kinds for damage
+        except Exception as error:  # orbax raises many types for damage
             raise InputError(
                 f"{self.folder / str(step)} cannot be restored: {type(error).__name__}: {error}"
             ) from error
 
-    def _check_fits(self, step: int, targets: dict[str, Any]) -> None:
-        """Names the leaf that differs: orbax casts another dtype silently."""
+    def _check_targets(self, step: int, targets: dict[str, Any]) -> None:
+        """Compare shapes and dtypes leaf by leaf: orbax casts dtypes silently."""
         folder = self.folder / str(step)
         saved = self._reader.metadata(self._path(step)).item_metadata
         for part, target in targets.items():
             if saved.get(part) is None:
-                raise InputError(f"{folder} lacks its {part}")
-            there = {leaf.name: leaf for leaf in jax.tree.leaves(saved[part].tree)}
+                raise InputError(f"{folder} has no {part}; a checkpoint with one is needed")
+            held = {leaf.name: leaf for leaf in jax.tree.leaves(saved[part].tree)}
             paths = jax.tree_util.tree_flatten_with_path(target)[0]
             needed = {jax.tree_util.keystr(k, simple=True, separator="."): v for k, v in paths}
-            for name in sorted(there.keys() | needed.keys()):
-                found, wanted = _describe(there.get(name)), _describe(needed.get(name))
+            for name in sorted(held.keys() | needed.keys()):
+                found, wanted = _describe(held.get(name)), _describe(needed.get(name))
                 if found != wanted:
                     raise InputError(f"{folder} holds {found} at {part}.{name}; needed: {wanted}")
 
     def wait(self) -> None:
-        """Waits until what was saved is whole on disk.
+        """Wait until the last save is complete on disk.
 
         Raises:
-            RunError: it could not be written.
+            RunError: the save failed.
         """
         if self._manager is None:
             return
         try:
             self._manager.wait_until_finished()
-        except Exception as error:  # orbax raises many kinds for a failed write
-            raise self._not_written(error) from error
+        except Exception as error:  # orbax raises many types for a failed write
+            raise self._save_error(error) from error
 
     def close(self) -> None:
-        """Waits for what is being saved, and closes."""
+        """Wait for the last save, and release orbax's resources."""
         if self._manager is not None:
             self._manager.close()
         self._reader.close()
+        _ABSL.removeFilter(self._shows)
+
+    def _shows(self, record: logging.LogRecord) -> bool:
+        """Hide what orbax logs: its errors are raised too, and its warnings concern no user.
+
+        To debug, set absl's level to INFO or lower; then all of it is shown.
+        """
+        return _ABSL.isEnabledFor(logging.INFO) or "orbax" not in Path(record.pathname).parts
 
     def _path(self, step: int) -> Path:
         return self.folder.absolute() / str(step)
@@ -221,11 +241,11 @@ class Checkpoints:
 
     def _fault(self, step: int) -> str | None:
         if step not in self._faults:
-            self._faults[step] = manifest.fault(self.folder / str(step))
+            self._faults[step] = find_fault(self.folder / str(step))
         return self._faults[step]
 
     def _rank(self, step: int) -> float:
-        """The better a step by its figure the higher; a step whose figure is damaged first."""
+        """Sort key: a better metric ranks higher; unreadable metrics rank first."""
         path = self.folder / str(step) / "metrics" / "metrics"
         if not path.is_file():
             return -math.inf
@@ -234,43 +254,43 @@ class Checkpoints:
         except (ValueError, AttributeError, TypeError):
             return math.inf
 
-    def _first_whole(self, order: list[int]) -> int | None:
+    def _first_intact(self, order: list[int]) -> int | None:
         used = next((step for step in order if not self._fault(step)), None)
         if order and used is None:
             faults = "; ".join(str(self._fault(step)) for step in dict.fromkeys(order))
             raise InputError(
-                f"{self.folder} holds no whole checkpoint ({faults}); "
-                "a copy of one is needed, or the folder's removal to start anew"
+                f"{self.folder} holds no intact checkpoint ({faults}); restore one from a backup, "
+                "or remove the folder to start over"
             )
         return used
 
-    def _set_aside(self) -> None:
-        """Moves damaged steps out of the way, if there is a whole one."""
+    def _move_damaged(self) -> None:
+        """Move damaged checkpoints to `damaged`, if there is an intact one."""
         steps = self._steps()
-        used = self._first_whole(steps[::-1])
+        used = self._first_intact(steps[::-1])
         damaged = [step for step in steps if self._fault(step)]
-        # Every process has looked before the first of them moves what they look at.
-        _meet("looking at checkpoints")
+        # Process 0 moves folders only after all processes have checked them.
+        _barrier("checking checkpoints")
+        messages = []
         for step in damaged if jax.process_index() == 0 else []:
             target = self.folder.parent / "damaged" / str(step)
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             self._path(step).rename(target)
-            _LOGGER.warning(
-                "%s; step %d is used instead, and %s holds the damaged one",
-                *(self._fault(step), used, target),
-            )
-        _meet("setting checkpoints aside")
+            messages.append(f"{self._fault(step)}; it is moved to {target}; step {used} is used")
+        _barrier("moving damaged checkpoints")
+        for message in messages:
+            warnings.warn(message, DataWarning, stacklevel=3)
         self._faults = {step: fault for step, fault in self._faults.items() if not fault}
 
     def _write_manifest(self) -> None:
         if jax.process_index() == 0:
             (folder,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-            manifest.write(folder)
+            write_manifest(folder)
 
-    def _not_written(self, error: Exception) -> RunError:
-        whole = [step for step in self._steps() if step != self._saving and not self._fault(step)]
-        kept = f"step {whole[-1]} is kept" if whole else "no checkpoint is kept"
+    def _save_error(self, error: Exception) -> RunError:
+        intact = [step for step in self._steps() if step != self._saving and not self._fault(step)]
+        kept = f"step {intact[-1]} is kept" if intact else "no checkpoint is kept"
         reason = " ".join(str(error).split())
         return RunError(
             f"{self.folder / str(self._saving)} could not be written; {kept}. "
@@ -278,27 +298,36 @@ class Checkpoints:
         )
 
     def _score(self, metrics: dict[str, float]) -> float:
-        # A figure that is not finite must lose: orbax would rank NaN above everything.
-        (figure,) = metrics.values()
-        value = self._sign * figure
+        # NaN and infinity must lose: orbax would rank NaN above everything.
+        (metric,) = metrics.values()
+        value = self._sign * metric
         return value if math.isfinite(value) else -math.inf
 
 
-def _meet(place: str) -> None:
+def _step(which: Any) -> int:
+    """Return a step as an `int`, from NumPy's integers too."""
+    try:
+        return operator.index(which)
+    except TypeError:
+        raise InputError(f"which is {which!r}; 'best', 'last' or a step is needed") from None
+
+
+def _barrier(name: str) -> None:
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        multihost_utils.sync_global_devices(name)
 
 
-def _handlers() -> dict[str, Any]:
-    return {
-        "state": ocp.StandardCheckpointHandler(),
-        "totals": ocp.StandardCheckpointHandler(),
-        "about": ocp.JsonCheckpointHandler(),
-    }
+def _handlers() -> ocp.DefaultCheckpointHandlerRegistry:
+    return ocp.handlers.create_default_handler_registry(
+        state=ocp.StandardCheckpointHandler(),
+        totals=ocp.StandardCheckpointHandler(),
+        about=ocp.JsonCheckpointHandler(),
+        metrics=ocp.JsonCheckpointHandler("metrics"),
+    )
 
 
 def _describe(leaf: Any) -> str:
-    """Shape and dtype of an array, as it is saved: keys as the numbers behind them."""
+    """Describe an array as it is saved: keys by their underlying data."""
     if leaf is None:
         return "nothing"
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):

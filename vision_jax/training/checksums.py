@@ -1,42 +1,43 @@
-"""Checksums of the files of a checkpoint: it says itself whether it is whole."""
+"""Checksums of a checkpoint's files, by which it is known to be intact."""
 
-import hashlib
 import json
 from pathlib import Path
 
-FILE = "manifest.json"
+from vision_jax.files import sha256_of, write_text
 
-# Written again when the folder gets its final name, after the checksums were taken.
+MANIFEST = "manifest.json"
+
+# orbax rewrites these after the checksums are taken, when the folder gets its final name.
 _WRITTEN_LATER = {"_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
-def write(folder: Path) -> None:
-    """Writes the SHA-256 of every file below a folder into its `manifest.json`.
+def write_manifest(folder: Path) -> None:
+    """Write the SHA-256 of every file below a folder into its `manifest.json`.
 
     Args:
         folder: a checkpoint whose files are all written.
     """
     later = {folder / name for name in _WRITTEN_LATER}
     sums = {
-        path.relative_to(folder).as_posix(): _sha256(path)
+        path.relative_to(folder).as_posix(): sha256_of(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path not in later
     }
-    (folder / FILE).write_text(json.dumps(sums, indent=1))
+    write_text(folder / MANIFEST, json.dumps(sums, indent=1))
 
 
-def fault(folder: Path) -> str | None:
-    """Says what is wrong with a checkpoint.
+def find_fault(folder: Path) -> str | None:
+    """Compare a checkpoint's files with its manifest.
 
     Args:
         folder: the checkpoint.
 
     Returns:
-        The file and its fault; None if every file is as it was written.
+        The first missing or damaged file and its fault; None if the checkpoint is intact.
     """
-    path = folder / FILE
+    path = folder / MANIFEST
     if not path.is_file():
-        return f"{path} is missing: the folder was not written to its end"
+        return f"{path} is missing: the checkpoint was not written completely"
     try:
         sums = json.loads(path.read_bytes())
         files = {folder / name: str(expected) for name, expected in sums.items()}
@@ -45,11 +46,6 @@ def fault(folder: Path) -> str | None:
     for file, expected in files.items():
         if not file.is_file():
             return f"{file} is missing"
-        if _sha256(file) != expected:
-            return f"{file} is damaged: its SHA-256 is not that of {FILE}"
+        if sha256_of(file) != expected:
+            return f"{file} is damaged: its SHA-256 differs from {MANIFEST}"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -165,7 +165,7 @@ def fit(
                 totals = parallel.zeros(trained_step, state, _shapes(train, parallel))
             if checkpoints:
                 whole = parallel.to_all({"state": state, "totals": totals})
-                checkpoints.save(step, **whole, about=about or {}, figures=figures)
+                checkpoints.save(step, **whole, about=about or {}, metrics=figures)
     if checkpoints:
         checkpoints.wait()
     return FitResult(state, history, finished=step == epochs * per_epoch)

@@ -1,41 +1,49 @@
-"""Figures of a run: merged exactly, written as JSON lines and TensorBoard events."""
+"""A run's metrics: exact averages, written as JSON lines and TensorBoard events."""
 
 import json
 import math
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
 
+from vision_jax.errors import DataWarning
+from vision_jax.files import write_text
 from vision_jax.tasks.state import Metrics
 
 Row = dict[str, Any]
+"""One epoch's metrics: `step`, `epoch`, and numbers by name, such as `train/loss`."""
+
+FILE = "metrics.jsonl"
+_LINES_NAMED = 5
 
 
 def compute(totals: Metrics) -> dict[str, Any]:
-    """Turns merged totals into figures.
+    """Compute metrics from merged totals.
 
     Args:
-        totals: what a task's steps returned, added up.
+        totals: the sum of what a task's steps returned.
 
     Returns:
-        A float for each `(total, count)`, NaN where nothing was counted; a host array for the rest.
+        A float for each `(total, count)`, NaN for a count of 0; a host array for the rest.
     """
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for name, value in totals.items():
         if isinstance(value, tuple):
             total, count = (float(np.asarray(part)) for part in value)
-            figures[name] = total / count if count else math.nan
+            metrics[name] = total / count if count else math.nan
         else:
-            figures[name] = np.asarray(value)
-    return figures
+            metrics[name] = np.asarray(value)
+    return metrics
 
 
 def per_class_accuracy(
     confusion: Integer[np.ndarray, "classes classes"],
 ) -> Float[np.ndarray, " classes"]:
-    """The share of each class's examples that were recognised (recall).
+    """Compute the recall of each class: the share of its examples that were recognised.
 
     Args:
         confusion: rows are true classes, columns predicted ones.
@@ -49,34 +57,38 @@ def per_class_accuracy(
 
 
 class MetricsLog:
-    """Appends rows of figures to `metrics.jsonl` and TensorBoard events in a folder.
+    """Append rows of metrics to `metrics.jsonl`, and to TensorBoard events in the same folder.
 
-    The JSON lines hold only what a repeated run would give again; speeds go to TensorBoard alone.
+    The JSON lines hold only what a rerun would reproduce; speeds go to TensorBoard alone.
 
     Args:
-        folder: the run's folder.
-        step: the step that the run is at; rows of later steps, from a run that was cut off after
-            its last checkpoint, are removed.
+        folder: the run's folder. If its `metrics.jsonl` has damaged lines, they are removed, and
+            the file as it was is kept as `damaged/metrics.jsonl`.
+        step: the step from which the run resumes. Rows of later steps, written after the last
+            checkpoint, are removed: the run will write them again.
     """
 
     def __init__(self, folder: Path, *, step: int = 0) -> None:
         from tensorboardX import SummaryWriter
 
-        self.path = folder / "metrics.jsonl"
-        kept = [row for row in read_metrics(folder) if row["step"] <= step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(_line(row) for row in kept))
-        temporary.replace(self.path)
+        self.path = folder / FILE
+        rows, damaged = _parse(self.path)
+        if damaged:
+            copy = folder / "damaged" / FILE
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(self.path, copy)
+            _warn(self.path, damaged, f"; {copy} keeps the file as it was")
+        write_text(self.path, "".join(_line(row) for row in rows if row["step"] <= step))
         self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def __call__(self, row: Row, speeds: dict[str, float] | None = None) -> None:
-        """Writes one row.
+        """Write one row.
 
         Args:
-            row: `step`, and figures by name such as `train/loss`.
-            speeds: figures that differ from run to run, such as `images_per_second`.
+            row: see `Row`.
+            speeds: values that differ from run to run, such as `images_per_second`.
         """
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
         for name, value in {**row, **(speeds or {})}.items():
             if isinstance(value, float):
@@ -84,28 +96,72 @@ class MetricsLog:
         self._events.flush()
 
     def close(self) -> None:
-        """Closes the TensorBoard events."""
+        """Close the TensorBoard events."""
         self._events.close()
 
 
 def read_metrics(folder: Path) -> list[Row]:
-    """Reads the rows of a run; a last line that a crash cut short is left out.
+    """Read the rows of a run.
+
+    A damaged line is skipped, with a `DataWarning` that gives its number. A last line that a crash
+    cut short is skipped silently.
 
     Args:
         folder: the run's folder.
 
     Returns:
-        The rows, oldest first; none if there is no file.
+        The rows, oldest first; empty if there is no file.
     """
-    path = folder / "metrics.jsonl"
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    path = folder / FILE
+    rows, damaged = _parse(path)
+    if damaged:
+        _warn(path, damaged)
     return rows
 
 
+def _parse(path: Path) -> tuple[list[Row], list[int]]:
+    """Return the rows of a file, and the numbers of its damaged lines, counted from 1."""
+    if not path.is_file():
+        return [], []
+    # Each line on its own, so that a byte that is not UTF-8 costs one row.
+    *lines, unfinished = path.read_bytes().split(b"\n")
+    rows, damaged = list[Row](), list[int]()
+    for number, line in enumerate(lines, start=1):
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip():
+            damaged.append(number)
+    last = _row(unfinished)
+    return rows + ([] if last is None else [last]), damaged
+
+
+def _row(line: bytes) -> Row | None:
+    """Return a line's row; None if it is damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or {type(row.get(name)) for name in ("step", "epoch")} != {int}:
+        return None
+    # JSON has no NaN: it is written as null.
+    row = {name: math.nan if value is None else value for name, value in row.items()}
+    return row if all(type(value) in (int, float) for value in row.values()) else None
+
+
 def _line(row: Row) -> str:
-    return json.dumps(row) + "\n"
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def _warn(path: Path, damaged: list[int], kept: str = "") -> None:
+    named = ", ".join(map(str, damaged[:_LINES_NAMED]))
+    more = len(damaged) - _LINES_NAMED
+    if len(damaged) == 1:
+        told = f"line {named} is damaged and skipped"
+    else:
+        told = f"lines {named}{f' and {more} more' if more > 0 else ''} are damaged and skipped"
+    warnings.warn(f"{path}: {told}{kept}", DataWarning, stacklevel=3)

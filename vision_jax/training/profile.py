@@ -1,4 +1,4 @@
-"""A profile of some steps, for TensorBoard and Perfetto."""
+"""Trace some steps of a run for TensorBoard and Perfetto."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,40 +9,40 @@ from vision_jax.errors import InputError
 
 
 def parse_steps(text: str) -> range:
-    """Reads `START:STOP`.
+    """Parse `START:STOP`.
 
     Args:
-        text: two step numbers, counted from 0; the second is the first that is left out.
+        text: two step numbers, counted from 0; `STOP` is exclusive.
 
     Raises:
-        InputError: it is something else, or no step lies between them.
+        InputError: `text` has another form, or the range is empty.
     """
     start, colon, stop = text.partition(":")
     steps = range(0)
     if colon and start.isdecimal() and stop.isdecimal():
         steps = range(int(start), int(stop))
     if not steps:
-        raise InputError(f"--profile is {text!r}; START:STOP is needed, 0 <= START < STOP")
+        raise InputError(f"profile is {text!r}; START:STOP is needed, 0 <= START < STOP")
     return steps
 
 
 class Profile:
-    """Traces some of a run's steps into `FOLDER/plugins/profile`.
+    """Trace some steps of a run into `FOLDER/plugins/profile`, where TensorBoard looks.
 
     Args:
-        steps: those to trace; of a run that resumes among them, the rest.
-        folder: the run's folder, where TensorBoard looks.
+        steps: the steps to trace; a run that resumes within them traces the rest.
+        folder: the run's folder.
     """
 
     def __init__(self, steps: range, folder: Path) -> None:
         self._steps, self._folder, self._running = steps, folder, False
 
     def before(self, step: int, wait: Callable[[], None]) -> None:
-        """Starts or stops the trace where a step is about to begin.
+        """Start or stop the trace before the next step, if it is the first or past the last.
 
         Args:
             step: steps done.
-            wait: waits for the steps under way, so that they fall on the right side.
+            wait: waits for the dispatched steps, so that a trace holds whole steps.
         """
         if (step in self._steps) == self._running:
             return
@@ -54,19 +54,22 @@ class Profile:
             self._running = True
 
     def close(self) -> None:
-        """Writes the trace, if one is under way."""
+        """Write the trace, if one is running."""
         if self._running:
             self._running = False
             jax.profiler.stop_trace()
 
 
 def open_profile(steps: range | None, folder: Path, last: int) -> Profile | None:
-    """The profile of some of a run's steps; None without any.
+    """Make the profile of some steps of a run.
 
     Args:
-        steps: those to trace.
+        steps: the steps to trace; None for no profile.
         folder: the run's folder.
-        last: how many steps the run has.
+        last: number of steps in the run.
+
+    Returns:
+        The profile; None without steps.
 
     Raises:
         InputError: the run does not have these steps.
@@ -75,7 +78,7 @@ def open_profile(steps: range | None, folder: Path, last: int) -> Profile | None
         return None
     if not 0 <= steps.start < steps.stop <= last:
         raise InputError(
-            f"the steps to profile are {steps.start}:{steps.stop}; "
-            f"START:STOP with 0 <= START < STOP <= {last}, the run's last step, is needed"
+            f"profile is {steps.start}:{steps.stop}; START:STOP with 0 <= START < STOP <= {last}, "
+            "the run's last step, is needed"
         )
     return Profile(steps, folder)

@@ -1,4 +1,4 @@
-"""How far a run is, how fast it goes, and what it waits for."""
+"""A progress bar, throughput, and time spent waiting for data."""
 
 import resource
 import sys
@@ -15,23 +15,23 @@ from vision_jax.tasks.state import Metrics
 from vision_jax.training.metrics import Row
 
 STEPS_AHEAD = 16
-"""Steps that may be under way while the host prepares the next."""
+"""Maximum number of steps dispatched before the host waits for the oldest."""
 
 _Item = TypeVar("_Item")
 
 
 class Progress:
-    """A bar over the whole run with images/s and the time that is left, and a line per epoch.
+    """A progress bar over the run with images/s and time left, and a line per epoch.
 
-    It also keeps the host from running away: a step is dispatched long before it is done, so the
-    bar counts the steps whose metrics have arrived, and waits once too many are under way.
+    Steps are dispatched asynchronously. The bar counts a step once its metrics are ready, and
+    blocks while more than `STEPS_AHEAD` are pending, so that the host does not run ahead.
 
     Args:
-        train: the batches that are counted.
-        step: the step to start from.
-        epochs: epochs in all.
-        check: called with the number of steps done and the metrics of the last, once they are here.
-        shown: whether to print at all.
+        train: the training batches.
+        step: the step from which the run starts or resumes.
+        epochs: total number of epochs.
+        check: called with the number of steps done and the last one's metrics, once it is done.
+        shown: print the bar and the lines.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Progress:
     ) -> None:
         self._batch, self._epochs, self._shown = train.batch_size, epochs, shown
         self._step, self._check = step, check
-        self._under_way: deque[Metrics] = deque()
+        self._pending: deque[Metrics] = deque()
         self._counted, self._waited, self._since = 0, 0.0, time.perf_counter()
         self._bar = tqdm(
             total=epochs * train.steps_per_epoch * self._batch,
@@ -58,41 +58,39 @@ class Progress:
         )
 
     def timed(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Hands on items, and notes the time that the run waits for each."""
+        """Yield items, and measure the time spent waiting for each."""
         iterator = iter(items)
         while True:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             item = next(iterator, None)
-            self._waited += time.perf_counter() - begun
+            self._waited += time.perf_counter() - start
             if item is None:
                 return
             yield item
 
     def advance(self, metrics: Metrics) -> None:
-        """Notes a dispatched step and counts those that are done.
+        """Add a dispatched step, and count those that are done.
 
         Args:
             metrics: what the step returned.
         """
-        self._under_way.append(metrics)
-        while self._under_way and (
-            len(self._under_way) > STEPS_AHEAD or _is_ready(self._under_way[0])
-        ):
+        self._pending.append(metrics)
+        while self._pending and (len(self._pending) > STEPS_AHEAD or _is_ready(self._pending[0])):
             self._count()
 
     def wait(self) -> None:
-        """Waits for the steps under way."""
-        while self._under_way:
+        """Wait for all dispatched steps."""
+        while self._pending:
             self._count()
 
     def speeds(self) -> dict[str, float]:
-        """Waits for the steps under way.
+        """Wait for all dispatched steps, and measure throughput and memory.
 
         Returns:
-            Since the last call: `images_per_second` and `data_wait`, the share of the time in
-            [0, 1] that the run waited for its next batch. By now, in MiB: `host_memory`, the most
-            that this process took, and `device_memory`, the most that its fullest device held,
-            where the device tells.
+            Since the last call: `images_per_second`, and `data_wait`, the share of time in [0, 1]
+            spent waiting for the next batch. Since the process started, in MiB: `host_memory`, the
+            peak of this process, and where devices report it, `device_memory`, the peak of its
+            fullest device.
         """
         self.wait()
         now = time.perf_counter()
@@ -106,18 +104,18 @@ class Progress:
         return speeds
 
     def write(self, row: Row) -> None:
-        """Prints an epoch's figures on one line, above the bar."""
-        figures = (f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float))
+        """Print an epoch's metrics on one line, above the bar."""
+        metrics = (f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float))
         if self._shown:
-            tqdm.write(f"epoch {row['epoch']}/{self._epochs}  " + "  ".join(figures))
+            tqdm.write(f"epoch {row['epoch']}/{self._epochs}  " + "  ".join(metrics))
         self._since = time.perf_counter()
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Remove the bar."""
         self._bar.close()
 
     def _count(self) -> None:
-        metrics = jax.block_until_ready(self._under_way.popleft())
+        metrics = jax.block_until_ready(self._pending.popleft())
         self._step += 1
         self._check(self._step, metrics)
         self._counted += self._batch
@@ -127,8 +125,8 @@ class Progress:
 def _memory() -> dict[str, float]:
     unit = 1 if sys.platform == "darwin" else 1024
     memory = {"host_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}
-    told = [device.memory_stats() or {} for device in jax.local_devices()]
-    peaks = [stats["peak_bytes_in_use"] for stats in told if "peak_bytes_in_use" in stats]
+    reported = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [stats["peak_bytes_in_use"] for stats in reported if "peak_bytes_in_use" in stats]
     return memory | ({"device_memory": max(peaks) / 2**20} if peaks else {})
 
 
