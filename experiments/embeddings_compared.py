@@ -116,7 +116,7 @@ def select(rows: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarra
 
 
 def embedding(name: str, seen: dict[str, np.ndarray], seed: int) -> Embed:
-    """What turns uint8 images into vectors, fitted to the images and labels seen."""
+    """Build what turns uint8 images into vectors, fitted to the images and labels seen."""
     if name == "pixels":
         return flat
     if name == "pca 30":
@@ -162,7 +162,7 @@ def row(metrics: dict[str, float]) -> str:
 
 
 def draw(metrics: dict[str, dict[str, dict[str, float]]]) -> Figure:
-    """A panel per figure, a pair of bars per embedding."""
+    """Plot a panel per metric, a pair of bars per embedding."""
     names = ("precision@10", "map@r", "knn accuracy")
     figure = Figure(figsize=(13, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 3, sharey=True), names, strict=True):
