@@ -33,6 +33,7 @@ from cnn_fashion_mnist import CONFIG as CLASSIFIER
 
 from vision_jax import load_run, train
 from vision_jax.config import AutoencoderConfig, DataConfig, OptimizerConfig, TrainAutoencoder
+from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
 
 DATA = DataConfig(
@@ -68,7 +69,7 @@ def main(
     classifier: Path = Path("runs/cnn_fashion_mnist/0"),
     seeds: tuple[int, ...] = (0, 1, 2),
 ) -> None:
-    """Trains and measures a run per kind and seed; started again, it goes on where it stopped.
+    """Train and measure a run per kind and seed; rerun to resume.
 
     Args:
         workdir: folder of the runs.
@@ -84,11 +85,14 @@ def main(
             folder = workdir / kind / str(seed)
             train(dataclasses.replace(config, seed=seed), folder)
             run = load_run(folder)
-            figures = measure(run, classifier=None if run.latent_size is None else judge)
-            retrieval = figures.pop("retrieval")
-            figures |= {f"search by {k} {n}": v for k, r in retrieval.items() for n, v in r.items()}
-            print(kind, seed, ", ".join(f"{k} {v:.5f}" for k, v in figures.items()), flush=True)
-            rows.append(figures)
+            metrics = measure(
+                EvaluationData.of(run), classifier=None if run.latent_size is None else judge
+            )
+            row = {name: value for name, value in metrics.items() if isinstance(value, float)}
+            for name, found in metrics["retrieval"].items():
+                row |= {f"search by {name} {metric}": value for metric, value in found.items()}
+            print(kind, seed, ", ".join(f"{k} {v:.5f}" for k, v in row.items()), flush=True)
+            rows.append(row)
         for name in rows[0]:
             values = np.array([row[name] for row in rows])
             spread = values.std(ddof=1) if len(values) > 1 else np.nan

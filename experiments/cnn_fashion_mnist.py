@@ -28,6 +28,7 @@ import tyro
 
 from vision_jax import load_run, train
 from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
+from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
 
 CONFIG = TrainCNN(
@@ -38,8 +39,10 @@ CONFIG = TrainCNN(
         batch_size=128,
         flip=True,
         pad_crop=1,
+        mean=(0.286,),
+        std=(0.353,),
     ),
-    model=CNNConfig(stages=(32, 64, 128), hidden=512, dropout=0.3, mean=(0.286,), std=(0.353,)),
+    model=CNNConfig(stages=(32, 64, 128), hidden=512, dropout=0.3),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup_epochs=1),
     epochs=16,
 )
@@ -48,7 +51,7 @@ CONFIG = TrainCNN(
 def main(
     workdir: Path = Path("runs/cnn_fashion_mnist"), seeds: tuple[int, ...] = (0, 1, 2)
 ) -> None:
-    """Trains and measures one run per seed; started again, it goes on where it stopped.
+    """Train and measure one run per seed; rerun to resume.
 
     Args:
         workdir: folder of the runs, one per seed.
@@ -58,9 +61,9 @@ def main(
     for seed in seeds:
         folder = workdir / str(seed)
         train(dataclasses.replace(CONFIG, seed=seed), folder)
-        figures = measure(load_run(folder, "last"))
-        retrieval = figures.pop("retrieval")
-        row = {name: value for name, value in figures.items() if isinstance(value, float)}
+        metrics = measure(EvaluationData.of(load_run(folder, "last")))
+        retrieval = metrics.pop("retrieval")
+        row = {name: value for name, value in metrics.items() if isinstance(value, float)}
         for kind, measured in retrieval.items():
             row |= {f"{kind} {name}": value for name, value in measured.items()}
         print(f"seed {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)

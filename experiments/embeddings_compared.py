@@ -89,16 +89,16 @@ def main(
     """Trains, measures, prints both tables and draws them.
 
     Args:
-        workdir: folder for `figures.json` and `embeddings.png`.
+        workdir: folder for `metrics.json` and `embeddings.png`.
         seed: of every network.
-        repeat: whether to measure again what `figures.json` already holds.
+        repeat: whether to measure again what `metrics.json` already holds.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    kept = workdir / "figures.json"
-    figures = {} if repeat or not kept.is_file() else json.loads(kept.read_text())
+    kept = workdir / "metrics.json"
+    metrics = {} if repeat or not kept.is_file() else json.loads(kept.read_text())
     train, test = (read_all(open_source(DATA.name, split)) for split in ("train", "test"))
     for protocol in ("all classes", "held-out classes"):
-        table = figures.setdefault(protocol, {})
+        table = metrics.setdefault(protocol, {})
         held = np.isin(train["label"], HELD_OUT) if protocol != "all classes" else None
         seen = train if held is None else select(train, ~held)
         gallery = train if held is None else select(train, held)
@@ -106,9 +106,9 @@ def main(
         for name in ("pixels", "pca 30", *CONFIGS):
             if name not in table:
                 table[name] = measure(embedding(name, seen, seed), gallery, queries)
-                kept.write_text(json.dumps(figures, indent=2) + "\n")
+                kept.write_text(json.dumps(metrics, indent=2) + "\n")
             print(f"| {protocol} | {name} | " + row(table[name]) + " |", flush=True)
-    draw(figures).savefig(workdir / "embeddings.png", dpi=110)
+    draw(metrics).savefig(workdir / "embeddings.png", dpi=110)
 
 
 def select(rows: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -116,7 +116,7 @@ def select(rows: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarra
 
 
 def embedding(name: str, seen: dict[str, np.ndarray], seed: int) -> Embed:
-    """What turns uint8 images into vectors, fitted to the images and labels seen."""
+    """Build what turns uint8 images into vectors, fitted to the images and labels seen."""
     if name == "pixels":
         return flat
     if name == "pca 30":
@@ -157,16 +157,16 @@ def measure(
     }
 
 
-def row(figures: dict[str, float]) -> str:
-    return " | ".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in figures.values())
+def row(metrics: dict[str, float]) -> str:
+    return " | ".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in metrics.values())
 
 
-def draw(figures: dict[str, dict[str, dict[str, float]]]) -> Figure:
-    """A panel per figure, a pair of bars per embedding."""
+def draw(metrics: dict[str, dict[str, dict[str, float]]]) -> Figure:
+    """Plot a panel per metric, a pair of bars per embedding."""
     names = ("precision@10", "map@r", "knn accuracy")
     figure = Figure(figsize=(13, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 3, sharey=True), names, strict=True):
-        for shift, (protocol, table) in zip((-0.2, 0.2), figures.items(), strict=True):
+        for shift, (protocol, table) in zip((-0.2, 0.2), metrics.items(), strict=True):
             places = np.arange(len(table)) + shift
             axes.barh(places, [values[name] for values in table.values()], 0.4, label=protocol)
             axes.set_yticks(range(len(table)), list(table))

@@ -36,8 +36,9 @@ from cnn_fashion_mnist import CONFIG as CLASSIFIER
 
 from vision_jax import Run, load_run, train
 from vision_jax.config import DataConfig, GANConfig, OptimizerConfig, TrainGAN
+from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.generation import measure_generation, train_on_generated
-from vision_jax.reports.generated import write_run_sheets
+from vision_jax.reports.generated import image_grids, write_image_grids
 from vision_jax.run.data import open_config_data
 
 CONFIG = TrainGAN(
@@ -60,7 +61,7 @@ def main(
     classifier: Path = Path("runs/cnn_fashion_mnist/0"),
     seeds: tuple[int, ...] = (0, 1, 2),
 ) -> None:
-    """Trains and measures one run per seed; started again, it goes on where it stopped.
+    """Train and measure one run per seed; rerun to resume.
 
     Args:
         workdir: folder of the runs, one per seed.
@@ -76,9 +77,10 @@ def main(
         row = {"frechet distance after epoch 1": first_epoch(config, folder, judge)}
         train(config, folder)
         run = load_run(folder)
-        row |= measure_generation(run, judge)
+        data = EvaluationData.of(run)
+        row |= measure_generation(data, judge)
         row["accuracy trained on generated"] = train_on_generated(run, judge, count=10_000)
-        write_run_sheets(run)
+        write_image_grids(folder, *image_grids(data))
         print(f"seed {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
         rows.append(row)
     for name in rows[0]:
@@ -88,7 +90,7 @@ def main(
 
 
 def first_epoch(config: TrainGAN, folder: Path, judge: Run) -> float:
-    """Stops the training after its first epoch to measure the distance there; keeps the figure."""
+    """Stop the training after its first epoch to measure the distance there, and keep it."""
     kept = folder.with_name(f"{folder.name}-first-epoch.json")
     if not kept.is_file():
         steps, epoch = (
@@ -97,8 +99,8 @@ def first_epoch(config: TrainGAN, folder: Path, judge: Run) -> float:
         )
         epoch //= config.data.batch_size
         train(config, folder, should_stop=lambda: next(steps) == epoch)
-        figures = measure_generation(load_run(folder), judge)
-        kept.write_text(json.dumps(figures["classifier_frechet_distance"]))
+        metrics = measure_generation(EvaluationData.of(load_run(folder)), judge)
+        kept.write_text(json.dumps(metrics["classifier_frechet_distance"]))
     return float(json.loads(kept.read_text()))
 
 

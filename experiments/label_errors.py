@@ -35,7 +35,8 @@ from vision_jax.config import (
 )
 from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import read_all
-from vision_jax.inspection.survey import inspect, open_splits
+from vision_jax.inspection.files import open_splits
+from vision_jax.inspection.survey import inspect
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
 
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def plant(folder: Path) -> None:
-    """Writes Fashion-MNIST as ROOT/SPLIT/LABEL/NUMBER-TRUE.png, some labels being wrong."""
+    """Write Fashion-MNIST as ROOT/SPLIT/LABEL/NUMBER-TRUE.png, some labels being wrong."""
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         source = open_source("fashion_mnist", split)
@@ -78,7 +79,7 @@ def plant(folder: Path) -> None:
 
 
 def measure(workdir: Path, images: Path) -> None:
-    """Prints how many of the first n suspects were planted, n being how many were."""
+    """Print how many of the first n suspects were planted, n being how many were."""
     run = load_run(workdir)
     source, files = open_splits(str(images), channels=1)
     paths = [Path(source.key(i)) for i in range(len(source))]

@@ -1,8 +1,10 @@
 import hashlib
+import json
 
+import numpy as np
 import pytest
 
-from vision_jax.files import replacing, sha256_of, write_text
+from vision_jax.files import json_text, replacing, sha256_of, write_text
 
 
 def test_a_file_is_replaced_once_the_new_one_is_whole(tmp_path):
@@ -30,3 +32,20 @@ def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_null_for_what_it_cannot_say():
+    content = {
+        "shares": {"a": np.float64(0.5), "b": float("nan")},
+        "counts": np.array([[1, 2], [3, 4]]),
+        "row": (np.float32(np.inf), -np.inf, np.int64(7), True, None, "NaN"),
+    }
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    assert json.loads(json_text(content), parse_constant=refuse) == {
+        "shares": {"a": 0.5, "b": None},
+        "counts": [[1, 2], [3, 4]],
+        "row": [None, None, 7, True, None, "NaN"],
+    }

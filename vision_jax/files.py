@@ -2,10 +2,13 @@
 
 import contextlib
 import hashlib
+import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 TEMPORARY = ".tmp-"
 """How the name of a file begins that is still being written."""
@@ -40,10 +43,33 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(content: Any) -> str:
+    """Format content as JSON that every parser reads.
+
+    Args:
+        content: dicts, lists, tuples, text and numbers; arrays and NumPy's numbers become lists
+            and numbers. JSON has no NaN and no infinity: both become null.
+
+    Returns:
+        Indented text with a line break at its end.
+    """
+    return json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+
+
 def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(content: Any) -> Any:
+    if hasattr(content, "tolist"):
+        content = content.tolist()
+    if isinstance(content, dict):
+        return {name: _plain(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _force_to_disk(path: Path) -> None:

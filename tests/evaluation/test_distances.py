@@ -1,7 +1,10 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import polynomial_kernel
 
+from vision_jax.errors import InputError
 from vision_jax.evaluation.distances import frechet_distance, kernel_distance
 
 RNG = np.random.default_rng(0)
@@ -40,16 +43,49 @@ def test_frechet_distance_of_fewer_images_than_features():
     assert frechet_distance(wide, wide + np.float32(1)) == pytest.approx(40, rel=1e-4)
 
 
-def test_kernel_distance_equals_its_definition():
+def unbiased_mmd(a, b):
     def kernel(x, y):
-        return polynomial_kernel(x.astype(np.float64), y.astype(np.float64), degree=3, coef0=1)
+        return polynomial_kernel(
+            x.astype(np.longdouble), y.astype(np.longdouble), degree=3, coef0=1
+        )
 
     def within(x):
         gram = kernel(x, x)
         return (gram.sum() - np.trace(gram)) / (len(x) * (len(x) - 1))
 
-    expected = within(A) + within(B) - 2 * kernel(A, B).mean()
-    assert kernel_distance(A, B) == pytest.approx(expected, rel=1e-4)
+    return within(a) + within(b) - 2 * kernel(a, b).mean()
+
+
+def test_kernel_distance_equals_its_definition():
+    assert kernel_distance(A, B) == pytest.approx(unbiased_mmd(A, B), rel=1e-9)
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(0, 1e-5), (1e-3, 1e-4), (30, 1), (1000, 1)])
+def test_kernel_distance_keeps_sign_and_size_at_any_mean_and_scale(mean, scale):
+    rng = np.random.default_rng(2)
+    a, b = (rng.normal(mean, scale, (300, 16)).astype(np.float32) for _ in range(2))
+    moved = b + np.float32(scale / 50)
+    for other in (b, moved):
+        expected = exact_mmd(a, other)
+        assert kernel_distance(a, other) == pytest.approx(expected, rel=1e-5)
+
+
+def exact_mmd(a, b):
+    """The definition in Python's integers, which float32 numbers are up to a power of 2."""
+    width, bits = a.shape[1], 60
+    x, y = (np.ldexp(rows.astype(np.float64), bits).astype(object) for rows in (a, b))
+    x, y = (np.vectorize(int, otypes=[object])(rows) for rows in (x, y))
+    one = width << (2 * bits)
+
+    def kernel(u, v):
+        return (u @ v.T + one) ** 3
+
+    def within(u):
+        gram = kernel(u, u)
+        return Fraction(int(gram.sum() - np.trace(gram)), len(u) * (len(u) - 1))
+
+    across = Fraction(int(kernel(x, y).sum()), len(x) * len(y))
+    return float((within(x) + within(y) - 2 * across) / one**3)
 
 
 def test_kernel_distance_is_unbiased():
@@ -62,7 +98,13 @@ def test_kernel_distance_is_unbiased():
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
 def test_sets_that_cannot_be_compared_are_named(distance):
-    with pytest.raises(ValueError, match=r"\(1500, 6\) and \(1500, 5\)"):
+    with pytest.raises(InputError, match=r"\(1500, 6\) and \(1500, 5\)"):
         distance(A, A[:, :5])
-    with pytest.raises(ValueError, match="two rows or more"):
+    with pytest.raises(InputError, match="two rows or more"):
         distance(A[:1], A)
+    bad = A.copy()
+    bad[[5, 9], [0, 1]] = np.nan, np.inf
+    with pytest.raises(InputError, match=r"features has 2 of 1500 rows .* first at \[5, 9\]"):
+        distance(bad, B)
+    with pytest.raises(InputError, match="reference has 2 of 1500 rows"):
+        distance(B, bad)

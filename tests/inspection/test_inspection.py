@@ -1,4 +1,3 @@
-import io
 import json
 from pathlib import Path
 
@@ -8,16 +7,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from vision_jax.cli import main
+from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import read_all
 from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
-from vision_jax.inspection.survey import (
-    find_copies,
-    inspect,
-    mean_and_deviation,
-    open_splits,
-    read_pixels,
-)
+from vision_jax.inspection.copies import find_copies
+from vision_jax.inspection.files import open_splits
+from vision_jax.inspection.pixels import mean_and_deviation, read_pixels
+from vision_jax.inspection.survey import inspect
 from vision_jax.inspection.tables import class_counts, options, summary
 
 
@@ -150,7 +147,7 @@ def test_sizes_and_modes_are_counted_and_many_sizes_brought_to_one(crops, tmp_pa
     text = summary(inspect(source, files=files))
     assert "16-bit grey (1)" in text
     assert "2; most frequent 64x64 (3), 64x32 (1)" in text
-    assert f"--data.name {tmp_path} --data.image-size 64 --data.channels 1 --model.mean" in text
+    assert f"--data.name {tmp_path} --data.image-size 64 --data.channels 1 --data.mean" in text
     Image.fromarray(crops[0]).convert("RGBA").save(tmp_path / "rgba.png")
     assert open_splits(str(tmp_path))[0].image_shape == (64, 64, 3)
 
@@ -158,7 +155,7 @@ def test_sizes_and_modes_are_counted_and_many_sizes_brought_to_one(crops, tmp_pa
 def test_the_options_are_those_of_the_training_split(found, folder):
     train = read_all(open_splits(str(folder), ["train"])[0])["image"].astype(np.float64) / 255
     words = options(found).split()
-    place = words.index("--model.mean")
+    place = words.index("--data.mean")
     assert words[:2] == ["--data.name", str(folder)]
     np.testing.assert_allclose(
         np.array(words[place + 1 : place + 4], np.float64), train.mean((0, 1, 2)), atol=5.1e-5
@@ -173,7 +170,10 @@ def test_the_command_prints_and_writes_all_of_it(folder, tmp_path, capsys):
     words = ["inspect", str(folder), "--out", str(page), "--json", str(findings)]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert "exact duplicates: 3 groups of 6 images, 1 groups with different labels" in printed
+    assert (
+        "exact duplicates: 3 groups of 6 images, 1 with different labels, 2 across splits"
+        in printed
+    )
     assert "same-of-00.png" in printed
     content = json.loads(findings.read_text())
     assert content["images"] == 65
@@ -187,20 +187,68 @@ def test_the_command_prints_and_writes_all_of_it(folder, tmp_path, capsys):
     assert text.count("data:image/png;base64,") == 2 + 2 + 10
 
 
-def test_a_damaged_file_is_named(crops, tmp_path, capsys):
-    whole = io.BytesIO()
-    Image.fromarray(crops[20]).save(whole, "PNG")
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name in ("a.png", "b.png"):
-        (folder / name).write_bytes(whole.getvalue())
-    for damage in (whole.getvalue()[:3000], b"no image"):
-        (folder / "b.png").write_bytes(damage)
-        assert main(["inspect", str(folder), "--out", str(tmp_path / "page.html")]) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("vision-jax: ")
-        assert "b.png is no readable image" in error
-        assert error.count("\n") == 1
+@pytest.fixture
+def damaged(crops, tmp_path):
+    """A folder of 12 images in two classes, and functions that damage one in its head or body."""
+    for number, crop in enumerate(crops[:12]):
+        save(tmp_path / "images" / "ab"[number % 2] / f"{number:02}.png", crop)
+    files = sorted((tmp_path / "images").rglob("*.png"))
+
+    def damage(*rows, body=False):
+        for row in rows:
+            whole = files[row].read_bytes()
+            files[row].write_bytes(whole[: len(whole) // 2] if body else b"no image")
+
+    return tmp_path / "images", damage
+
+
+@pytest.mark.parametrize("body", [False, True])
+def test_damaged_files_are_named_in_one_line(damaged, body, tmp_path, capsys):
+    folder, damage = damaged
+    damage(4, 7, body=body)
+    assert main(["inspect", str(folder), "--out", str(tmp_path / "page.html")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vision-jax: ")
+    assert "08.png is not a readable image" in error or "03.png is not a readable image" in error
+    assert "set --bad-files to skip" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("rows", [[4], list(range(3, 12))])
+def test_damaged_files_are_skipped_and_counted(damaged, rows, tmp_path, capsys):
+    folder, damage = damaged
+    damage(*rows[::2])
+    damage(*rows[1::2], body=True)
+    out = ["--out", str(tmp_path / "page.html"), "--json", str(tmp_path / "a.json")]
+    assert main(["inspect", str(folder), "--bad-files", "skip", *out]) == 0
+    printed = capsys.readouterr()
+    left, count = 12 - len(rows), f"{len(rows)} bad file{'s' * (len(rows) > 1)} skipped"
+    assert f"{left} images, 2 classes, read as 64x64x3, {count}" in printed.out
+    assert printed.err.count("\n") == 1
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert (content["images"], content["skipped"]) == (left, len(rows))
+    assert sum(count for *_, count in content["files"]) == left
+    assert count in (tmp_path / "page.html").read_text()
+
+
+def test_images_of_many_sizes_are_read_as_they_are_when_opened_so(crops, tmp_path):
+    """Opened once at any size and then brought to one, they are as if opened at that size."""
+    for number, crop in enumerate(crops[:6]):
+        save(tmp_path / "train" / "ab"[number % 2] / f"{number}.png", crop[: 40 + 4 * number])
+    source, _ = open_splits(str(tmp_path))
+    again = open_source(str(tmp_path), "all", image_size=source.image_shape[0])
+    assert source.image_shape == again.image_shape == (50, 50, 3)
+    for name, rows in read_all(again).items():
+        np.testing.assert_array_equal(read_all(source)[name], rows)
+    assert [source.key(i) for i in range(6)] == [again.key(i) for i in range(6)]
+
+
+def test_prepared_images_keep_the_keys_of_their_splits(data_dir):
+    source, files = open_splits("digits", data_dir=data_dir)
+    keys = [source.key(0), source.key(len(source) - 1)]
+    assert sorted(key.split("/")[1] for key in keys) == ["test", "train"]
+    assert files.sizes == {(8, 8): 1797}
 
 
 def test_a_threshold_out_of_range_is_named(small_source):

@@ -8,8 +8,10 @@ from PIL import Image
 from vision_jax.config import AutoencoderConfig, DataConfig, TrainAutoencoder
 from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
+from vision_jax.inspection.files import open_splits
 from vision_jax.inspection.label_errors import find_label_errors, neighbour_votes, rank_errors
-from vision_jax.inspection.survey import inspect, open_splits, read_pixels, trained_on
+from vision_jax.inspection.pixels import read_pixels
+from vision_jax.inspection.survey import inspect, trained_on
 from vision_jax.inspection.tables import summary
 from vision_jax.reports.inspection import write_inspection
 from vision_jax.run.run import load_run
@@ -107,14 +109,32 @@ def test_images_are_known_again_by_their_pixels(workdir, digits):
     assert not trained_on(run, [b"another"]).any()
 
 
-def test_what_cannot_be_judged_is_named(workdir, digits):
+def test_embeddings_without_a_direction_are_named_and_change_nothing(workdir, digits, monkeypatch):
+    run = load_run(workdir)
+    images, labels = digits[0][:60], digits[1][:60].copy()
+    labels[11] = (labels[11] + 1) % 10
+    sound = np.delete(np.arange(60), [3, 20])
+    few = ArraySource.from_arrays(images[sound], labels[sound])
+    expected = inspect(few, run=run, threshold=0.9)
+    vectors = run.embed(ArraySource.from_arrays(images, labels))
+    vectors[[3, 20]] = [[0], [np.nan]]
+    monkeypatch.setattr(type(run), "embed", lambda self, source: vectors)
+    found = inspect(ArraySource.from_arrays(images, labels), run=run, threshold=0.9)
+    assert found.lost.tolist() == [3, 20]
+    assert [s.row for s in found.suspects] == [sound[s.row] for s in expected.suspects]
+    assert [g.rows for g in found.near] == [tuple(sound[list(g.rows)]) for g in expected.near]
+    assert len(found.near) > 0
+    assert "judged: 2 images whose embedding is zero, NaN or infinite, such as arrays/all/3" in (
+        summary(found)
+    )
+    vectors[:] = np.nan
+    assert inspect(ArraySource.from_arrays(images, labels), run=run).suspects == []
+
+
+def test_classes_that_are_not_the_runs_are_named(workdir, digits):
     run = load_run(workdir)
     images, labels = digits[0][:20], digits[1][:20]
-    vectors, seen = np.ones((20, 4), np.float32), np.zeros(20, bool)
-    vectors[3] = 0
-    source = ArraySource.from_arrays(images, labels)
-    with pytest.raises(InputError, match="arrays/all/3 is embedded as zeros or not finite"):
-        find_label_errors(run, source, labels, vectors, seen)
     others = ArraySource.from_arrays(images, labels, label_names=list("abcdefghij"))
-    with pytest.raises(InputError, match=r"has the classes \('a', .* tells \('0', '1'"):
-        find_label_errors(run, others, labels, vectors[[0] * 20], seen)
+    vectors, seen = np.ones((20, 4), np.float32), np.zeros(20, bool)
+    with pytest.raises(InputError, match=r"has the classes \('a', .* has \('0', '1'"):
+        find_label_errors(run, others, labels, vectors, seen)

@@ -1,4 +1,4 @@
-"""Runs of autoencoders and GANs: trained, loaded, asked for images, searched, and shown."""
+"""Runs of autoencoders and GANs: trained, loaded, asked for images, searched and drawn."""
 
 import dataclasses
 import json
@@ -20,7 +20,12 @@ from vision_jax.config import (
 )
 from vision_jax.data.loader import read_all
 from vision_jax.errors import InputError
-from vision_jax.evaluation.generation import measure_generation, train_on_generated
+from vision_jax.evaluation.data import EvaluationData
+from vision_jax.evaluation.generation import (
+    check_classifier,
+    measure_generation,
+    train_on_generated,
+)
 from vision_jax.evaluation.memorisation import nearest_training_images
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
@@ -118,18 +123,34 @@ def test_new_images_depend_on_the_seed_alone(runs, name):
 def test_what_a_run_does_not_make_is_named(runs, workdir):
     classifier = load_run(workdir)
     for run, ask, message in [
-        (classifier, lambda run: run.generate(1), "run of cnn that makes no new images"),
-        (runs["conv"], lambda run: run.generate(1), "makes no new images"),
-        (classifier, lambda run: run.decode(np.zeros((1, 2), np.float32)), "no decoder"),
-        (runs["gan"], lambda run: run.reconstruct(np.zeros((1, 8, 8, 1), np.uint8)), "no autoenc"),
-        (runs["gan"], lambda run: run.predict(np.zeros((1, 8, 8, 1), np.uint8)), "no classifier"),
-        (runs["gan"], lambda run: measure_generation(run, run), "a classifier is needed"),
+        (
+            classifier,
+            lambda run: run.generate(1),
+            "run of cnn; a gan or variational autoencoder is needed",
+        ),
+        (runs["conv"], lambda run: run.generate(1), "a gan or variational autoencoder"),
+        (
+            classifier,
+            lambda run: run.decode(np.zeros((1, 2), np.float32)),
+            "a gan or autoencoder is needed",
+        ),
+        (
+            runs["gan"],
+            lambda run: run.reconstruct(np.zeros((1, 8, 8, 1), np.uint8)),
+            "autoencoder is needed",
+        ),
+        (
+            runs["gan"],
+            lambda run: run.predict(np.zeros((1, 8, 8, 1), np.uint8)),
+            "classifier is needed",
+        ),
+        (runs["gan"], lambda run: check_classifier(run, run), "a classifier's run is needed"),
     ]:
         with pytest.raises(InputError, match=message):
             ask(run)
 
 
-def test_each_epoch_leaves_a_sheet(folders):
+def test_each_epoch_leaves_a_grid(folders):
     for name, kinds in {
         "conv": {"reconstructions"},
         "variational": {"reconstructions", "samples"},
@@ -140,19 +161,19 @@ def test_each_epoch_leaves_a_sheet(folders):
 
 
 @pytest.mark.parametrize(
-    ("name", "sheets"),
+    ("name", "grids"),
     [
         ("conv", {"reconstructions", "interpolations"}),
         ("variational", {"reconstructions", "samples", "nearest", "interpolations"}),
         ("gan", {"samples", "nearest", "interpolations"}),
     ],
 )
-def test_generate_writes_sheets_and_arrays(folders, runs, name, sheets, capsys):
+def test_generate_writes_grids_and_arrays(folders, runs, name, grids, capsys):
     assert main(["generate", str(folders[name]), "--seed", "3"]) == 0
     printed = capsys.readouterr().out
-    for sheet in sheets:
-        assert f"{sheet}.png" in printed
-        with Image.open(folders[name] / f"{sheet}.png") as image:
+    for grid in grids:
+        assert f"{grid}.png" in printed
+        with Image.open(folders[name] / f"{grid}.png") as image:
             assert max(image.size) >= 300
             assert np.asarray(image).std() > 0
     with np.load(folders[name] / "generated.npz") as arrays:
@@ -182,33 +203,43 @@ def test_evaluate_gives_pca_beside_an_autoencoder(folders, runs):
     from sklearn.decomposition import PCA
 
     assert main(["evaluate", str(folders["variational"])]) == 0
-    figures = json.loads((folders["variational"] / "evaluation.json").read_text())
+    metrics = json.loads((folders["variational"] / "evaluation.json").read_text())
     known, asked = (
         read_all(runs["variational"].source(split))["image"].reshape(-1, 64) / 255.0
         for split in ("train[:256]", "test")
     )
     pca = PCA(4).fit(known)
     error = np.square(pca.inverse_transform(pca.transform(asked)) - asked).mean()
-    assert figures["pca_mean_squared_error"] == pytest.approx(error, rel=1e-3)
-    assert figures["pca_components"] == 4
+    assert metrics["pca_mean_squared_error"] == pytest.approx(error, rel=1e-3)
+    assert metrics["pca_components"] == 4
 
 
 def test_evaluate_compares_generated_with_real_images(folders, workdir):
     assert main(["evaluate", str(folders["gan"]), "--classifier", str(workdir)]) == 0
-    figures = json.loads((folders["gan"] / "evaluation.json").read_text())
-    assert figures["generated_images"] == figures["real_images"] == 256
+    metrics = json.loads((folders["gan"] / "evaluation.json").read_text())
+    assert metrics["generated_images"] == metrics["real_images"] == 256
     distance = "classifier_frechet_distance"
     # Two epochs make nothing like a digit.
-    assert figures[distance] > 2 * figures[f"{distance}_floor"] > 0
-    assert figures["classifier_kernel_distance"] > figures["classifier_kernel_distance_floor"]
-    assert 0 < figures["nearest_training_cosine"] < 1
+    assert metrics[distance] > 2 * metrics[f"{distance}_floor"] > 0
+    assert metrics["classifier_kernel_distance"] > metrics["classifier_kernel_distance_floor"]
+    assert 0 < metrics["nearest_training_cosine"] < 1
 
 
 def test_training_images_are_their_own_nearest_ones(runs):
     images = read_all(runs["gan"].source("train[:256]"))["image"][::40]
-    found, cosines = nearest_training_images(runs["gan"], images)
+    found, cosines = nearest_training_images(runs["gan"].source("train[:256]"), images)
     np.testing.assert_array_equal(found, images)
     np.testing.assert_allclose(cosines, 1, atol=1e-5)
+
+
+def test_features_that_are_no_numbers_are_refused(runs, workdir, monkeypatch):
+    """A distance between NaN features would be NaN, and a sum of them silently wrong."""
+    judge = load_run(workdir)
+    features = np.ones((300, 4), np.float32)
+    features[5] = np.nan
+    monkeypatch.setattr(type(judge), "embed", lambda self, images: features[: len(images)])
+    with pytest.raises(InputError, match=r"features has 1 of 50 rows with NaN .* first at \[5\]"):
+        measure_generation(EvaluationData.of(runs["gan"]), judge, count=50)
 
 
 def test_a_classifier_trains_on_generated_images(runs, workdir):
@@ -220,7 +251,7 @@ def test_a_classifier_trains_on_generated_images(runs, workdir):
 def test_the_report_shows_what_was_made(folders, name):
     assert main(["report", str(folders[name])]) == 0
     page = (folders[name] / "report.html").read_text()
-    for head in ("What it makes", "Samples by epoch", "Learning curves", "Nearest images"):
+    for head in ("Images it makes", "Samples by epoch", "Learning curves", "Nearest images"):
         assert f"<h2>{head}</h2>" in page
     assert ("Reconstructions by epoch" in page) == (name == "variational")
     assert "epoch 1</figcaption>" in page
@@ -242,11 +273,11 @@ def test_divergence_is_named_and_the_last_checkpoint_loads(configs, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("generate {cnn}", "makes no images; a gan or an autoencoder is needed"),
+        ("generate {cnn}", "makes no images; a GAN or an autoencoder is needed"),
         ("generate {gan} --seed -1", "--seed is -1"),
         ("generate {gan} --checkpoint 7", "has no step 7"),
-        ("evaluate {gan} --classifier {gan}", "a classifier is needed"),
-        ("evaluate {conv} --classifier {cnn}", "makes no new images"),
+        ("evaluate {gan} --classifier {gan}", "a classifier's run is needed"),
+        ("evaluate {conv} --classifier {cnn}", "cannot generate new images"),
         ("train gan --workdir {tmp}/x --data.image-size 9", "multiples of 4"),
         ("train autoencoder --workdir {tmp}/x --data.image-size 9", "multiples of 4"),
     ],

@@ -3,14 +3,18 @@
 from vision_jax.commands.arguments import Workdir
 
 
-def report(workdir: Workdir) -> None:
-    """Write report.html: curves, figures, images that were made, and searches to look at.
+def report(workdir: Workdir, data: str | None = None) -> None:
+    """Write report.html into a run's workdir: metrics, learning curves, images and searches.
 
     Example: vision-jax report runs/digits
 
     Args:
-        workdir: Folder of the run.
+        workdir: Run to report on.
+        data: Where the run's data is now, a folder or a data set's name. Default: where it was in
+            training.
     """
+    from vision_jax.evaluation.data import EvaluationData
     from vision_jax.reports.run import write_report
+    from vision_jax.run.run import load_run
 
-    print(f"report -> {write_report(workdir)}")
+    print(f"report -> {write_report(EvaluationData.of(load_run(workdir, data=data)))}")

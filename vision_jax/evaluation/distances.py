@@ -1,27 +1,27 @@
 """Distances between two sets of images, by the features of a network.
 
-What a distance is worth depends on the features and on how many images there are of each set:
-give both with it. The distance between two sets of real images is the floor that none should be
-expected to pass.
+A distance depends on the features and on how many images each set holds: state both with it. The
+distance between two sets of real images is the floor to compare with.
 """
 
 from collections.abc import Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from vision_jax.errors import InputError
 
 Features = Float[np.ndarray, "images features"]
 _ROWS = 1024
 
 
 def frechet_distance(features: Features, reference: Float[np.ndarray, "references width"]) -> float:
-    """The Fréchet distance between Gaussians fitted to two sets of features.
+    """Compute the Fréchet distance between Gaussians fitted to two sets of features.
 
-    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), in float64. With N images the fitted Gaussians are off
-    by a bias that falls as 1/N, so that only distances of equal counts compare. It is called FID
-    only with the features of one certain Inception network (Heusel et al., 2017).
+    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), in float64. The fit to N images is biased by about 1/N,
+    so compare only distances of equal counts. It is called FID only with the features of one
+    specific Inception network (Heusel et al., "GANs trained by a two time-scale update rule",
+    2017).
 
     Args:
         features: (N, D) of one set, N at least 2.
@@ -31,7 +31,8 @@ def frechet_distance(features: Features, reference: Float[np.ndarray, "reference
         At least 0, up to rounding; 0 for equal means and covariances.
 
     Raises:
-        ValueError: the widths differ, or a set has fewer than two images.
+        InputError: the widths differ, a set has fewer than two images, or a feature is NaN or
+            infinite.
     """
     _check(features, reference)
     (mean, root), (other_mean, other_root) = (_moments(x) for x in (features, reference))
@@ -42,20 +43,21 @@ def frechet_distance(features: Features, reference: Float[np.ndarray, "reference
 
 
 def kernel_distance(features: Features, reference: Float[np.ndarray, "references width"]) -> float:
-    """The squared maximum mean discrepancy under the kernel (x·y / D + 1)³, unbiased.
+    """Estimate the squared maximum mean discrepancy under the kernel (x·y / D + 1)³.
 
-    Bińkowski et al., "Demystifying MMD GANs", 2018, there with Inception's features. Over all
-    pairs, so that its value is exact for the sets given.
+    The unbiased estimate over all pairs, in float64, whatever the features' mean and scale
+    (Bińkowski et al., "Demystifying MMD GANs", 2018, there with Inception's features).
 
     Args:
         features: (N, D) of one set, N at least 2.
         reference: (M, D) of the other, M at least 2.
 
     Returns:
-        0 in expectation for two samples of one distribution, hence at times below 0.
+        0 in expectation for two samples of one distribution, so sometimes below 0.
 
     Raises:
-        ValueError: the widths differ, or a set has fewer than two images.
+        InputError: the widths differ, a set has fewer than two images, or a feature is NaN or
+            infinite.
     """
     _check(features, reference)
     within = [
@@ -66,7 +68,7 @@ def kernel_distance(features: Features, reference: Float[np.ndarray, "references
 
 
 def _moments(features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """The mean, and a root R (min(N, D), D) of the covariance R'R."""
+    """Return the mean, and a root R (min(N, D), D) of the covariance R'R."""
     rows = features.astype(np.float64)
     mean = rows.mean(0)
     rows = (rows - mean) / np.sqrt(len(rows) - 1)
@@ -74,34 +76,39 @@ def _moments(features: Features) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray, *, distinct: bool) -> float:
-    """The kernel summed over all pairs; without the pairs of a row and itself if `distinct`."""
-    width = a.shape[1]
-    total = 0.0
-    right = jnp.asarray(b, jnp.float32)
+    """Sum the kernel less 1 over all pairs; without pairs of a row and itself if `distinct`."""
+    width, total = a.shape[1], 0.0
+    right = b.astype(np.float64).T
     for rows in _blocks(a):
-        total += float(np.asarray(_kernel_rows(rows, right), np.float64).sum())
-    if distinct:
-        own = np.square(a.astype(np.float64)).sum(1) / width + 1
-        total -= float((own**3).sum())
-    return total
+        total += _less_one(rows @ right / width).sum()
+        if distinct:
+            total -= _less_one(np.square(rows).sum(1) / width).sum()
+    return float(total)
 
 
-@jax.jit
-def _kernel_rows(
-    rows: Float[Array, "rows width"], right: Float[Array, "items width"]
-) -> Float[Array, " rows"]:
-    products = jnp.matmul(rows, right.T, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sum((products / rows.shape[1] + 1) ** 3, 1)
+def _less_one(products: np.ndarray) -> np.ndarray:
+    """Compute (s + 1)³ - 1.
+
+    The 1 cancels in the discrepancy; adding it would round off features much smaller than 1.
+    """
+    return products * (products * (products + 3) + 3)
 
 
-def _blocks(rows: np.ndarray) -> Iterator[Array]:
+def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), _ROWS):
-        yield jnp.asarray(rows[start : start + _ROWS], jnp.float32)
+        yield rows[start : start + _ROWS].astype(np.float64)
 
 
 def _check(features: np.ndarray, reference: np.ndarray) -> None:
     if features.shape[1] != reference.shape[1] or min(len(features), len(reference)) < 2:
-        raise ValueError(
-            f"features have shapes {features.shape} and {reference.shape}; two rows or more of "
-            "one width are needed in each"
+        raise InputError(
+            f"features and reference have shapes {features.shape} and {reference.shape}; two rows "
+            "or more of the same width are needed in each"
         )
+    for name, rows in (("features", features), ("reference", reference)):
+        bad = np.flatnonzero(~np.isfinite(rows).all(1))
+        if len(bad):
+            raise InputError(
+                f"{name} has {len(bad)} of {len(rows)} rows with NaN or infinity, the first at "
+                f"{bad[:5].tolist()}; finite features are needed"
+            )

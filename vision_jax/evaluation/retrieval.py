@@ -1,82 +1,148 @@
-"""Retrieval metrics of a run, beside those of raw pixels."""
+"""Retrieval metrics of a run, with those of raw pixels as a baseline."""
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 
 from vision_jax.data.loader import read_parts
 from vision_jax.data.sources import Source, Subset
 from vision_jax.errors import InputError
-from vision_jax.run.run import Run
+from vision_jax.evaluation.data import EvaluationData
 from vision_jax.search import cosine_top_k
+from vision_jax.search.arrays import without_direction
 from vision_jax.search.evaluation import evaluate_retrieval, knn_accuracy
 
 NEIGHBOURS = 10
-
-
 _MAX_QUERIES = 10_000
-
-
 _MAX_PIXELS = 4096
-
-
 _ROWS = 4096
 
 
-def measure_retrieval(run: Run, gallery: Source, queries: Source) -> dict[str, dict[str, float]]:
-    """Measures search by the network's embedding, beside search by raw pixels.
+class Retrieval(NamedTuple):
+    """What `measure_retrieval` found.
 
-    Of each image a vector is kept; pixels are read part by part, those of the queries apart.
+    Attributes:
+        metrics: for `embedding` and `pixels`, the metrics by name, each in [0, 1].
+        notes: sentences that say what was left out, and why.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    notes: list[str]
+
+
+def measure_retrieval(data: EvaluationData) -> Retrieval:
+    """Measure search by the run's embeddings and, as a baseline, by raw pixels.
+
+    Images whose vector is zero, NaN or infinite have no cosine: they are left out, and a note
+    counts and names them. Memory holds one vector per training image; the pixels of training images
+    are streamed.
 
     Args:
-        run: the trained network.
-        gallery: labelled images, the training split, for the kNN accuracy.
-        queries: labelled images, the test split; the first 10,000 are used.
+        data: labelled images; the first 10,000 test images are looked up.
 
     Returns:
-        For `embedding` and, of images of at most 4,096 numbers, `pixels`: `knn_accuracy@10` of the
-        queries in the gallery, and `precision@10` and `map@r` (Musgrave et al., 2020) of the
-        queries among themselves, each leaving itself out.
+        For `embedding` and, for images of at most 4,096 values, `pixels`: `knn_accuracy@10` of
+        the test images among the training images, and `precision@10` and `map@r` (Musgrave et al.,
+        "A metric learning reality check", 2020) of the test images among themselves, each without
+        itself. Images that are the only ones of their class do not count in the latter two, which
+        are left out if all are.
+
+    Raises:
+        InputError: the images have no labels.
     """
-    queries = Subset.of(queries, range(min(len(queries), _MAX_QUERIES)))
-    known, asked = gallery.labels(), queries.labels()
+    queries = Subset.of(data.test, range(min(len(data.test), _MAX_QUERIES)))
+    known, asked = data.train.labels(), queries.labels()
     if known is None or asked is None:
-        raise InputError(f"{gallery.name} has no labels; a labelled data set is needed")
-    vectors = run.embed(queries)
-    found = {"embedding": (vectors, _nearest(vectors, [run.embed(gallery)]))}
+        raise InputError(f"{data.train.name} has no labels; a labelled data set is needed")
+    metrics: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
+    vectors = data.run.embed(queries)
+    metrics["embedding"] = _measure(
+        "embedding", vectors, asked, [data.train_vectors], known, queries, notes
+    )
     if np.prod(queries.image_shape) <= _MAX_PIXELS:
-        vectors = np.concatenate([*_pixels(queries)])
-        found["pixels"] = vectors, _nearest(vectors, _pixels(gallery))
-    figures = {}
-    for name, (vectors, ids) in found.items():
+        pixels = np.concatenate([*_pixels(queries)])
+        metrics["pixels"] = _measure(
+            "pixels", pixels, asked, _pixels(data.train), known, queries, notes
+        )
+    if any("map@r" not in row for row in metrics.values()):
+        notes.append(
+            f"precision@{NEIGHBOURS} and map@r are left out where no class has two test images, "
+            "one to look up and one to find"
+        )
+    return Retrieval({name: row for name, row in metrics.items() if row}, notes)
+
+
+def _measure(
+    name: str,
+    vectors: Float[np.ndarray, "queries dim"],
+    asked: Integer[np.ndarray, " queries"],
+    gallery: Iterable[np.ndarray],
+    known: Integer[np.ndarray, " items"],
+    queries: Source,
+    notes: list[str],
+) -> dict[str, float]:
+    """Measure search by one kind of vector; appends to the notes what is left out."""
+    lost = without_direction(vectors)
+    if len(lost):
+        notes.append(
+            f"search by {name} leaves out {len(lost)} of {len(vectors)} test images, such as "
+            f"{queries.key(int(lost[0]))}: their vector is zero, NaN or infinite"
+        )
+    vectors, asked = np.delete(vectors, lost, 0), np.delete(asked, lost)
+    if not len(vectors):
+        return {}
+    _, ids, lost_items = nearest(vectors, gallery, NEIGHBOURS)
+    if lost_items:
+        notes.append(
+            f"search by {name} leaves out {lost_items} of {len(known)} training images: their "
+            "vector is zero, NaN or infinite"
+        )
+    row = {}
+    if lost_items < len(known):
+        labels = np.where(ids < 0, -1, known[ids])
+        row[f"knn_accuracy@{NEIGHBOURS}"] = knn_accuracy(labels, asked)
+    if np.bincount(asked).max() > 1:
         among = evaluate_retrieval(vectors, asked, ks=(NEIGHBOURS,))
-        figures[name] = {
-            f"knn_accuracy@{NEIGHBOURS}": knn_accuracy(np.where(ids < 0, -1, known[ids]), asked),
-            f"precision@{NEIGHBOURS}": among[f"precision@{NEIGHBOURS}"],
-            "map@r": among["map@r"],
-        }
-    return figures
+        row |= {metric: among[metric] for metric in (f"precision@{NEIGHBOURS}", "map@r")}
+    return row
 
 
-def _nearest(
-    queries: np.ndarray, parts: Iterable[np.ndarray]
-) -> Int[np.ndarray, "queries neighbours"]:
-    """The places of each query's nearest rows, best first, among those of all parts."""
-    scores = np.full((len(queries), NEIGHBOURS), -np.inf, np.float32)
+def nearest(
+    queries: Float[np.ndarray, "queries dim"], parts: Iterable[np.ndarray], k: int
+) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"], int]:
+    """Find each query's nearest rows among those of all parts, one part in memory at a time.
+
+    Args:
+        queries: (Q, D), none of them zero, NaN or infinite.
+        parts: (N, D) each; rows that are zero, NaN or infinite are never found.
+        k: how many neighbours.
+
+    Returns:
+        (scores, ids, lost): cosines and row numbers (Q, k), best first and ties by the lower row,
+        -inf and -1 where there are too few; and how many rows could not be found.
+    """
+    scores = np.full((len(queries), k), -np.inf, np.float32)
     ids = np.full(scores.shape, -1, np.int64)
-    asked, first = jnp.asarray(queries), 0
+    asked, first, lost = jnp.asarray(queries), 0, 0
     for rows in parts:
-        near, places = map(np.asarray, cosine_top_k(asked, jnp.asarray(rows), NEIGHBOURS))
+        hidden = without_direction(rows)
+        lost += len(hidden)
+        if len(hidden):
+            rows = rows.copy()
+            rows[hidden] = np.nan  # the search never finds these
+        near, places = map(np.asarray, cosine_top_k(asked, jnp.asarray(rows), k))
         both = np.hstack([scores, near])
         # Of equally near rows the first stays first.
-        best = np.argsort(-both, axis=1, kind="stable")[:, :NEIGHBOURS]
+        best = np.argsort(-both, axis=1, kind="stable")[:, :k]
         scores = np.take_along_axis(both, best, 1)
         fresh = np.where(places < 0, -1, places + first)
         ids = np.take_along_axis(np.hstack([ids, fresh]), best, 1)
         first += len(rows)
-    return ids
+    return scores, ids, lost
 
 
 def _pixels(source: Source) -> Iterator[Float[np.ndarray, "images pixels"]]:

@@ -11,7 +11,7 @@ from vision_jax.errors import InputError
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
 from vision_jax.search.arrays import without_direction
-from vision_jax.tasks.classification import Classification
+from vision_jax.tasks.base import Classifies
 
 NEIGHBOURS = 20
 _TEMPERATURE = 0.07
@@ -28,11 +28,11 @@ class Suspect:
     Attributes:
         row: which image.
         given: its label.
-        likely: the label that it more likely has.
+        likely: the label that is more likely right.
         given_probability: of `given`, in [0, 1].
         likely_probability: of `likely`, in [0, 1].
         confident: whether confident learning counts it as an error.
-        by: who says so: `classifier`, or `neighbours`.
+        by: what judged it, `classifier` or `neighbours`.
     """
 
     row: int
@@ -45,7 +45,7 @@ class Suspect:
 
     @property
     def margin(self) -> float:
-        """How much more probable the likely label is; the suspects are sorted by it."""
+        """How much more probable the likely label is; suspects are sorted by it."""
         return self.likely_probability - self.given_probability
 
 
@@ -56,16 +56,16 @@ def find_label_errors(
     vectors: Float[np.ndarray, "images dim"],
     trained_on: Bool[np.ndarray, " images"],
 ) -> list[Suspect]:
-    """Lists the images of a labelled source whose labels are likely wrong, likeliest first.
+    """List the images whose labels are likely wrong, likeliest first.
 
-    A network may have learnt the labels of its training images by heart, wrong ones too. So only
-    images that a classifier was not trained on are judged by its probabilities. The others, and
-    all images of a run that is no classifier, are judged by their nearest neighbours among all of
-    the source's images, the image itself left out.
+    A network may have memorised the labels of its training images, wrong ones included. So a
+    classifier's probabilities judge only images that it was not trained on. All other images are
+    judged by their nearest neighbours among the source's images, without themselves. Images whose
+    embedding is zero, NaN or infinite are not judged.
 
     Args:
-        run: any trained network; a classifier needs the source's classes.
-        source: labelled images, at least 2.
+        run: any trained run; a classifier must have the source's classes.
+        source: labelled images.
         labels: (N,) their labels.
         vectors: (N, D) what `run.embed` made of them.
         trained_on: (N,) which of them the run was trained on.
@@ -74,24 +74,27 @@ def find_label_errors(
         The suspects; see `rank_errors`.
 
     Raises:
-        InputError: an image's embedding is zero or not finite, or its classes are not the run's.
+        InputError: the source's classes are not the classifier's.
     """
-    _check_directions(vectors, source)
+    sound = np.ones(len(source), bool)
+    sound[without_direction(vectors)] = False
     unseen = np.zeros(len(source), bool)
-    if isinstance(run.task, Classification):
+    if isinstance(run.task, Classifies):
         if run.info.label_names != source.label_names:
             raise InputError(
                 f"{source.name} has the classes {source.label_names}; the run in {run.workdir} "
-                f"tells {run.info.label_names} apart"
+                f"has {run.info.label_names}"
             )
-        unseen = ~trained_on
+        unseen = sound & ~trained_on
     suspects = []
     if len(rows := np.flatnonzero(unseen)):
         predicted = run.predict(Subset.of(source, rows.tolist())).astype(np.float64)
         suspects += rank_errors(predicted, labels[rows], rows, by="classifier")
-    if len(rows := np.flatnonzero(~unseen)):
-        votes = neighbour_votes(vectors, labels, len(source.label_names or ()))
-        suspects += rank_errors(votes[rows], labels[rows], rows, by="neighbours")
+    if (sound & ~unseen).any() and sound.sum() > 1:
+        votes = neighbour_votes(vectors[sound], labels[sound], len(source.label_names or ()))
+        judged = ~unseen[sound]
+        rows = np.flatnonzero(sound)[judged]
+        suspects += rank_errors(votes[judged], labels[rows], rows, by="neighbours")
     return _ranked(suspects)
 
 
@@ -102,7 +105,7 @@ def neighbour_votes(
     *,
     k: int = NEIGHBOURS,
 ) -> Probabilities:
-    """Lets each image's nearest neighbours vote on its class, the image itself left out.
+    """Let each image's nearest neighbours vote on its class, without the image itself.
 
     A neighbour of cosine c weighs exp(c / 0.07) (Wu et al., "Unsupervised feature learning via
     non-parametric instance discrimination", 2018, equation 5).
@@ -114,7 +117,7 @@ def neighbour_votes(
         k: how many neighbours vote; fewer where there are fewer.
 
     Returns:
-        (N, classes) the share of the votes, float64, each row with the sum 1.
+        (N, classes) shares of the votes, float64, each row summing to 1.
     """
     index = CosineIndex(vectors.shape[1])
     index.add(vectors)
@@ -131,7 +134,7 @@ def neighbour_votes(
 def rank_errors(
     probabilities: Probabilities, labels: Labels, rows: Integer[np.ndarray, " images"], *, by: str
 ) -> list[Suspect]:
-    """Ranks the images to which another class is more probable than their label's.
+    """Rank the images for which another class is more probable than their label.
 
     They are ranked by the margin between the two probabilities. Confident learning estimates how
     many of them are errors: an image counts as confidently of class j if its probability of j
@@ -140,13 +143,13 @@ def rank_errors(
     in dataset labels", 2021, equations 1 and 2).
 
     Args:
-        probabilities: (N, classes) in [0, 1], made without knowing the image's own label.
+        probabilities: (N, classes) in [0, 1], computed without the image's own label.
         labels: (N,) the labels given.
         rows: (N,) what to call each image.
-        by: who made the probabilities.
+        by: what made the probabilities.
 
     Returns:
-        The suspects, the widest margin first; see `find_label_errors` for what that is worth.
+        The suspects, the widest margin first.
     """
     own = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
     counts = np.bincount(labels, minlength=probabilities.shape[1])
@@ -174,11 +177,3 @@ def rank_errors(
 
 def _ranked(suspects: list[Suspect]) -> list[Suspect]:
     return sorted(suspects, key=lambda suspect: (-suspect.margin, suspect.row))
-
-
-def _check_directions(vectors: np.ndarray, source: Source) -> None:
-    if len(lost := without_direction(vectors)):
-        raise InputError(
-            f"{source.key(int(lost[0]))} is embedded as zeros or not finite, and so are "
-            f"{len(lost) - 1} more; a vector with a direction is needed"
-        )

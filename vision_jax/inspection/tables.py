@@ -1,6 +1,6 @@
 """An inspection as tables, as text to print, and as JSON."""
 
-import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from vision_jax.inspection.survey import Copies, Inspection, mean_and_deviation
+from vision_jax.files import json_text
+from vision_jax.inspection.copies import Copies
+from vision_jax.inspection.pixels import mean_and_deviation
+from vision_jax.inspection.survey import Inspection
+from vision_jax.visual.text import text_table
 
 SHOWN_CLASSES = 40
 _PRINTED_GROUPS, _PRINTED_COPIES, _PRINTED_SUSPECTS = 5, 4, 10
@@ -27,22 +31,22 @@ Rows = list[tuple[str, ...]]
 
 
 def summary(found: Inspection) -> str:
-    """What was found, as lines to print.
+    """Format what was found as text to print.
 
     Args:
         found: what `inspect` returned.
 
     Returns:
         Tables of splits, classes, sizes and files, the worst copies and the likeliest label
-        errors, and the training options that the data suggest.
+        errors, and the training options that suit the data.
     """
-    parts: list[str] = [title(found), _aligned(*split_table(found))]
+    parts: list[str] = [title(found), text_table(*split_table(found))]
     if found.source.label_names is not None:
         head, rows = class_table(found)
         left_out = max(len(rows) - SHOWN_CLASSES, 0)
-        parts.append(_aligned(head, rows[:SHOWN_CLASSES]))
-        parts += [f"and {left_out} smaller classes"] if left_out else []
-    parts.append(_aligned(*file_table(found)))
+        parts.append(text_table(head, rows[:SHOWN_CLASSES]))
+        parts += [f"and {counted(left_out, 'smaller class')}"] if left_out else []
+    parts.append(text_table(*file_table(found)))
     for name, groups in copies_found(found):
         lines = [f"{name}: {count_copies(groups)}"]
         for group in groups[:_PRINTED_GROUPS]:
@@ -55,22 +59,24 @@ def summary(found: Inspection) -> str:
                 )
                 for row, likeness in zip(group.rows, group.cosines, strict=True)
             ]
-            lines += [f"  {kind_of(group)}", _aligned(rows[0], rows[1:_PRINTED_COPIES])]
+            lines += [f"  {kind_of(group)}", text_table(rows[0], rows[1:_PRINTED_COPIES])]
         parts.append("\n".join(lines))
+    if len(found.lost):
+        parts.append(lost_images(found))
     if found.suspects is not None:
         head, rows = suspect_table(found, _PRINTED_SUSPECTS)
-        parts.append(f"likely label errors: {count_suspects(found)}\n{_aligned(head, rows)}")
-    parts.append(f"options that fit: {options(found)}")
+        parts.append(f"likely label errors: {count_suspects(found)}\n{text_table(head, rows)}")
+    parts.append(f"suggested training options: {options(found)}")
     return "\n\n".join(parts)
 
 
 def options(found: Inspection) -> str:
-    """The training options for these images: name, size, channels, mean and deviation.
+    """Suggest training options for these images: name, size, channels, mean and deviation.
 
-    The mean and deviation are those of the training split, where there is one.
+    The mean and deviation are those of the training split, if there is one.
     """
     height, width, channels = found.source.image_shape
-    words = [f"--data.name {found.source.name}"]
+    words = [f"--data.name {shlex.quote(found.source.name)}"]
     if len(found.files.sizes) > 1 or (width, height) not in found.files.sizes:
         words.append(f"--data.image-size {height}")
     if Path(found.source.name).is_dir() and channels != 3:
@@ -78,29 +84,29 @@ def options(found: Inspection) -> str:
     histograms = found.pixels.histograms
     chosen = [histograms["train"]] if "train" in histograms else list(histograms.values())
     means, deviations = mean_and_deviation(np.sum(chosen, axis=0))
-    words.append("--model.mean " + " ".join(f"{m:.4f}" for m in means))
-    # The deviation divides, so that of images of one single colour cannot be taken.
-    words.append("--model.std " + " ".join(f"{d:.4f}" if d > 5e-5 else "1" for d in deviations))
+    words.append("--data.mean " + " ".join(f"{m:.4f}" for m in means))
+    # Images are divided by the deviation, so it cannot be 0, as that of a single colour is.
+    words.append("--data.std " + " ".join(f"{d:.4f}" if d > 5e-5 else "1" for d in deviations))
     return " ".join(words)
 
 
 def split_names(found: Inspection) -> list[str]:
-    """The splits, in the order of the images."""
+    """List the splits, in the order of the images."""
     return list(dict.fromkeys(found.splits.tolist()))
 
 
 def split_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
-    """The heads and rows of a table of splits: images, mean and deviation per channel."""
+    """Tabulate the splits: images, mean and deviation per channel."""
     rows: Rows = []
     for split in split_names(found):
-        figures = mean_and_deviation(found.pixels.histograms[split])
-        means, deviations = (" ".join(f"{v:.4f}" for v in values) for values in figures)
+        moments = mean_and_deviation(found.pixels.histograms[split])
+        means, deviations = (" ".join(f"{v:.4f}" for v in values) for values in moments)
         rows.append((split, str((found.splits == split).sum()), means, deviations))
     return ("split", "images", "mean", "deviation"), rows
 
 
 def class_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
-    """The heads and rows of a table of classes, the largest first: images per split and share."""
+    """Tabulate the classes, the largest first: images per split, and share."""
     splits, counts = class_counts(found)
     totals = counts.sum(0)
     rows = [
@@ -117,7 +123,7 @@ def class_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
 def class_counts(
     found: Inspection,
 ) -> tuple[list[str], Integer[np.ndarray, "splits classes"]]:
-    """The names of the splits, and how many images of each class each of them has."""
+    """List the splits, and count how many images of each class each of them has."""
     names, count = split_names(found), len(found.source.label_names or ())
     labels = np.asarray(found.labels)
     rows = [np.bincount(labels[found.splits == name], minlength=count) for name in names]
@@ -125,7 +131,7 @@ def class_counts(
 
 
 def file_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
-    """The heads and rows of a table of stored sizes and kinds of files."""
+    """Tabulate the stored sizes and kinds of files."""
     sizes, kinds = found.files.sizes, found.files.kinds
     rows: Rows = []
     for name, side in (("width", 0), ("height", 1)):
@@ -139,11 +145,12 @@ def file_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
 
 
 def to_json(found: Inspection) -> str:
-    """All that was found, with every image's key, as JSON text."""
+    """Format all that was found, with every image's key, as JSON."""
     names = found.source.label_names
     content: dict[str, Any] = {
         "name": found.source.name,
         "images": len(found.source),
+        "skipped": found.skipped,
         "image_shape": found.source.image_shape,
         "splits": {},
         "sizes": [[*size, count] for size, count in found.files.sizes.most_common()],
@@ -152,6 +159,7 @@ def to_json(found: Inspection) -> str:
         "compared_by": found.compared_by,
         "exact_duplicates": [_copies_json(found, group) for group in found.exact],
         "near_duplicates": [_copies_json(found, group) for group in found.near],
+        "not_compared": [found.source.key(row) for row in found.lost.tolist()],
         "options": options(found),
     }
     for split in split_names(found):
@@ -174,7 +182,7 @@ def to_json(found: Inspection) -> str:
             }
             for suspect in found.suspects
         ]
-    return json.dumps(content, indent=2) + "\n"
+    return json_text(content)
 
 
 def _copies_json(found: Inspection, group: Copies) -> dict[str, Any]:
@@ -194,60 +202,53 @@ def _copies_json(found: Inspection, group: Copies) -> dict[str, Any]:
 
 
 def title(found: Inspection) -> str:
-    """The data set, how many images and classes it has, and their shape."""
+    """Name the data set, how many images and classes it has, and their shape."""
     height, width, channels = found.source.image_shape
     names = found.source.label_names
-    classes = "no labels" if names is None else f"{len(names)} classes"
+    classes = "no labels" if names is None else counted(len(names), "class")
+    skipped = f", {counted(found.skipped, 'bad file')} skipped" if found.skipped else ""
     return (
-        f"{found.source.name}: {len(found.source)} images, {classes}, read as "
-        f"{width}x{height}x{channels}"
-    )
-
-
-def _aligned(head: Sequence[str], rows: Rows) -> str:
-    """A table as text, its columns as wide as they need."""
-    lines = [tuple(head), *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        f"{found.source.name}: {counted(len(found.source), 'image')}, {classes}, read as "
+        f"{width}x{height}x{channels}{skipped}"
     )
 
 
 def copies_found(found: Inspection) -> list[tuple[str, list[Copies]]]:
-    """The exact and the near duplicates, each with a name that says what counts as one."""
+    """Return the exact and the near duplicates, each with a name that says what counts as one."""
     near = f"near duplicates (cosine of {found.compared_by} >= {found.threshold:g})"
     return [("exact duplicates", found.exact), (near, found.near)]
 
 
-def count_copies(groups: list[Copies]) -> str:
-    """How many groups there are, and how many of each bad kind."""
+def count_copies(groups: Sequence[Copies]) -> str:
+    """Count the groups, and those of each bad kind."""
+    if not groups:
+        return "none"
     images = sum(len(group.rows) for group in groups)
     across_labels = sum(group.across_labels for group in groups)
     across_splits = sum(group.across_splits for group in groups)
     return (
-        f"{len(groups)} groups of {images} images, {across_labels} groups with different labels, "
-        f"{across_splits} across splits"
+        f"{counted(len(groups), 'group')} of {counted(images, 'image')}, {across_labels} with "
+        f"different labels, {across_splits} across splits"
     )
 
 
 def kind_of(group: Copies) -> str:
-    """What is bad about a group."""
+    """Tell what is bad about a group."""
     words = ["different labels"] * group.across_labels + ["across splits"] * group.across_splits
     return ", ".join(words) or "same label, same split"
 
 
 def count_suspects(found: Inspection) -> str:
-    """How many labels are likely wrong, and of how many images."""
+    """Count the labels that are likely wrong."""
     suspects = found.suspects or []
     return (
-        f"about {sum(suspect.confident for suspect in suspects)} by confident learning; "
-        f"{len(suspects)} of {len(found.source)} images look more like another class"
+        f"about {sum(suspect.confident for suspect in suspects)}, as confident learning estimates; "
+        f"{len(suspects)} of {counted(len(found.source), 'image')} look more like another class"
     )
 
 
 def suspect_table(found: Inspection, limit: int) -> tuple[tuple[str, ...], Rows]:
-    """The heads and first rows of a table of the likeliest label errors."""
+    """Tabulate the likeliest label errors, at most `limit` of them."""
     names = found.source.label_names or ()
     rows: Rows = [
         (
@@ -260,10 +261,24 @@ def suspect_table(found: Inspection, limit: int) -> tuple[tuple[str, ...], Rows]
         )
         for suspect in (found.suspects or [])[:limit]
     ]
-    return ("label", "probability", "likelier", "probability", "says", "image"), rows
+    return ("label", "probability", "likelier", "probability", "judged by", "image"), rows
 
 
 def label_of(found: Inspection, row: int) -> str:
-    """The name of an image's class; empty without labels."""
+    """Name an image's class; empty without labels."""
     names = found.source.label_names
     return "" if found.labels is None or names is None else names[found.labels[row]]
+
+
+def lost_images(found: Inspection) -> str:
+    """Count and name the images that the run's embeddings cannot compare."""
+    return (
+        f"neither compared nor judged: {counted(len(found.lost), 'image')} whose embedding is "
+        f"zero, NaN or infinite, such as {found.source.key(int(found.lost[0]))}"
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """Put a count before its noun, in the plural where that is due."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"

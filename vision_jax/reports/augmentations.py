@@ -18,10 +18,11 @@ from vision_jax.augment import mixing, policies
 from vision_jax.augment.draws import per_example_keys
 from vision_jax.augment.recipes import RECIPES
 from vision_jax.augment.transforms import TRANSFORMS
+from vision_jax.data.encode import to_pil
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import Source
 from vision_jax.visual.grids import to_pixels
-from vision_jax.visual.html import sheet_picture, write_page
+from vision_jax.visual.html import image_html, write_page
 
 Picture = UInt8[np.ndarray, "height width channels"]
 
@@ -198,14 +199,14 @@ def _row(
     texts = [*names, *captions]
     return (
         '<div class="cells">'
-        + "".join(sheet_picture(_cell(c), text) for c, text in zip(cells, texts, strict=True))
+        + "".join(image_html(_cell(c), text) for c, text in zip(cells, texts, strict=True))
         + "</div>"
     )
 
 
 def _cell(image: Picture) -> Image.Image:
     """Scale an image to about the size of a cell, without blurring enlarged pixels."""
-    picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
+    picture = to_pil(image)
     factor = _CELL // max(picture.size)
     if factor:
         size = (picture.width * factor, picture.height * factor)

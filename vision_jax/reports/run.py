@@ -1,4 +1,4 @@
-"""Pictures of a run, and one HTML page that holds them."""
+"""A run's report: one HTML page of metrics, plots and pictures."""
 
 import html
 from pathlib import Path
@@ -7,98 +7,144 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
-from vision_jax.reports.generated import run_sheets
+from vision_jax.reports.generated import Grids, image_grids
+from vision_jax.reports.metrics import class_rows, metric_rows, retrieval_rows
 from vision_jax.reports.searches import search_grid
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
-from vision_jax.run.run import Run, load_run
+from vision_jax.tasks.base import Decodes
 from vision_jax.training.metrics import read_metrics
-from vision_jax.visual.grids import enlarged
-from vision_jax.visual.html import picture, sheet_picture, table, write_page
+from vision_jax.visual.grids import enlarge
+from vision_jax.visual.html import figure_html, image_html, paragraph, table, write_page
 from vision_jax.visual.plots import confusion_matrix, learning_curves
 
 _EPOCHS_SHOWN = 6
 
+Sections = list[tuple[str, str]]
 
-def write_report(workdir: str | Path) -> Path:
-    """Measures the best checkpoint of a run and writes `report.html` into its folder.
+
+def write_report(
+    data: EvaluationData, *, metrics: dict[str, Any] | None = None, grids: Grids | None = None
+) -> Path:
+    """Write `report.html` into a run's folder.
 
     Args:
-        workdir: the run's folder.
+        data: the run and its data.
+        metrics: what `measure` returned for it; measured now by default.
+        grids: what `image_grids` returned for it; made now by default.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: an image cannot be read.
     """
-    run = load_run(workdir)
-    rows = read_metrics(run.workdir)
-    figures = measure(run)
-    data = run.config.data
-    sections = [
-        ("Learning curves", picture(learning_curves(rows))),
-        (f"Figures on {data.name}, {data.test_split}", _figures_table(figures)),
-    ]
-    if run.config.name in ("autoencoder", "gan"):
-        sections += _made_images(run)
-    if "confusion" in figures:
-        matrix = confusion_matrix(figures["confusion"], run.info.label_names or ())
-        shares = [(n, f"{a:.4f}") for n, a in figures["per_class_accuracy"].items()]
-        sections.append(("Confusion matrix", picture(matrix)))
-        sections.append(("Accuracy by class", table(("class", "accuracy"), shares)))
-    if "retrieval" in figures:
-        sections.append(("Search", retrieval_table(figures["retrieval"])))
-    sections.append(("Nearest images", _GRID_CAPTION + picture(search_grid(run))))
+    run, test = data.run, data.test
+    if metrics is None:
+        metrics = measure(data)
+    introduction = (
+        f"{run.workdir} at step {run.step}, trained on the {len(data.train)} images of "
+        f"{data.train.split}, measured on the {len(test)} of {test.split}."
+    )
+    sections = [("Metrics", table(*metric_rows(metrics)) + _notes(metrics))]
+    if rows := read_metrics(run.workdir):
+        curves = learning_curves(rows)
+        sections.append(("Learning curves", figure_html(curves, "metrics by epoch")))
+    if isinstance(run.task, Decodes):
+        grids = image_grids(data)[0] if grids is None else grids
+        sections += [("Images it makes", _grids_html(grids)), *_epochs(run.workdir / EPOCHS)]
+    if "confusion" in metrics:
+        sections += _recognition(metrics, test.label_names or ())
+    sections += _search(data, metrics)
     sections.append(("Config", f"<pre>{html.escape(run.config.to_json())}</pre>"))
     path = run.workdir / "report.html"
-    title = f"{run.config.name} on {data.name}, step {run.step}"
-    write_page(path, title, sections)
+    title = f"{run.config.name} on {test.name}"
+    write_page(path, title, sections, introduction=paragraph(introduction))
     return path
 
 
-def retrieval_table(measured: dict[str, dict[str, float]]) -> str:
-    """What `measure_retrieval` returned, as an HTML table."""
-    columns = list(next(iter(measured.values())))
-    rows = [(name, *(f"{row[c]:.4f}" for c in columns)) for name, row in measured.items()]
-    return table(("searched by", *columns), rows)
+def _notes(metrics: dict[str, Any]) -> str:
+    notes = "".join(paragraph(f"Note: {note}.") for note in metrics.get("notes", []))
+    if "pca_components" in metrics:
+        notes += paragraph(_COMPONENTS)
+    if "classifier_frechet_distance" in metrics:
+        notes += paragraph(_DISTANCES)
+    return notes
 
 
-_GRID_CAPTION = (
-    "<p>Test images at the left, each with its nearest training images and their cosine "
-    "similarity: ✓ and green where the class is right, ✗ and red where it is not.</p>"
+_COMPONENTS = (
+    "The pca mean squared error is that of as many principal components of the training images as "
+    "the code has values: the best that a linear code of this size can do."
 )
 
 
-def _made_images(run: Run) -> list[tuple[str, str]]:
-    """What the network makes now, and what it made after some of the epochs before."""
-    sheets, _ = run_sheets(run)
-    now = "".join(sheet_picture(enlarged(sheet), _CAPTIONS[name]) for name, sheet in sheets.items())
-    sections = [("What it makes", now)]
-    for name in ("samples", "reconstructions"):
-        paths = sorted((run.workdir / EPOCHS).glob(f"*-{name}.png"))
-        chosen = np.unique(np.linspace(0, len(paths) - 1, min(_EPOCHS_SHOWN, len(paths))).round())
-        row = ""
-        for path in (paths[int(place)] for place in chosen):
-            with Image.open(path) as sheet:
-                row += sheet_picture(sheet, f"epoch {int(path.name.split('-')[0])}")
-        if row:
-            sections.append((f"{name.capitalize()} by epoch", f'<div class="row">{row}</div>'))
+_DISTANCES = (
+    "The distances compare generated with test images by the features of your classifier. They are "
+    "not comparable with published FID and KID, which use one specific Inception network. The "
+    "floor is the distance between training and test images. A nearest training cosine above that "
+    "of real images suggests that the generator copies training images."
+)
+
+
+def _recognition(metrics: dict[str, Any], names: tuple[str, ...]) -> Sections:
+    matrix = figure_html(confusion_matrix(metrics["confusion"], names), "confusion matrix")
+    return [
+        (
+            "Confusion matrix",
+            paragraph("How many images of each class were taken for each.") + matrix,
+        ),
+        ("Accuracy by class", table(*class_rows(metrics))),
+    ]
+
+
+def _search(data: EvaluationData, metrics: dict[str, Any]) -> Sections:
+    sections = []
+    if metrics.get("retrieval"):
+        sections.append(("Search", paragraph(_RETRIEVAL) + table(*retrieval_rows(metrics))))
+    figure = search_grid(data)
+    if figure is not None:
+        caption = _NEAREST + (_MARKS if data.train.label_names else ".")
+        picture = figure_html(figure, "test images and their nearest training images")
+        sections.append(("Nearest images", paragraph(caption) + picture))
     return sections
 
 
+_RETRIEVAL = (
+    "How well images of the same class are found, each metric between 0 and 1. knn_accuracy@10: "
+    "how often the 10 nearest training images vote for a test image's class. precision@10: how "
+    "many of the 10 nearest other test images share its class. map@r: the same for as many nearest "
+    "images as the class has others, with more weight on the first ones. Search by raw pixels is "
+    "the baseline."
+)
+_NEAREST = (
+    "Test images at the left, each with its nearest training images and their cosine similarity"
+)
+_MARKS = ": ✓ and green where the class is right, ✗ and red where it is wrong."
+
+
+def _grids_html(grids: Grids) -> str:
+    return "".join(image_html(enlarge(grid), _CAPTIONS[name]) for name, grid in grids.items())
+
+
 _CAPTIONS = {
-    "samples": "Samples: images made of random latents.",
-    "nearest": "Samples above, the training image that each is most like below.",
+    "samples": "Samples: images made from random latents.",
+    "nearest": "Samples above, the nearest training image of each below.",
     "reconstructions": "Test images above, their reconstructions below.",
-    "interpolations": "From left to right: images on the way from one code to another.",
+    "interpolations": "Interpolations: each row goes from one image to the next.",
 }
 
 
-def _figures_table(figures: dict[str, Any]) -> str:
-    rows = [
-        (name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
-        for name, value in figures.items()
-        if isinstance(value, float | int)
-    ]
-    return table(("figure", "value"), rows)
+def _epochs(folder: Path) -> Sections:
+    """Show what the network made after some of the epochs."""
+    sections = []
+    for name in ("samples", "reconstructions"):
+        paths = sorted(folder.glob(f"*-{name}.png"))
+        chosen = np.unique(np.linspace(0, len(paths) - 1, min(_EPOCHS_SHOWN, len(paths))).round())
+        row = ""
+        for path in (paths[int(place)] for place in chosen):
+            with Image.open(path) as grid:
+                row += image_html(grid, f"epoch {int(path.name.split('-')[0])}")
+        if row:
+            sections.append((f"{name.capitalize()} by epoch", f'<div class="row">{row}</div>'))
+    return sections

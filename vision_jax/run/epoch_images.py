@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vision_jax.data.loader import to_float
 from vision_jax.tasks.base import Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
-from vision_jax.visual.grids import Pixels, pair_sheet, save_sheet, tile, to_pixels
+from vision_jax.visual.grids import Pixels, pair_grid, save_grid, tile, to_pixels
 
 FOLDER = "epochs"  # where in a workdir they lie
 SHOWN = 10  # images that an autoencoder reconstructs
@@ -35,7 +35,7 @@ def epoch_images(task: Task, folder: Path, images: Pixels) -> Callable[[Any, int
     makers: dict[str, Callable[[Any], Any]] = {}
     if isinstance(task, Reconstructs):
         reconstruct = jax.jit(task.reconstruct)
-        makers["reconstructions"] = lambda state: pair_sheet(
+        makers["reconstructions"] = lambda state: pair_grid(
             images, to_pixels(reconstruct(state, to_float(jnp.asarray(images))))
         )
     if isinstance(task, Generates):
@@ -46,6 +46,6 @@ def epoch_images(task: Task, folder: Path, images: Pixels) -> Callable[[Any, int
     def show(state: Any, epoch: int) -> None:
         folder.mkdir(exist_ok=True)
         for name, make in makers.items():
-            save_sheet(folder / f"{epoch:04d}-{name}.png", make(state))
+            save_grid(folder / f"{epoch:04d}-{name}.png", make(state))
 
     return show

@@ -1,4 +1,4 @@
-"""Latent vectors to generate images from, and images side by side."""
+"""Images side by side in one picture, and arrays as Pillow images."""
 
 import math
 from pathlib import Path
@@ -7,22 +7,36 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from vision_jax.data.encode import to_pil
+from vision_jax.errors import InputError
+from vision_jax.files import replacing
+
 Pixels = UInt8[np.ndarray, "images height width channels"]
-Sheet = UInt8[np.ndarray, "total_height total_width channels"]
+Grid = UInt8[np.ndarray, "total_height total_width channels"]
+
+_SIDE = 500  # pixels that the longer side of a saved grid has at least, about
 
 
 def to_pixels(images: Float[Array | np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Images in [0, 1] as uint8 in [0, 255], rounded; what lies outside is clipped."""
-    return np.rint(np.clip(np.asarray(images), 0, 1) * 255).astype(np.uint8)
+    """Convert floats in [0, 1] to uint8 in [0, 255], rounded; values outside are clipped.
+
+    Args:
+        images: any shape.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        InputError: a value is NaN.
+    """
+    values = np.asarray(images)
+    if unknown := int(np.isnan(values).sum()):
+        raise InputError(f"{unknown} of {values.size} pixel values are NaN; numbers are needed")
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
-def tile(
-    images: Pixels,
-    *,
-    columns: int | None = None,
-    gap: int = 1,
-) -> Sheet:
-    """Lays images out in rows, on white.
+def tile(images: Pixels, *, columns: int | None = None, gap: int = 1) -> Grid:
+    """Lay images out in rows, on white.
 
     Args:
         images: (N, H, W, C) uint8, N at least 1.
@@ -30,7 +44,7 @@ def tile(
         gap: white pixels between images.
 
     Returns:
-        One image of the same channels, row by row from the top left.
+        One image of the same channels, filled row by row from the top left.
 
     Raises:
         ValueError: no images, or no columns.
@@ -42,24 +56,25 @@ def tile(
     rows = -(-count // columns)
     cells = np.full((rows * columns, height + gap, width + gap, channels), 255, np.uint8)
     cells[:count, :height, :width] = images
-    sheet = cells.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
-    sheet = sheet.reshape(rows * (height + gap), columns * (width + gap), channels)
-    return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
+    grid = cells.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
+    grid = grid.reshape(rows * (height + gap), columns * (width + gap), channels)
+    return grid[: grid.shape[0] - gap, : grid.shape[1] - gap]
 
 
-def pair_sheet(above: Pixels, below: Pixels) -> Sheet:
-    """Lays out a row of images, and under each one the image that belongs to it."""
+def pair_grid(above: Pixels, below: Pixels) -> Grid:
+    """Lay out a row of images, with the partner of each one below it."""
     return tile(np.concatenate([above, below]), columns=len(above))
 
 
-def enlarged(sheet: Sheet) -> Image.Image:
-    """A sheet as a picture whose longer side has at least about 500 pixels, sharp-edged."""
-    factor = max(1, round(500 / max(sheet.shape[:2])))
-    image = Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet)
+def enlarge(grid: Grid) -> Image.Image:
+    """Enlarge a small grid by a whole factor to about 500 pixels, without blurring its pixels."""
+    factor = max(1, round(_SIDE / max(grid.shape[:2])))
+    image = to_pil(grid)
     size = (image.width * factor, image.height * factor)
     return image.resize(size, Image.Resampling.NEAREST)
 
 
-def save_sheet(path: Path, sheet: Sheet) -> None:
-    """Writes a sheet as PNG, enlarged if it is small."""
-    enlarged(sheet).save(path)
+def save_grid(path: Path, grid: Grid) -> None:
+    """Write a grid as PNG, enlarged if it is small."""
+    with replacing(path) as temporary:
+        enlarge(grid).save(temporary, "PNG")

@@ -1,0 +1,61 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from vision_jax.cli import main
+
+
+@pytest.fixture
+def copy(workdir, tmp_path):
+    """A copy of the run's folder, which may be written to."""
+    shutil.copytree(workdir, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def read_strictly(path):
+    """Read JSON as other languages do, which know neither NaN nor Infinity."""
+
+    def refuse(word):
+        raise ValueError(f"{word} is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_metrics_are_printed_and_written(copy, capsys):
+    assert main(["evaluate", str(copy)]) == 0
+    printed = capsys.readouterr().out
+    written = read_strictly(copy / "evaluation.json")
+    assert (written["data"], written["split"], written["images"]) == ("digits", "test", 360)
+    counts = np.array(written["confusion"])
+    assert written["accuracy"] == pytest.approx(np.trace(counts) / 360)
+    assert written["per_class_accuracy"]["3"] == pytest.approx(counts[3, 3] / counts[3].sum())
+    assert f"accuracy       {written['accuracy']:.4f}" in printed
+    assert f"embedding  {written['retrieval']['embedding']['knn_accuracy@10']:.4f}" in printed
+    assert "note" not in printed
+    assert (copy / "confusion.png").stat().st_size > 0
+
+
+def test_what_a_small_split_cannot_tell_is_null_and_said(copy, capsys):
+    assert main(["evaluate", str(copy), "--split", "test[:1]"]) == 0
+    printed = capsys.readouterr().out
+    written = read_strictly(copy / "evaluation.json")
+    shares = written["per_class_accuracy"].values()
+    assert sum(share is None for share in shares) == 9
+    assert printed.count("no images") == 9
+    assert set(written["retrieval"]["embedding"]) == {"knn_accuracy@10"}
+    assert "note: precision@10 and map@r are left out where no class has two" in printed
+
+
+def test_bad_input_is_one_line_and_code_2(copy, capsys):
+    for words, message in [
+        (["evaluate", "{run}", "--classifier", "{run}"], "cannot generate new images"),
+        (["generate", "{run}"], "makes no images; a GAN or an autoencoder is needed"),
+        (["generate", "{run}", "--seed", "-1"], "--seed is -1; it must be in [0, 2**32)"),
+        (["report", "{run}/none"], "holds no run"),
+    ]:
+        assert main([word.format(run=copy) for word in words]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
