@@ -44,5 +44,5 @@ def test_walks_along_one_line_are_finite(factor):
 def test_walks_that_cannot_be_are_named():
     with pytest.raises(ValueError, match="steps is 1"):
         interpolate(jnp.zeros((1, 2)), jnp.zeros((1, 2)), 1)
-    with pytest.raises(ValueError, match=r"\(1, 2\) and \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"stop has shape \(1, 3\); it must be start.s, \(1, 2\)"):
         interpolate(jnp.zeros((1, 2)), jnp.zeros((1, 3)), 4)

@@ -1,13 +1,14 @@
 """Arguments that commands share."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from vision_jax.errors import InputError
 
 Workdir = tyro.conf.Positional[Path]
+DataName = Annotated[str | None, tyro.conf.arg(name="data.name")]
 
 
 def parse_checkpoint(text: str) -> Any:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vision_jax.commands.arguments import Workdir, parse_checkpoint
+from vision_jax.commands.arguments import DataName, Workdir, parse_checkpoint
 
 if TYPE_CHECKING:
     from vision_jax.evaluation.data import EvaluationData
@@ -15,7 +15,7 @@ def evaluate(
     split: str | None = None,
     checkpoint: str = "best",
     classifier: Path | None = None,
-    data: str | None = None,
+    data: DataName = None,
 ) -> None:
     """Measure a trained run on its test split: recognition, reconstruction and search.
 

@@ -1,11 +1,11 @@
 """Draw what a run generates."""
 
-from vision_jax.commands.arguments import Workdir, parse_checkpoint
+from vision_jax.commands.arguments import DataName, Workdir, parse_checkpoint
 from vision_jax.errors import InputError
 
 
 def generate(
-    workdir: Workdir, seed: int = 0, checkpoint: str = "best", data: str | None = None
+    workdir: Workdir, seed: int = 0, checkpoint: str = "best", data: DataName = None
 ) -> None:
     """Draw what a GAN or an autoencoder makes: samples, interpolations, reconstructions.
 

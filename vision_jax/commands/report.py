@@ -1,9 +1,9 @@
 """Write a run's report."""
 
-from vision_jax.commands.arguments import Workdir
+from vision_jax.commands.arguments import DataName, Workdir
 
 
-def report(workdir: Workdir, data: str | None = None) -> None:
+def report(workdir: Workdir, data: DataName = None) -> None:
     """Write report.html into a run's workdir: metrics, learning curves, images and searches.
 
     Example: vision-jax report runs/digits
