@@ -120,7 +120,7 @@ def _summarised(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _command(words: list[str]) -> Callable[..., Any] | None:
-    """The function that the words call, if they call one."""
+    """Find the function that the words call, if they call one."""
     match words:
         case ["train", name, *_] if name in TASKS:
             return train_command(TASKS[name])

@@ -330,7 +330,7 @@ LIBRARIES = {
 
 
 def work(library: str, network: str, batch: int) -> None:
-    """A contender's process: some steps for each line on standard input."""
+    """Run a contender's process: some steps for each line on standard input."""
     contender = LIBRARIES[library](network, batch)
     begin = time.perf_counter()
     contender.step()
@@ -354,7 +354,7 @@ def each(call: Callable[[], Any]) -> float:
 
 
 def open_worker(python: str, library: str, command: list[str]) -> tuple[Worker, str]:
-    """A contender's process, and the seconds of its start; ours starts twice, for its cache."""
+    """Start a contender's process and time it; ours starts twice, for its cache."""
     if library != "ours":
         environment = {"KERAS_BACKEND": library.removeprefix("keras-")}
         worker = Worker(python, __file__, command, environment, held=True)

@@ -60,11 +60,11 @@ class Worker:
         self.turns.append(self._read())
 
     def median(self, key: str) -> float:
-        """The median over all turns."""
+        """Return the median over all turns."""
         return statistics.median(turn[key] for turn in self.turns)
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._signal(signal.SIGCONT)
         self.process.communicate()
 

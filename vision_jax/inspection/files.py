@@ -145,7 +145,7 @@ def advice_on_bad_files() -> Iterator[None]:
 
 
 def _resized(source: Source, size: int | None, channels: int) -> Source:
-    """The same images in another shape, without looking for them again.
+    """Return the same images in another shape, without looking for them again.
 
     Args:
         source: what `open_source` returned, or several of them.
@@ -167,7 +167,7 @@ def _resized(source: Source, size: int | None, channels: int) -> Source:
 
 
 def _stored(source: Source) -> Iterator[Path | bytes] | None:
-    """The image files of a source as they are stored; None if it has none."""
+    """Return the image files of a source as they are stored; None if it has none."""
     if isinstance(source, FolderSource):
         return iter(source.files)
     if isinstance(source, TfdsSource):
