@@ -111,7 +111,7 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
         ),
         (
             "train cnn --workdir {tmp}/new --data.data-dir {data} --data.pad-crop 8",
-            "--data.pad-crop is 8: pad is 8; it must be in [0, 8)",
+            "--data.pad-crop is 8; it must be in [0, 8)",
         ),
         ("augmentations nothing --out {tmp}/a.html", "'nothing' is not a data set"),
         ("augmentations digits --out {tmp}/gone/a.html", "must exist"),

@@ -171,3 +171,8 @@ def test_an_odd_batch_cannot_be_mixed():
     mixed = partial(augment, recipe="strong")
     with pytest.raises(InputError, match="a device's batch is 3; it must be even"):
         jax.eval_shape(mixed, KEY, make_batch(8, 8, 1, count=3))
+
+
+def test_a_shift_beyond_the_image_is_refused():
+    with pytest.raises(InputError, match=r"pad_crop is 8; it must be in \[0, 8\)"):
+        augment(KEY, make_batch(8, 9, 1), pad_crop=8)

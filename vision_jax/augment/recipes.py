@@ -24,6 +24,7 @@ from vision_jax.augment.transforms import apply_transforms
 from vision_jax.checked import check_choice
 from vision_jax.config import Recipe
 from vision_jax.data.loader import Batch
+from vision_jax.errors import InputError
 
 Augment = Callable[[Key[Array, ""], Batch, Array], Batch]
 """(step key, batch, position of its first image in the whole batch) -> batch."""
@@ -52,7 +53,7 @@ def augment(
         first: position of the first image in the whole batch; even for `strong`.
         recipe: key of `RECIPES`.
         flip: mirror each image left to right with probability 1/2.
-        pad_crop: largest shift in pixels, below H and W; see `geometry.pad_and_crop`.
+        pad_crop: largest shift in pixels, in [0, min(H, W)); see `geometry.pad_and_crop`.
         transforms: keys of `transforms.TRANSFORMS`, applied in this order.
 
     Returns:
@@ -60,11 +61,14 @@ def augment(
         `mixing.mix`.
 
     Raises:
-        InputError: a name is in neither table, or B is odd and the recipe mixes pairs.
-        ValueError: `pad_crop` is not below the images' height and width.
+        InputError: a name is in neither table, `pad_crop` is not below the images' shorter side, or
+            B is odd and the recipe mixes pairs.
     """
     check_choice(recipe, tuple(RECIPES), "recipe")
     keys, images = per_example_keys(key, first, len(batch["image"])), batch["image"]
+    side = min(images.shape[1:3])
+    if not 0 <= pad_crop < side:
+        raise InputError(f"pad_crop is {pad_crop}; it must be in [0, {side}), the shorter side")
     crop_keys, flip_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
     if pad_crop:
         images = pad_and_crop(crop_keys, images, pad_crop)

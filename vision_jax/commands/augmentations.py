@@ -37,8 +37,10 @@ def augmentations(
     from vision_jax.data.catalog import open_source
     from vision_jax.reports.augmentations import write_augmentations
 
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"out is {str(out)!r}; it must be a file in an existing folder")
+    if not out.parent.is_dir():
+        raise InputError(f"out is {str(out)!r}; the folder {out.parent} must exist")
+    if out.is_dir():
+        raise InputError(f"out is {str(out)!r}, a folder; it must be a file")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}; it must be in [0, 2**32)")
     if image_size is None and Path(data).is_dir():
