@@ -49,7 +49,7 @@ def test_the_page_shows_every_recipe_transform_and_operation(
     [
         (["--seed", "-1"], r"--seed is -1; it must be in \[0, 2\*\*32\)"),
         (["--image-size", "0"], "--image-size is 0; it must be at least 1"),
-        (["--out", "nowhere/page.html"], "--out is 'nowhere/page.html'; the folder nowhere must exist"),
+        (["--out", "gone/page.html"], "--out is 'gone/page.html'; the folder gone must exist"),
         (["--out", "."], r"--out is '\.', a folder; it must be a file"),
     ],
 )

@@ -197,19 +197,15 @@ def _row(
 ) -> str:
     cells = [*originals, *to_pixels(np.asarray(drawn))]
     texts = [*names, *captions]
-    return (
-        '<div class="cells">'
-        + "".join(image_html(_cell(c), text) for c, text in zip(cells, texts, strict=True))
-        + "</div>"
-    )
+    body = "".join(_cell(cell, text) for cell, text in zip(cells, texts, strict=True))
+    return f'<div class="cells">{body}</div>'
 
 
-def _cell(image: Picture) -> Image.Image:
-    """Scale an image to about the size of a cell, without blurring enlarged pixels."""
+def _cell(image: Picture, caption: str) -> str:
+    """Show an image at about the size of a cell, without blurring enlarged pixels."""
     picture = to_pil(image)
-    factor = _CELL // max(picture.size)
-    if factor:
+    if factor := _CELL // max(picture.size):
         size = (picture.width * factor, picture.height * factor)
-        return picture.resize(size, Image.Resampling.NEAREST)
+        return image_html(picture.resize(size, Image.Resampling.NEAREST), caption)
     picture.thumbnail((_CELL, _CELL))
-    return picture
+    return image_html(picture, caption, lossy=True)
