@@ -284,7 +284,8 @@ class CosineIndex:
     ) -> Found:
         """Search while the lock is held."""
         built = self._method(method)
-        _check_options(method, built, options)
+        if options:
+            _check_options(method, built, options)
         held = self._table.by_id[0]
         mask = None
         if where is not None:
