@@ -40,6 +40,10 @@ def test_a_killed_reader_is_named(small_source):
     loader = Loader(small_source, 8, train=True, on_device_bytes=0, workers=2)
     items = loader.items(0, 10**6)
     next(items)
+    for reader in children(os.getpid()):
+        os.kill(reader, signal.SIGINT)  # as Ctrl-C does, which the parent acts on
+    for _ in range(20):
+        next(items)
     os.kill(children(os.getpid())[0], signal.SIGKILL)
     with pytest.raises(ReaderKilledError, match="one of the 2 reader processes ended with code -9"):
         list(items)
@@ -57,6 +61,46 @@ def test_readers_do_not_pile_up_semaphores(small_source):
     finally:
         gc.enable()
     assert 0 < counts[2] <= counts[0]
+
+
+_SCRIPT = """
+import numpy as np
+from vision_jax.data.loader import Loader
+from vision_jax.data.sources import ArraySource
+from vision_jax.errors import InputError
+
+def read():
+    images = np.arange(12 * 64, dtype=np.uint8).reshape(12, 8, 8, 1)
+    loader = Loader(ArraySource.from_arrays(images), 4, train=False, on_device_bytes=0, workers=1)
+    try:
+        global kept
+        kept = list(loader.items(0, 3))
+        print(sum(int(item["image"].sum()) for item in kept) == images.sum(dtype=int))
+    except InputError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "piped", "expected"),
+    [
+        ("if __name__ == '__main__': read()", False, "True"),
+        ("read()", False, 'put what it does under if __name__ == "__main__":, or use workers=0'),
+        ("read()", True, "reader processes cannot import the script, <stdin>; save it as a file"),
+    ],
+)
+def test_a_script_is_told_what_its_readers_lack_and_nothing_leaks(end, piped, expected, tmp_path):
+    (tmp_path / "script.py").write_text(_SCRIPT + end)
+    done = subprocess.run(
+        [sys.executable, *([] if piped else [tmp_path / "script.py"])],
+        input=_SCRIPT + end if piped else None,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert expected in line
 
 
 def test_a_step_takes_bytes_and_makes_floats_of_them_itself(small_source):

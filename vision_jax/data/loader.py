@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
 from collections import deque
@@ -333,10 +334,11 @@ def _check_main_module(workers: int) -> None:
 def _start_reader(index: int, count: int) -> None:
     """Make a reader exit when its parent dies, even if killed.
 
-    It watches the pipe that the two share: the signal that Linux would send at a parent's death
+    A thread watches the pipe that the two share: the signal that Linux would send at a parent's death
     comes at that of the thread that started the process.
     """
     del index, count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to act on
 
     def watch() -> None:
         parent = multiprocessing.parent_process()
