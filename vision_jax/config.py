@@ -65,7 +65,8 @@ class DataConfig:
     recipe: Recipe = "none"
     """Augmentation: `light` shifts and changes brightness, for digits too; `standard` also crops,
     mirrors and changes colours, for photographs and objects; `strong`, for long training of a
-    classifier, distorts and mixes images. `vision-jax augmentations` shows them."""
+    classifier, distorts and mixes images; `views` is SimCLR's, for learning without labels.
+    `vision-jax augmentations` shows them."""
     flip: bool = False
     """Augmentation: mirror half of the images left to right, before the recipe."""
     pad_crop: int = 0

@@ -3,12 +3,12 @@
 The table's constructors can be imported from here: `from vision_jax.models import CNN`.
 """
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from vision_jax.checked import check_choice
 from vision_jax.errors import InputError
 
 MODELS: dict[str, str] = {
@@ -67,10 +67,7 @@ def takes(name: str, option: str) -> bool:
 
 
 def _constructor(name: str) -> Callable[..., Any]:
-    if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"model.name is {name!r}; {hint}known: {', '.join(MODELS)}")
+    check_choice(name, tuple(MODELS), "model.name")
     return _import(MODELS[name])
 
 

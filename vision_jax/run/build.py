@@ -72,12 +72,8 @@ def build_augmentation(
         pad_crop=data.pad_crop,
         transforms=data.transforms,
     )
-    try:
-        jax.eval_shape(lambda: chosen(jax.random.key(0), blank_batch(info.image_shape, count)))
-    except ValueError as error:
-        raise InputError(
-            f"data.recipe is {data.recipe!r}, data.pad_crop is {data.pad_crop}: {error}"
-        ) from error
+    # Refused here, before anything is written, and not in the first step.
+    jax.eval_shape(lambda: chosen(jax.random.key(0), blank_batch(info.image_shape, count)))
     return chosen
 
 
