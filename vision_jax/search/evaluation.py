@@ -8,7 +8,7 @@ and `evaluate_retrieval` leaves it out of their means.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -161,31 +161,41 @@ def evaluate_retrieval(
     else:
         rows, items = arrays.vectors("gallery", gallery), _labels("gallery_labels", gallery_labels)
     skip = np.full(len(labels), -1) if ignore is None else arrays.integers("ignore", ignore, 1)
-    _check_shapes(asked, labels, rows, items, skip)
+    task = _Task(asked, labels, rows, items, skip)
+    _check_shapes(task)
     lost, lost_rows = arrays.without_direction(asked), arrays.without_direction(rows)
     _warn_of("queries", lost, len(asked))
     if gallery is not None:
         _warn_of("gallery", lost_rows, len(rows))
-    asked, labels, skip = (np.delete(part, lost, 0) for part in (asked, labels, skip))
-    place = np.full(len(rows) + 1, -1)  # of each row among those that are left; -1 stays -1
-    place[np.delete(np.arange(len(rows)), lost_rows)] = np.arange(len(rows) - len(lost_rows))
-    rows, items, skip = np.delete(rows, lost_rows, 0), np.delete(items, lost_rows), place[skip]
-    figures = _means(asked, labels, rows, items, skip, cuts, arrays.count("budget", budget))
-    return figures | {
-        "left_out_queries": float(len(lost)),
-        "left_out_gallery": float(len(lost_rows)),
-    }
+    task = _without(task, lost, lost_rows)
+    counts = {"left_out_queries": float(len(lost)), "left_out_gallery": float(len(lost_rows))}
+    return _means(task, cuts, arrays.count("budget", budget)) | counts
 
 
-def _means(
-    queries: np.ndarray,
-    labels: np.ndarray,
-    gallery: np.ndarray,
-    items: np.ndarray,
-    skip: np.ndarray,
-    ks: Sequence[int],
-    budget: int,
-) -> dict[str, float]:
+class _Task(NamedTuple):
+    """Embeddings and labels of both sides, and the gallery row each query must not find."""
+
+    queries: np.ndarray
+    labels: np.ndarray
+    gallery: np.ndarray
+    items: np.ndarray
+    skip: np.ndarray
+
+
+def _without(task: _Task, queries: np.ndarray, rows: np.ndarray) -> _Task:
+    """Leave queries and gallery rows out."""
+    asked, labels, gallery, items, skip = task
+    if len(queries):
+        asked, labels, skip = (np.delete(part, queries, 0) for part in (asked, labels, skip))
+    if len(rows):
+        place = np.full(len(gallery) + 1, -1)  # of each row among those left; -1 stays -1
+        place[np.delete(np.arange(len(gallery)), rows)] = np.arange(len(gallery) - len(rows))
+        gallery, items, skip = np.delete(gallery, rows, 0), np.delete(items, rows), place[skip]
+    return _Task(asked, labels, gallery, items, skip)
+
+
+def _means(task: _Task, ks: Sequence[int], budget: int) -> dict[str, float]:
+    queries, labels, gallery, items, skip = task
     sums: dict[str, float] = {}
     counted = 0
     for part, scores in _stream(queries, jnp.asarray(gallery), budget):
@@ -306,13 +316,8 @@ def _labels(name: str, value: ArrayLike) -> Int[np.ndarray, " labels"]:
     return labels
 
 
-def _check_shapes(
-    queries: np.ndarray,
-    labels: np.ndarray,
-    gallery: np.ndarray,
-    items: np.ndarray,
-    skip: np.ndarray,
-) -> None:
+def _check_shapes(task: _Task) -> None:
+    queries, labels, gallery, items, skip = task
     if queries.shape[1] != gallery.shape[1]:
         raise InputError(
             f"queries has shape {queries.shape} and gallery {gallery.shape}; "
