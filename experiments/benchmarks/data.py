@@ -54,11 +54,11 @@ class Files(NamedTuple):
     root: Path
 
     def jpegs(self) -> list[str]:
-        """The paths of the JPEG."""
+        """Return the paths of the JPEG files."""
         return sorted(str(path) for path in (self.root / "jpeg").rglob("*.jpg"))
 
     def pngs(self) -> list[bytes]:
-        """The encoded PNG of Fashion-MNIST's training images."""
+        """Return the encoded PNG of Fashion-MNIST's training images."""
         stored = np.load(self.root / "png.npz")
         ends = stored["ends"].tolist()
         everything = stored["bytes"].tobytes()
@@ -69,7 +69,7 @@ class Files(NamedTuple):
         return np.random.default_rng(0).integers(0, 256, (60_000, 28, 28, 1), np.uint8)
 
     def write(self) -> None:
-        """Writes both."""
+        """Write both."""
         import tensorflow_datasets as tfds
         from PIL import Image
         from sklearn.datasets import load_sample_images
@@ -217,7 +217,7 @@ CONTENDERS: dict[str, Callable[[Files, str], Iterator[Any]]] = {
 
 
 def work(contender: str, kind: str, root: Path) -> None:
-    """A contender's process: some batches for each line on standard input."""
+    """Run a contender: some batches for each line on standard input."""
     batches = CONTENDERS[contender](Files(root), kind)
     for _ in range(3):
         next(batches)
