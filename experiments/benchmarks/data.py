@@ -54,7 +54,7 @@ class Files(NamedTuple):
     root: Path
 
     def jpegs(self) -> list[str]:
-        """List the paths of the JPEG."""
+        """Return the paths of the JPEG files."""
         return sorted(str(path) for path in (self.root / "jpeg").rglob("*.jpg"))
 
     def pngs(self) -> list[bytes]:
@@ -217,7 +217,7 @@ CONTENDERS: dict[str, Callable[[Files, str], Iterator[Any]]] = {
 
 
 def work(contender: str, kind: str, root: Path) -> None:
-    """Run a contender's process: some batches for each line on standard input."""
+    """Run a contender: some batches for each line on standard input."""
     batches = CONTENDERS[contender](Files(root), kind)
     for _ in range(3):
         next(batches)

@@ -255,7 +255,7 @@ def linked(tmp_path):
     ("name", "split"), [("files", "all"), ("folders", "all"), ("splits", "train")]
 )
 def test_links_are_followed_if_asked_to(linked, name, split):
-    with pytest.raises(InputError, match="links=True"):
+    with pytest.raises(InputError, match="only if links is True"):
         open_source(linked / name, split)
     source = open_source(linked / name, split, links=True)
     assert source.label_names == ("a", "b")

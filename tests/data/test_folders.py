@@ -188,8 +188,8 @@ def harmed(labelled):
         "lost.png": "is a link to nowhere.png, which does not exist",
         "loop.png": "cannot be read: Too many levels of symbolic links",
         "out.png": f"is a link to {labelled.parent}/outside.png, outside of the folder, which is "
-        "followed only with links=True",
-        "again": "is a link to a folder, which is followed only with links=True",
+        "followed only if links is True",
+        "again": "is a link to a folder, which is followed only if links is True",
         "folder.png": "is a folder, though it is named as an image",
         "pipe.png": "is a pipe, a socket or a device",
         "bomb.png": "has 10001x10000 pixels; at most 100,000,000 are read",

@@ -85,8 +85,8 @@ def read():
     ("end", "piped", "expected"),
     [
         ("if __name__ == '__main__': read()", False, "True"),
-        ("read()", False, 'put what it does under if __name__ == "__main__":, or use workers=0'),
-        ("read()", True, "reader processes cannot import the script, <stdin>; save it as a file"),
+        ("read()", False, 'script\'s work under if __name__ == "__main__":, or set workers to 0'),
+        ("read()", True, "cannot import the main script, <stdin>; save it as a file"),
     ],
 )
 def test_a_script_is_told_what_its_readers_lack_and_nothing_leaks(end, piped, expected, tmp_path):

@@ -1,10 +1,10 @@
 """Find what is wrong with images."""
 
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
+from vision_jax.config import Truncated
 from vision_jax.errors import InputError, RunError
 
 
@@ -13,7 +13,7 @@ def check(
     split: str = "all",
     image_size: int | None = None,
     links: bool = False,
-    truncated: Literal["error", "use"] = "error",
+    truncated: Truncated = "error",
     out: Path | None = None,
     data_dir: str | None = None,
     manual_dir: str | None = None,
@@ -55,4 +55,4 @@ def check(
         write_check(found, out)
         print(f"table -> {out}")
     if found.errors:
-        raise RunError(f"{found.errors} errors in {data}; bad_files='skip' leaves them out")
+        raise RunError(f"{found.errors} errors in {data}; set bad_files to skip to leave them out")

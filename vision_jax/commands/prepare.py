@@ -5,6 +5,7 @@ from typing import Literal
 
 import tyro
 
+from vision_jax.config import BadFiles, Truncated
 from vision_jax.errors import InputError
 
 
@@ -13,9 +14,9 @@ def prepare(
     name: str | None = None,
     image_size: int | None = None,
     channels: Literal[1, 3] = 3,
-    bad_files: Literal["error", "skip"] = "error",
+    bad_files: BadFiles = "error",
     links: bool = False,
-    truncated: Literal["error", "use"] = "error",
+    truncated: Truncated = "error",
     data_dir: str | None = None,
     manual_dir: str | None = None,
 ) -> None:

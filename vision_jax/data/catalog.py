@@ -1,12 +1,11 @@
-"""The table of data sets, and the way from a name to a source."""
+"""Find data sets by name: one table, and `open_source`."""
 
 import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
-from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import Truncated
+from vision_jax.config import Truncated
 from vision_jax.data.folders import FolderData
 from vision_jax.data.prepared import check_data_dir, open_prepared, own_builder, write
 from vision_jax.data.records import TfdsData
@@ -41,16 +40,15 @@ def open_source(
             split folders has `train` and `test`, a fixed 80:20 division of each class.
         data_dir: where prepared data sets live, a folder or `gs://BUCKET/FOLDER`; tfds's own
             default if None.
-        manual_dir: a folder of files fetched by hand.
+        manual_dir: a folder of manually downloaded files.
         image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
         channels: 1 for grey, 3 for RGB; None keeps the set's own, and RGB for folders.
-        bad_files: `error` refuses what cannot be an image, such as a link that leaves the folder,
-            at once, and raises when a damaged image is read; `skip` decodes every image of the
-            split once and leaves the bad ones out, with a warning; `later` raises only when a bad
-            image is read, and says nothing before.
-        links: follow symbolic links in a folder that leave it, and links to folders.
-        truncated: `error` treats a JPEG whose last bytes are missing as bad; `use` takes what is
-            there.
+        bad_files: `error` refuses at once what cannot be an image, such as a link that leaves the
+            folder, and raises when a damaged image is read; `skip` decodes every image of the split
+            once and leaves the bad ones out, with a warning; `later` raises only when a bad image
+            is read, and does not warn.
+        links: follow symbolic links that leave the folder, and links to folders.
+        truncated: `error` treats a JPEG whose last bytes are missing as bad; `use` reads the rest.
 
     Returns:
         A `Source`.
@@ -80,7 +78,7 @@ def open_data(
     bad_files: BadFiles = "error",
     links: bool = False,
     truncated: Truncated = "error",
-) -> DataSet:
+) -> FolderData | TfdsData:
     """Open a data set or folder once, to take several splits of it; see `open_source`.
 
     Returns:
@@ -122,15 +120,15 @@ def default_splits(
     bad_files: BadFiles = "error",
     links: bool = False,
 ) -> Splits:
-    """Choose what to train on, to choose the checkpoint by, and to report.
+    """Choose the splits to train on, to choose the checkpoint by, and to report.
 
-    A folder or data set that has a split for validation is validated on it; else a tenth of the
-    training split is held out. Whatever is unusual is said in one `DataWarning`: a missing test
-    split, classes that are not trained on, splits that overlap.
+    Uses the validation split if there is one, and else holds out a tenth of the training split. One
+    `DataWarning` lists what is unusual: a missing test split, classes that are not trained on,
+    splits that overlap.
 
     Args:
         name: see `open_source`.
-        train: a split that is given; None leaves it to the above, as for the others.
+        train: overrides the choice if given.
         validation: likewise.
         test: likewise.
         data_dir: see `open_source`.
@@ -174,8 +172,8 @@ def open_builder(
 def folder_of(name: Any) -> Path | None:
     """Return the folder that a name means; None for the name of a data set.
 
-    A folder that is called as one of the table's sets is written as a path, `./digits`, or given as
-    a `Path`.
+    A name in the table means the data set. For a folder of the same name, write a path, `./digits`,
+    or give a `Path`.
 
     Raises:
         InputError: the name is neither text nor a path, or is empty.

@@ -1,4 +1,4 @@
-"""What is wrong with a data set or a folder of images, found by decoding all of it."""
+"""Find what is wrong with a data set or a folder of images, by decoding all of it."""
 
 import csv
 import dataclasses
@@ -8,9 +8,10 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from vision_jax.config import Truncated
 from vision_jax.data.catalog import open_data
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import BadImageError, Truncated, decode_image, printable
+from vision_jax.data.decode import BadImageError, decode_image, printable
 from vision_jax.data.decode_all import find_bad, look_at_all
 from vision_jax.data.findings import Finding
 from vision_jax.data.folders import FolderData
@@ -55,15 +56,15 @@ def check_data(
 ) -> Check:
     """Decode every image of a data set or folder once.
 
-    With `all`, also look at what training would make of it: splits that are missing, classes that
-    would not be trained on.
+    With `all`, also list what training would find unusual: missing splits, classes that would not
+    be trained on.
 
     Args:
         name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
         split: what to look at, in tfds's slicing syntax.
         data_dir: where prepared data sets live; tfds's own default if None.
-        manual_dir: a folder of files fetched by hand.
-        image_size: side in pixels that the images are to be brought to; None wants all of one size.
+        manual_dir: a folder of manually downloaded files.
+        image_size: side in pixels to resize to; None expects images of one size.
         links: see `open_source`.
         truncated: see `open_source`.
 

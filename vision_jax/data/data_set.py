@@ -1,4 +1,4 @@
-"""A data set or folder, opened once, of which splits are taken."""
+"""A data set or folder, opened once to take splits of it."""
 
 import abc
 import dataclasses
@@ -37,7 +37,7 @@ class DataSet(abc.ABC):
         """Choose the splits of a training run, and warn of what is unusual about them.
 
         Args:
-            train: what to train on; None leaves it to `default_splits`, as for the others.
+            train: what to train on; None leaves each to `splits.default_splits`.
             validation: what to choose the checkpoint by.
             test: what to report.
 

@@ -1,4 +1,4 @@
-"""Image files to uint8 pixels by Pillow; a plain small PNG's bytes by libspng, if installed."""
+"""Decode image files to uint8 pixels: plain PNG by libspng if installed, the rest by Pillow."""
 
 import os
 import stat
@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vision_jax.config import Truncated
 from vision_jax.data.findings import warn_once
 from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
 from vision_jax.data.metadata import with_end, without_metadata
@@ -25,13 +26,12 @@ try:
 except ImportError:  # an extra, since not every machine has a wheel
     pyspng = None
 
-Truncated = Literal["error", "use"]
 MAX_PIXELS = 100_000_000
 MAX_REDUCED_PIXELS = 250_000_000
 _BACKGROUND = (255, 255, 255)
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PLAIN = {1: b"\x08\0\0\0\0", 3: b"\x08\x02\0\0\0"}
-"""Of 8 bits, grey or RGB, not interlaced: a PNG header's last bytes by the channels."""
+"""The last bytes of a PNG header by channels: 8 bits, grey or RGB, not interlaced."""
 _CUT = "lacks its last bytes; what they held is grey"
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,7 +42,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image upright, by its EXIF orientation."""
+"""The transposition that turns an image upright, by its EXIF orientation."""
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -50,8 +50,8 @@ class BadImageError(InputError):
     """An image that cannot be used.
 
     Attributes:
-        name: the image, as people know it.
-        reason: what is wrong with it; the message is both.
+        name: what people know the image by.
+        reason: what is wrong with it. The message joins both.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -59,15 +59,15 @@ class BadImageError(InputError):
         self.name, self.reason = name, reason
 
     def __reduce__(self) -> tuple[type["BadImageError"], tuple[str, str]]:
-        # A reader process hands it over pickled.
+        # Reader processes pass it on pickled.
         return type(self), (self.name, self.reason)
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed on one line and encoded.
+    """Return a path as text that can be printed on one line and encoded.
 
     Args:
-        path: a path; bytes of it that are not UTF-8, and control characters, become `\\x..`.
+        path: a path. Bytes that are not UTF-8 and control characters become `\\x..`.
     """
     if (plain := os.fspath(path)).isprintable():
         return plain
@@ -85,7 +85,7 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: (height, width, channels) uint8 in [0, 255].
         kind: the file's format by its content, one of `formats.KINDS`.
-        notes: what was odd about the file, each as a predicate, such as "has 12-bit values ...".
+        notes: what was odd about the file, each a predicate such as "lacks its last bytes".
     """
 
     pixels: UInt8[np.ndarray, "height width channels"]
@@ -115,8 +115,8 @@ def read_image(
             square of that side is cut out. A JPEG of up to 250 megapixels is then decoded at a
             reduced scale.
         name: what to call the image in messages; the path by default.
-        truncated: `error` refuses a JPEG whose last bytes are missing; `use` takes what is there,
-            the rest being grey, with a `DataWarning`.
+        truncated: `error` refuses a JPEG whose last bytes are missing; `use` takes what is there
+            with a `DataWarning`, and leaves the rest grey.
 
     Returns:
         (height, width, channels) uint8 in [0, 255]; (size, size, channels) if `size` is given.
@@ -169,13 +169,13 @@ def decode_image(
 
 
 def path_fault(path: str | os.PathLike[str]) -> str | None:
-    """Says why a path cannot be an image, without opening it: a pipe would wait for ever.
+    """Say why a path cannot be an image, without opening it: a pipe would block forever.
 
     Args:
-        path: what is to be opened; links are followed.
+        path: a path; links are followed.
 
     Returns:
-        The reason; None for a regular file that is not empty.
+        The reason, or None for a regular file that is not empty.
     """
     try:
         status = Path(path).stat()
@@ -193,11 +193,14 @@ def path_fault(path: str | os.PathLike[str]) -> str | None:
 
 
 def _decode_plain(data: bytes, channels: int) -> UInt8[np.ndarray, "height width channels"] | None:
-    """A PNG that holds its pixels in these channels and nothing else; None for any other file.
+    """Decode a PNG that holds nothing but its pixels, in these channels.
 
-    Pillow takes three times as long for a small image. libspng looks at no checksum: what those of
-    the file's chunks show to be damaged is left to Pillow, but not a wrong one within the pixels'
-    own stream, which would take half as long again.
+    libspng takes a third of Pillow's time for a small image. It ignores checksums, so the chunks'
+    are checked here, and a damaged file is left to Pillow. The checksum within the pixel stream is
+    not checked, which would take half as long again.
+
+    Returns:
+        The pixels, or None for any other file.
     """
     shape = _plain_shape(data[:33], channels)
     if pyspng is None or shape is None or shape[0] * shape[1] > MAX_PIXELS:
@@ -216,7 +219,7 @@ def _decode_plain(data: bytes, channels: int) -> UInt8[np.ndarray, "height width
 
 @lru_cache
 def _plain_shape(start: bytes, channels: int) -> tuple[int, int, int] | None:
-    """(height, width, channels) of a PNG that starts so, if it is of the plain kind."""
+    """Return (height, width, channels) by the first bytes of a PNG, if it is a plain one."""
     width, height, checksum = (int.from_bytes(start[at : at + 4]) for at in (16, 20, 29))
     if not start.startswith(_PNG) or start[24:29] != _PLAIN.get(channels):
         return None
@@ -226,7 +229,7 @@ def _plain_shape(start: bytes, channels: int) -> tuple[int, int, int] | None:
 def _decode(
     file: str | os.PathLike[str] | bytes, channels: int, size: int | None, truncated: Truncated
 ) -> Decoded:
-    """Decode a file; if it is damaged, what it holds apart from that."""
+    """Decode a file, if need be without the metadata that cannot be read."""
     try:
         return _decode_whole(file, channels, size)
     except (UnusableError, Image.DecompressionBombError, MemoryError, PermissionError):
@@ -238,14 +241,14 @@ def _decode(
                 decoded = _decode_whole(mended, channels, size)
             except MemoryError:
                 raise
-            except Exception:  # the first error tells most
+            except Exception:  # the first error says most
                 continue
             return decoded._replace(notes=(*decoded.notes, note))
         raise
 
 
 def _mended(data: bytes, truncated: Truncated) -> Iterator[tuple[bytes, str]]:
-    """Give what a damaged file may be read as, and what is then to be said of it."""
+    """Give the ways to mend a damaged file, each with the note it takes."""
     bare = [without_metadata(data, keep_orientation=keep) for keep in (True, False)]
     for start in dict.fromkeys(bare):
         if start != data:
@@ -258,14 +261,14 @@ def _mended(data: bytes, truncated: Truncated) -> Iterator[tuple[bytes, str]]:
 
 def _decode_whole(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Decoded:
     notes: list[str] = []
-    # Of odd metadata, and of sizes, which are checked below against this module's own bound. Only
-    # Pillow's warnings, since threads that leave at once may leave the filter behind.
+    # Pillow warns of odd metadata, and of sizes, for which this module has its own bound. Filter
+    # only its warnings: threads that leave at once may leave the filter behind.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         with open_image(file) as image:
             profile = to_srgb(image)
             mode = "L" if channels == 1 else "RGB"
-            # The profile's own colours are resized, and converted after that: fewer pixels.
+            # Resize in the profile's own colours and convert after that: it is fewer pixels.
             held = mode if profile is None else profile_mode(image)
             kind = kind_of(image)
             _bound_pixels(image, size if kind == "JPEG" else None, held)
@@ -284,10 +287,10 @@ def _decode_whole(file: str | os.PathLike[str] | bytes, channels: int, size: int
 
 
 def _bound_pixels(image: Image.Image, size: int | None, mode: str) -> None:
-    """Refuse too many pixels; a JPEG that is to be smaller is first set to a reduced scale."""
+    """Refuse too many pixels, after setting a JPEG to a reduced scale where `size` allows."""
     width, height = image.size
     if size is not None and width * height <= MAX_REDUCED_PIXELS:
-        # Decode only the brightness where that is enough.
+        # Mode L decodes the brightness alone.
         image.draft("L" if mode == "L" else None, (size, size))
     if image.width * image.height > MAX_PIXELS:
         raise UnusableError(
@@ -297,7 +300,7 @@ def _bound_pixels(image: Image.Image, size: int | None, mode: str) -> None:
 
 
 def _turn(image: Image.Image, notes: list[str]) -> Image.Transpose | None:
-    """Return what turns an image upright, by its EXIF or XMP data."""
+    """Return the transposition that turns an image upright, by its EXIF or XMP data."""
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Pillow raises many kinds

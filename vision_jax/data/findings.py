@@ -1,4 +1,4 @@
-"""What is odd about a data set, and how it is said: in a table, or in one warning."""
+"""Findings about data: what is odd, for a table or for one warning."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What lies in a folder of images: files by split and class, and all that is odd about it."""
+"""Sort the files of a folder of images by split and class, and note what is odd about it."""
 
 import dataclasses
 import hashlib
@@ -19,20 +19,20 @@ _TEST_FRACTION = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """The image files below a folder, by their names alone: none has been opened.
+    """The image files below a folder, judged by their names: none has been opened.
 
     Paths are relative to the root, with slashes.
 
     Attributes:
         root: the folder.
-        files: all that is named as an image, by split; in the order of a hash of the path, which
-            is as good as shuffled and the same on every machine.
-        labels: the class of every file that lies in a class folder.
-        classes: the names of the class folders of all splits, sorted; an empty one counts.
-        unlabelled: the splits in which a file lies outside of the class folders.
-        divided: whether there are no split folders, and each class is divided into splits.
-        faults: why some of the files are not to be opened.
-        findings: what is odd about all else; the folder's structure first.
+        files: the files that are images by their names, by split, ordered by a hash of the path:
+            as good as shuffled, and the same on every machine.
+        labels: the class of every file in a class folder.
+        classes: the names of the class folders of all splits, sorted, with those of empty ones.
+        unlabelled: the splits in which a file lies outside the class folders.
+        divided: whether there are no split folders, so that each class is divided into splits.
+        faults: why some of the files must not be opened.
+        findings: what is odd about the rest, the folder's structure first.
     """
 
     root: Path
@@ -48,8 +48,8 @@ class Tree:
 def read_tree(root: Path, *, links: bool = False) -> Tree:
     """Read which images lie in a folder, and to which split and class they belong.
 
-    Split folders may have any of the names of `splits.KNOWN`, in any case. A folder that wraps all
-    others, as zip files unpack, is looked through.
+    Split folders may have any name that `splits.canonical` knows. A folder that merely wraps the
+    others, as in an unpacked zip file, is looked through.
 
     Args:
         root: `ROOT/LABEL/*`, `ROOT/SPLIT/LABEL/*` or images without labels.
@@ -98,7 +98,7 @@ def read_tree(root: Path, *, links: bool = False) -> Tree:
 
 
 def _below(files: Iterable[str], base: str) -> tuple[set[str], bool]:
-    """Return the folders directly below a folder that hold images, and whether it holds some."""
+    """Return the subfolders that hold images, and whether images lie in the folder itself."""
     folders, direct = set(), False
     for path in files:
         if path.startswith(base):
@@ -113,7 +113,8 @@ def _below(files: Iterable[str], base: str) -> tuple[set[str], bool]:
 def _look_through_wrappers(files: list[str]) -> str:
     """Return the path, with its slash, of the folder whose folders are splits or classes.
 
-    It is the root unless that holds one folder alone, and that two or more, or split folders.
+    That is the root, unless a chain of single folders leads from it to several folders, or to a
+    split folder.
     """
     base = ""
     while True:
@@ -126,7 +127,7 @@ def _look_through_wrappers(files: list[str]) -> str:
 
 
 def _split_folders(root: Path, files: list[str], base: str, found: list[Finding]) -> dict[str, str]:
-    """Return the split of each split folder, by its path with a slash; none if all are classes."""
+    """Return the split of each split folder, by its path with a slash; {} if all are classes."""
     folders, _ = _below(files, base)
     splits = {name: split for name in sorted(folders) if (split := canonical(name))}
     others = sorted(folders - splits.keys())
@@ -154,7 +155,7 @@ def _split_folders(root: Path, files: list[str], base: str, found: list[Finding]
 
 
 def _shared_folders(files: list[str], base: str, folders: set[str]) -> list[str]:
-    """Return the folders that lie in several folders, if all images of these lie in such."""
+    """Return the names of subfolders that several folders share, if none holds images itself."""
     inner = [_below(files, f"{base}{name}/") for name in folders]
     if len(inner) < 2 or any(direct for _, direct in inner):
         return []
@@ -165,7 +166,8 @@ def _shared_folders(files: list[str], base: str, folders: set[str]) -> list[str]
 def _inner(files: list[str], folder: str, split: str) -> str:
     """Return the folder within a split folder that holds the classes.
 
-    It is the split folder itself, unless that holds one of its own kind, as zip files unpack.
+    That is the split folder itself, unless it merely wraps a folder of the same split, as in an
+    unpacked zip file.
     """
     folders, direct = _below(files, folder)
     if direct or len(folders) != 1 or canonical(name := folders.pop()) != split:
@@ -194,7 +196,7 @@ def _given_splits(paths: list[str], folders: dict[str, str], base: str) -> dict[
 
 
 def _divided(paths: list[str], base: str) -> dict[str, list[str]]:
-    """Divide each class 80:20, and images that are in no class as if they were of one."""
+    """Divide each class 80:20; without class folders, all images as one class."""
     labelled = all("/" in path[len(base) :] for path in paths)
     groups = defaultdict(list)
     for path in sorted(paths, key=lambda path: _rank(path, base)):
@@ -212,12 +214,12 @@ def _divided(paths: list[str], base: str) -> dict[str, list[str]]:
 
 
 def _rank(path: str, base: str) -> bytes:
-    """Order files by a hash of their path, whatever folder wraps them."""
+    """Return the sort key of a file: a hash of its path, whatever folder wraps it."""
     return hashlib.sha256(os.fsencode(path[len(base) :])).digest()
 
 
 def _labels(paths: list[str], bases: dict[str, str]) -> dict[str, str]:
-    """Return the class of each file that lies in a class folder."""
+    """Return the class of each file in a class folder."""
     labels = {}
     for outer, inner in bases.items():
         for path in paths:
@@ -239,7 +241,7 @@ def _odd(path: str, what: str) -> Finding:
 
 
 def _odd_labels(tree: Tree) -> list[Finding]:
-    """List the splits of which no image has a label, though some images seem to have one."""
+    """List the splits that lose their labels to images outside the class folders."""
     found = []
     for split in sorted(tree.unlabelled):
         paths = tree.files[split]
@@ -252,7 +254,7 @@ def _odd_labels(tree: Tree) -> list[Finding]:
 
 
 def _odd_classes(tree: Tree) -> list[Finding]:
-    """List the classes that lack images, in all or in some of the splits."""
+    """List the classes without images, in all or some of the splits."""
     splits = {split: paths for split, paths in tree.files.items() if split not in tree.unlabelled}
     if not splits:
         return []

@@ -1,4 +1,4 @@
-"""Every file and folder below a folder, with what is not to be opened; none is opened here."""
+"""List every file and folder below a folder, without opening any."""
 
 import dataclasses
 import os
@@ -9,7 +9,7 @@ from vision_jax.data.decode import path_fault, printable
 from vision_jax.data.findings import Finding
 from vision_jax.data.formats import SUFFIXES
 
-# Besides hidden files: what systems leave in folders of images, in lower case.
+# What operating systems leave in folders of images, besides hidden files; in lower case.
 SYSTEM_NAMES = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
     | {"__macosx", "@eadir", "lost+found"}
@@ -18,12 +18,12 @@ SYSTEM_NAMES = frozenset(
 
 @dataclasses.dataclass
 class Entries:
-    """What a walk found, still without a meaning. Paths are relative to the root, with slashes.
+    """What a walk found. Paths are relative to the root, with slashes.
 
     Attributes:
-        files: all that is named as an image.
+        files: the files that are images by their names.
         folders: all folders.
-        faults: why some of the files are not to be opened.
+        faults: why some of the files must not be opened.
         findings: what is odd about the rest.
     """
 
@@ -38,15 +38,12 @@ class Entries:
 
 
 def walk(root: Path, *, links: bool) -> Entries:
-    """List all below a folder but what is hidden or left there by the system.
+    """List everything below a folder except hidden and system files.
 
     Args:
         root: the folder.
         links: whether to follow symbolic links that leave the folder, and links to folders. Each
-            folder is read once, real ones before links, so that loops of links end.
-
-    Returns:
-        What was found.
+            folder is read once, real ones before links, so loops of links end.
     """
     return _Walk(root, links).run()
 
@@ -91,7 +88,7 @@ class _Walk:
             if self.links:
                 self.linked.append(path)
             else:
-                what = "is a link to a folder, which is followed only with links=True"
+                what = "is a link to a folder, which is followed only if links is True"
                 self.found.note(path, what, error=True)
         elif not is_image:
             self.found.note(path, "is not an image by its name")
@@ -116,7 +113,7 @@ class _Walk:
             self._enter(path, real)
 
     def _fault(self, path: str) -> str | None:
-        """Say why a link, or what is neither file nor folder, is not to be opened."""
+        """Say why a link, or an entry that is neither file nor folder, must not be opened."""
         fault = path_fault(path)
         target = os.path.realpath(path)
         if (
@@ -126,6 +123,6 @@ class _Walk:
         ):
             return (
                 f"is a link to {printable(target)}, outside of the folder, which is followed only "
-                "with links=True"
+                "if links is True"
             )
         return fault

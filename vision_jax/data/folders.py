@@ -1,4 +1,4 @@
-"""A folder of image files as a data set; nothing is copied."""
+"""Read a folder of image files as a data set, without copying it."""
 
 import contextlib
 import dataclasses
@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer
 
+from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import BadImageError, Truncated, printable, read_image
+from vision_jax.data.decode import BadImageError, printable, read_image
 from vision_jax.data.decode_all import Scan, find_bad
 from vision_jax.data.findings import Finding, warn_of
 from vision_jax.data.folder_tree import Tree, read_tree
@@ -89,10 +90,10 @@ class FolderSource(Source):
 class FolderData(DataSet):
     """A folder of images.
 
-    Labels are the sorted names of the class folders of all splits, those of empty ones among them,
-    so that neither a split nor a missing file changes the number of a class. The order is that of a
-    hash of each relative path: as good as shuffled, so that a slice of a split holds all classes,
-    and the same on every machine.
+    Labels are the sorted names of the class folders of all splits, empty ones included, so neither
+    the split nor a missing file changes a class's number. Files are ordered by a hash of their
+    relative paths: as good as shuffled, so a slice of a split holds all classes, and the same on
+    every machine.
 
     Attributes:
         tree: what lies in the folder.
@@ -144,7 +145,7 @@ class FolderData(DataSet):
         ]
 
     def source(self, split: str) -> FolderSource:
-        """Open a split; see `DataSet.source`. What is odd about the folder is said in a warning.
+        """Open a split; see `DataSet.source`. Warns of what is odd about the folder.
 
         Raises:
             InputError: there is no such split, or a file of it is bad.
@@ -180,7 +181,7 @@ class FolderData(DataSet):
         return read_image(file, channels=self.channels, size=self.size, truncated=self.truncated)
 
     def _unusual_labels(self, splits: Splits, parts: list[list[Part]]) -> list[Finding]:
-        """List splits without labels beside others that have them, and classes not trained on."""
+        """List splits that lack labels, a single class, and classes not trained on or tested."""
         tree, found = self.tree, []
         used = [{part.split for part in of} for of in parts]
         if used[0] & tree.unlabelled:
@@ -205,7 +206,7 @@ class FolderData(DataSet):
         return found
 
     def faults(self, chosen: list[tuple[str, str]]) -> list[Finding]:
-        """List which of the chosen files are not to be opened."""
+        """List the chosen files that must not be opened."""
         faults = self.tree.faults
         return [
             Finding(printable(path), faults[path], True) for _, path in chosen if path in faults
@@ -245,8 +246,8 @@ def _refuse(bad: list[Finding], name: str) -> None:
     if bad:
         more = f", and {len(bad) - 1} more are bad" if len(bad) > 1 else ""
         raise InputError(
-            f"{name}/{bad[0].path} {bad[0].what}{more}; vision-jax check {name} lists all, "
-            "bad_files='skip' leaves them out"
+            f"{name}/{bad[0].path} {bad[0].what}{more}; vision-jax check {name} lists all; "
+            "set bad_files to skip to leave them out"
         )
 
 

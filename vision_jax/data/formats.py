@@ -1,4 +1,4 @@
-"""Which image files are read, and how they are opened."""
+"""Image formats: which there are, and how files are opened."""
 
 import io
 import os
@@ -14,14 +14,14 @@ except ImportError:  # before Pillow 11.3
     _AVIF = False
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", *(("AVIF",) if _AVIF else ()))
-"""What Pillow is asked to open; HEIC goes to pillow-heif."""
+"""Formats that Pillow opens; pillow-heif opens HEIC."""
 KINDS = {
     **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"},
     **{".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF"},
     **{".heic": "HEIF", ".heif": "HEIF"},
 }
-"""The format of each suffix. The same everywhere, so that a folder has the same splits whatever is
-installed."""
+"""The format of each suffix; whatever is installed, so that a folder has the same splits
+everywhere."""
 SUFFIXES = tuple(KINDS)
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 

@@ -1,8 +1,8 @@
 """Batches of a source: seeded, sharded over processes, and resumable at any step.
 
-What a step gets is a pure function of its number. An `Item` is what the host hands to the device
-for one step: for a set that is held on the device only indices, for a larger one the pixels.
-`Loader.batch` turns it into a float batch inside the jitted step.
+A step's batch is a pure function of the step's number. An `Item` is what the host passes to the
+device for one step: indices if the images are held on the device, pixels otherwise. `Loader.batch`
+turns it into a float batch inside the jitted step.
 """
 
 import contextlib
@@ -37,27 +37,27 @@ _Read = TypeVar("_Read")
 # grain has no exception of its own for it.
 _ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 _UNGUARDED = 87
-"""The exit code of a reader that found itself running its parent's script."""
+"""Exit code of a reader that finds itself running its parent's script."""
 
 
 class ReaderKilledError(RunError):
-    """A reader process ended early."""
+    """A reader process that ended early."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
     """The batches of a source, by step number.
 
-    Training takes a new order every epoch and drops the incomplete last batch; evaluation keeps
-    the source's order, and pads and masks the last batch.
+    Training shuffles anew every epoch and drops the incomplete last batch. Evaluation keeps the
+    source's order, and pads and masks the last batch.
 
     Attributes:
         source: the images.
-        batch_size: images in a batch, over all processes.
+        batch_size: images per batch, over all processes.
         train: whether to shuffle.
-        seed: root of the orders.
-        on_device_bytes: a source whose uint8 images take no more is held on the device.
-        workers: reader processes for a larger source; 0 reads in threads.
+        seed: seed of the shuffling.
+        on_device_bytes: sources of up to this many bytes of uint8 pixels are held on the device.
+        workers: reader processes for larger sources; 0 reads in threads.
         process: (index, count) of this process; each reads its own part of every batch.
     """
 
@@ -85,7 +85,7 @@ class Loader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in one pass."""
+        """The number of batches in one pass."""
         count = len(self.source)
         return count // self.batch_size if self.train else -(-count // self.batch_size)
 
@@ -96,7 +96,7 @@ class Loader:
         return size <= self.on_device_bytes
 
     def resident(self) -> dict[str, np.ndarray]:
-        """What stays on the device: all images and labels of a small set, nothing of a large one.
+        """Read what stays on the device: all of a small source, nothing of a large one.
 
         Returns:
             `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32; or an empty dict.
@@ -104,20 +104,20 @@ class Loader:
         return read_all(self.source) if self.held_on_device else {}
 
     def indices(self, step: int) -> Integer[np.ndarray, " batch"]:
-        """The examples of the whole batch at a step, counted from the start of training.
+        """Return the examples in a step's whole batch.
 
         Args:
-            step: 0 is the first batch of the first epoch.
+            step: counted from the start of training; 0 is the first batch of the first epoch.
 
         Returns:
-            (batch,) positions in the source; fewer for the last batch of an evaluation.
+            (batch,) positions in the source; the last batch of an evaluation may have fewer.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         order = _order(len(self.source), self.seed, epoch if self.train else None)
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def items(self, start: int, stop: int) -> Iterator[Item]:
-        """This process's items for the steps from `start` up to `stop`, read ahead.
+        """Give this process's items for the steps from `start` up to `stop`, read ahead.
 
         Args:
             start: the first step.
@@ -135,7 +135,7 @@ class Loader:
             yield from _in_threads(self.item, range(start, stop))
 
     def item(self, step: int) -> Item:
-        """This process's item at one step; see `items`."""
+        """Return this process's item at one step; see `items`."""
         part, count = self.process
         local = self.batch_size // count
         mine = self.indices(step)[part * local : (part + 1) * local]
@@ -147,7 +147,7 @@ class Loader:
 
     @staticmethod
     def batch(resident: dict[str, Array], item: dict[str, Array]) -> Batch:
-        """Turns an item into a float batch; pure, for use inside a jitted step.
+        """Turn an item into a float batch; pure, for use inside a jitted step.
 
         Args:
             resident: what `resident` returned, on the device.
@@ -165,11 +165,11 @@ class Loader:
 
 
 def blank_batch(image_shape: tuple[int, int, int], count: int = 1) -> Batch:
-    """A batch of blank images, for its shapes.
+    """Make a batch of blank images, for its shapes.
 
     Args:
         image_shape: (height, width, channels).
-        count: how many.
+        count: batch size B.
 
     Returns:
         `image` (B, H, W, C) float32, `label` (B,) int32 and `mask` (B,) bool.
@@ -182,16 +182,16 @@ def blank_batch(image_shape: tuple[int, int, int], count: int = 1) -> Batch:
 
 
 def to_float(images: Integer[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """uint8 pixels in [0, 255] as float32 in [0, 1]."""
+    """Convert uint8 pixels in [0, 255] to float32 in [0, 1]."""
     return images.astype(jnp.float32) * jnp.float32(1 / 255)
 
 
 def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarray]:
-    """Reads a whole source into memory, with a progress bar if it takes some seconds.
+    """Read a whole source into memory, with a progress bar if it takes some seconds.
 
     Args:
         source: the images.
-        limit: how many of the first to read at most.
+        limit: read at most this many of the first images.
 
     Returns:
         `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32.
@@ -215,12 +215,12 @@ def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarra
 def read_parts(
     source: Source, size: int, *, limit: int | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Reads a source part by part in its order, some parts ahead in threads.
+    """Read a source part by part in its order, some parts ahead in threads.
 
     Args:
         source: the images.
-        size: rows of a part; the last may have fewer.
-        limit: how many of the first images to read at most.
+        size: rows per part; the last may have fewer.
+        limit: read at most this many of the first images.
 
     Yields:
         `image` (size, H, W, C) uint8 and, with labels, `label` (size,) int32.
@@ -234,7 +234,7 @@ def read_parts(
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
-    """Appends rows of zeros up to `size` rows."""
+    """Append rows of zeros up to `size` rows."""
     if len(rows) == size:
         return rows
     return np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
@@ -257,7 +257,7 @@ def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
 
 
 def _in_threads(read: Callable[[int], _Read], places: Iterable[int]) -> Iterator[_Read]:
-    """What `read` returns for each place, in their order, a few of them ahead."""
+    """Give what `read` returns for each place, in order, reading a few ahead."""
     pool, ahead = ThreadPoolExecutor(_THREADS), deque[Future[_Read]]()
     try:
         for place in places:
@@ -275,10 +275,10 @@ def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     from absl import flags
 
     _check_main_module(loader.workers)
-    # What grain leaves of earlier readers are cycles that hold dozens of semaphores. If they were
-    # freed by chance while Python starts the new processes, it would warn of each as leaked.
+    # grain leaves earlier readers as reference cycles that hold dozens of semaphores. Python 3.13
+    # would warn of each as leaked if it freed them while it starts the new processes.
     gc.collect()
-    # grain's workers read absl flags, which a library's caller may never have parsed.
+    # grain's workers read absl flags, which a caller of a library may never have parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     steps = grain.MapDataset.range(start, stop).map(loader.item)
@@ -286,8 +286,8 @@ def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     processes = grain.MultiprocessingOptions(
         num_workers=loader.workers, per_worker_buffer_size=2, enable_profiling=False
     )
-    # Through pipes: shared memory that a step holds on to is freed too late, if at all, and Python
-    # would warn of it as leaked when the process ends.
+    # Use pipes. Shared memory that a step still holds is freed late or never, and Python then warns
+    # of it as leaked when the process ends.
     piped = grain.experimental.WithOptionsIterDataset(
         steps.to_iter_dataset(options), grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
     )
@@ -305,8 +305,8 @@ def _reader_error(code: int, workers: int) -> InputError | RunError:
     """Return the error for a reader process that ended early, by its exit code."""
     if code == _UNGUARDED:
         return InputError(
-            f"workers is {workers}, and the script that started them is run again by each reader; "
-            'put what it does under if __name__ == "__main__":, or use workers=0'
+            f"workers is {workers}, and each reader process runs the main script again; put the "
+            'script\'s work under if __name__ == "__main__":, or set workers to 0'
         )
     what = f"one of the {workers} reader processes ended with code {code}"
     if code < 0:
@@ -315,7 +315,7 @@ def _reader_error(code: int, workers: int) -> InputError | RunError:
 
 
 def _end_if_started_by_a_reader() -> None:
-    """End a reader process that runs its parent's script again, which has no `__main__` guard."""
+    """End a reader process that runs its parent's script again for want of a `__main__` guard."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(_UNGUARDED)
 
@@ -326,16 +326,16 @@ def _check_main_module(workers: int) -> None:
     file = getattr(main, "__file__", None)
     if getattr(main, "__spec__", None) is None and file and not Path(file).exists():
         raise InputError(
-            f"workers is {workers}, and reader processes cannot import the script, {file}; "
-            "save it as a file, or use workers=0"
+            f"workers is {workers}, and reader processes cannot import the main script, {file}; "
+            "save it as a file, or set workers to 0"
         )
 
 
 def _start_reader(index: int, count: int) -> None:
     """Make a reader exit when its parent dies, even if killed.
 
-    A thread watches the pipe that the two share: the signal that Linux would send at a parent's death
-    comes at that of the thread that started the process.
+    A thread watches the pipe to the parent. Linux's own signal would come at the death of the
+    parent's thread that started the reader.
     """
     del index, count
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to act on

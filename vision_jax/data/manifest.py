@@ -1,4 +1,4 @@
-"""The files of a prepared data set: written with their checksums, and checked when it is opened."""
+"""Keep the checksums of a prepared data set's files, and check them when it is opened."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ _NEEDED = ("dataset_info.json", "features.json")
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the size or the checksum of every file of a prepared set.
+    """Write the size or the SHA-256 of every file of a prepared set.
 
     Args:
-        folder: the data set's version folder. ArrayRecord files check their records as they are
-            read, so their size is enough; of the others the SHA-256 is kept.
+        folder: the data set's version folder. Records carry checksums of their own, so for
+            ArrayRecord files the size is enough.
     """
     files = {
         path.name: {"bytes": path.stat().st_size}
@@ -31,16 +31,16 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_files(folder: Any) -> None:
-    """Refuse a prepared set of which a file is missing, cut or changed.
+    """Refuse a prepared set with a missing, truncated or changed file.
 
-    Small files are compared with their checksums; of large ones the size. A set written by another
-    program has no checksums; its small files are then only checked for what they must hold.
+    A set that another program wrote has no checksums. Its small files are then only checked for
+    what they must contain.
 
     Args:
         folder: the data set's version folder, an `epath.Path`.
 
     Raises:
-        InputError: names the first such file.
+        InputError: there is such a file; names the first.
     """
     if (folder / FILE).exists():
         _compare(folder, _read_json(folder, FILE))

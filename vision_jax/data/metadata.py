@@ -1,4 +1,4 @@
-"""Image files without their metadata, for those whose metadata alone cannot be read."""
+"""Strip metadata from image files, for those in which only the metadata is damaged."""
 
 import struct
 
@@ -13,14 +13,14 @@ _JPEG_DROPPED = frozenset((*range(0xE2, 0xEE), 0xEF, 0xFE))
 
 
 def without_metadata(data: bytes, *, keep_orientation: bool) -> bytes:
-    """Leave out what the pixels do not depend on: text, profiles, thumbnails.
+    """Strip what the pixels do not depend on: text, profiles, thumbnails.
 
     Args:
         data: an image file.
-        keep_orientation: whether EXIF and XMP data stay, which hold it.
+        keep_orientation: keep EXIF and XMP data, which hold the orientation.
 
     Returns:
-        The file of a PNG or JPEG without them; any other file, or one cut short, unchanged.
+        The stripped file of a PNG or JPEG; any other file, or a truncated one, unchanged.
     """
     try:
         if data.startswith(_PNG):
@@ -33,10 +33,10 @@ def without_metadata(data: bytes, *, keep_orientation: bool) -> bytes:
 
 
 def with_end(data: bytes) -> bytes | None:
-    """Return a JPEG that is cut short with an end, so that decoders take what is there.
+    """Append an end marker to a truncated JPEG, so that decoders read what is there.
 
     Returns:
-        None if the file is not a JPEG.
+        The file, or None if it is not a JPEG.
     """
     return data + _JPEG_END if data.startswith(_JPEG) else None
 

@@ -1,10 +1,10 @@
-"""Data sets and folders of images written to disk as ArrayRecord, to be read at random."""
+"""Write data sets and folders of images to disk as ArrayRecord, for random access."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from vision_jax.config import BadFiles, Truncated
 from vision_jax.data.catalog import DATA_SETS
-from vision_jax.data.decode import Truncated
 from vision_jax.data.folders import FolderData
 from vision_jax.data.prepared import check_data_dir, own_builder, stock_builder, write
 from vision_jax.errors import InputError
@@ -18,7 +18,7 @@ def prepare(
     Args:
         name: one of this project's data sets, or with TensorFlow any of tfds's.
         data_dir: where prepared data sets live; tfds's own default if None.
-        manual_dir: a folder of files fetched by hand.
+        manual_dir: a folder of manually downloaded files.
 
     Returns:
         The prepared tfds `DatasetBuilder`.
@@ -43,7 +43,7 @@ def prepare_folder(
     data_dir: str | None = None,
     image_size: int | None = None,
     channels: int = 3,
-    bad_files: Literal["error", "skip"] = "error",
+    bad_files: BadFiles = "error",
     links: bool = False,
     truncated: Truncated = "error",
 ) -> Any:

@@ -1,4 +1,4 @@
-"""tfds data sets on disk: opened from their files, or written as ArrayRecord."""
+"""Open tfds data sets from their files, or write them as ArrayRecord."""
 
 import importlib
 import importlib.util
@@ -100,10 +100,10 @@ def write(builder: Any, manual_dir: str | Path | None = None, *, quiet: bool = T
 
     Args:
         builder: a tfds builder.
-        manual_dir: a folder of files fetched by hand. A builder may have a method
-            `missing_files(folder)` that lists what it lacks.
-        quiet: whether tfds's own progress bars and lines are left out; this project's builders
-            show one bar each.
+        manual_dir: a folder of manually downloaded files. A builder may have a method
+            `missing_files(folder)` that lists the missing ones.
+        quiet: hide tfds's own progress bars and messages; this project's builders show one bar
+            each.
 
     Raises:
         InputError: files are missing, or a download failed.
@@ -148,7 +148,7 @@ def check_data_dir(data_dir: str | Path | None, *, writing: bool = False) -> Non
 
 
 def _version_folders(name: str, data_dir: str | Path | None) -> list[Any]:
-    """Folders of a data set's versions, of whatever config."""
+    """List the folders of a data set's versions, whatever their config."""
     root = _root(name.partition(":")[0], data_dir)
     folders = [root, *(path for path in _listed(root) if path.is_dir())]
     found = {path for folder in folders for path in _listed(folder)}
@@ -170,7 +170,7 @@ def _listed(folder: Any) -> list[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tfds from printing and logging; what goes wrong is raised."""
+    """Silence tfds, which raises what goes wrong as well."""
     import tensorflow_datasets as tfds
 
     logger = logging.getLogger("absl")

@@ -1,4 +1,4 @@
-"""Colour profiles: how an image's colours are brought to sRGB."""
+"""Convert colours with a profile to sRGB."""
 
 import io
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _STEPS = (0, 32, 64, 96, 128, 160, 192, 224, 255)
 
 
 def to_srgb(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
-    """Return what brings an image's colours to sRGB.
+    """Return the conversion of an image's colours to sRGB.
 
     Args:
         image: an opened image; its pixels need not be loaded.

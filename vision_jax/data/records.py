@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
+from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import BadImageError, Truncated, read_image
+from vision_jax.data.decode import BadImageError, read_image
 from vision_jax.data.decode_all import Scan, find_bad
 from vision_jax.data.findings import warn_of
 from vision_jax.data.manifest import damaged
@@ -29,9 +30,9 @@ class TfdsSource(Source):
     Attributes:
         records: tfds's data source, of examples as they are stored.
         size: side to resize and crop to, or None.
-        parts: the named splits that it is put together from, and the number of records of each.
-        files: the files that hold the records, and the number of records in each.
-        chosen: the records that are used; None uses all.
+        parts: its named splits in order, each with a number of records.
+        files: the files that hold the records, each with a number of records.
+        chosen: positions of the records in use; None for all.
         skipped: number of bad images left out; None if they were not looked for.
         truncated: see `read_image`.
     """
@@ -87,7 +88,7 @@ class TfdsSource(Source):
     def _stored(self, indices: Sequence[int]) -> list[Any]:
         """Return the features of examples by name, as protocol buffers.
 
-        tfds's own way from these to NumPy takes as long as decoding a small image.
+        tfds's own conversion to NumPy takes as long as decoding a small image.
         """
         from tensorflow_datasets.proto import tf_example_pb2
 
@@ -98,7 +99,7 @@ class TfdsSource(Source):
         places = [self._place(index) for index in indices]
         try:
             return self.records.__getitems__(places)
-        except Exception as error:  # array_record's name for damage is RuntimeError
+        except Exception as error:  # array_record raises RuntimeError for damage
             if len(places) > 1:
                 return [self._raw([index])[0] for index in indices]
             ends = list(itertools.accumulate(count for _, count in self.files))
@@ -108,7 +109,7 @@ class TfdsSource(Source):
             raise BadImageError(self.key(indices[0]), reason) from error
 
     def _all_stored(self) -> Iterator[Any]:
-        """Give the features of all examples, never of many at a time."""
+        """Give the features of all examples, reading a bounded number at a time."""
         for start in range(0, len(self), _READ_AT_ONCE):
             yield from self._stored(range(start, min(start + _READ_AT_ONCE, len(self))))
 
@@ -237,13 +238,13 @@ class TfdsData(DataSet):
         return (height, width, self.channels or depth), names
 
 
-def scan_of(source: Source, folder: str) -> Scan:
-    """Describe how to look at every image of a source that does not change.
+def scan_of(source: TfdsSource, folder: str) -> Scan:
+    """Describe how to look at every image of a prepared set, which does not change.
 
     Args:
         source: the images.
-        folder: what tells it from another source of this name.
+        folder: where the set is.
     """
-    key = f"{folder} {source.name} {source.split} {source.image_shape}"
+    key = f"{folder} {source.name} {source.split} {source.image_shape} {source.truncated}"
     name = f"{source.name} {source.split}"
     return Scan(key, lambda i: source.read([i]), len(source), name)

@@ -11,11 +11,12 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from vision_jax import config
 from vision_jax.data.arrays import as_images, as_labels
 from vision_jax.data.decode import BadImageError
 from vision_jax.errors import InputError
 
-BadFiles = Literal["error", "skip", "later"]
+BadFiles = Literal[config.BadFiles, "later"]
 
 
 class Example(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Split names as people write them, and tfds's slicing syntax over them."""
+"""Split names as people write them, and tfds's slicing syntax."""
 
 import re
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """What is trained on, chosen by and reported, in tfds's slicing syntax."""
+    """The splits to train on, to choose the checkpoint by, and to report; in slicing syntax."""
 
     train: str
     validation: str
@@ -80,7 +80,7 @@ def parts_of(sizes: Mapping[str, int], split: str, name: str) -> list[Part]:
 
 
 def default_splits(sizes: Mapping[str, int], name: str) -> Splits:
-    """Choose what to train on, to choose the checkpoint by, and to report.
+    """Choose the splits to train on, to choose the checkpoint by, and to report.
 
     A split for validation is used if there is one; else a tenth of the training split is held out.
     Without a test split the validation split is reported, or another tenth of the training split.
