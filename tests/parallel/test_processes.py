@@ -80,7 +80,7 @@ class Group:
 
     def wait(self):
         """Return the exit codes, and what each process printed."""
-        codes = [member.wait(timeout=120) for member in self.members]
+        codes = [member.wait(timeout=300) for member in self.members]
         return codes, [path.read_text() for path in self.files]
 
     def wait_for(self, text):
