@@ -7,6 +7,13 @@ class InputError(ValueError):
     """A value that cannot be used; the message names the value and what is needed.
 
     The command line prints it and exits with code 2.
+
+    >>> import vision_jax
+    >>> try:
+    ...     vision_jax.load_run("nowhere")
+    ... except vision_jax.InputError as error:
+    ...     print(error)
+    nowhere holds no run: nowhere/config.json does not exist; train one there first
     """
 
 

@@ -55,6 +55,11 @@ def open_source(
 
     Raises:
         InputError: there is no such data set, folder or split, or it holds no usable image.
+
+    >>> import vision_jax
+    >>> source = vision_jax.open_source("digits", "test")
+    >>> len(source), source.image_shape, source.label_names[:3]
+    (360, (8, 8, 1), ('0', '1', '2'))
     """
     return open_data(
         name,
