@@ -47,7 +47,8 @@ def test_memory_does_not_grow_with_the_folder(tmp_path):
         Image.fromarray(image).save(first)
         for number in range(1, IMAGES // 2):
             os.link(first, first.with_name(f"{number}.jpg"))
-    splits = {"train_split": "train[:32]", "validation_split": "train[:16]"}
+    splits = {"train_split": "train[:32]", "validation_split": "train[32:48]"}
+    splits["test_split"] = "train[48:64]"
     data = DataConfig(str(tmp_path / "photos"), batch_size=16, on_device_mib=0, **splits)
     config = TrainCNN(data=data, model=CNNConfig(stages=(4, 4), hidden=16), epochs=1)
     train(config, tmp_path / "run", progress=False)

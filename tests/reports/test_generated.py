@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow  # each run trains a network of its own
 @pytest.fixture(scope="module")
 def configs(data_dir):
     data = DataConfig(
-        data_dir=str(data_dir), train_split="train[:256]", validation_split="train[:64]"
+        data_dir=str(data_dir), train_split="train[:256]", validation_split="train[256:320]"
     )
     data = dataclasses.replace(data, batch_size=64)
     fast = OptimizerConfig(learning_rate=1e-2)
