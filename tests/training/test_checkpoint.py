@@ -1,3 +1,4 @@
+import json
 import math
 import resource
 import shutil
@@ -219,6 +220,9 @@ def test_a_figure_that_is_not_finite_never_makes_the_best(tmp_path, value):
             for step in (2, 3, 4):
                 save(checkpoints, step, loss=value)
             assert checkpoints.find("best") == 1
+        for path in folder.glob("*/metrics/metrics"):
+            assert json.loads(path.read_text(), parse_constant=pytest.fail) == {"loss": 1.0}
+        assert (folder / "1" / "metrics").is_dir()
 
 
 def test_without_figures_only_the_latest_two_are_kept(tmp_path):

@@ -114,9 +114,10 @@ class Checkpoints:
             totals=ocp.args.StandardSave(totals),
             about=ocp.args.JsonSave(about),
         )
-        ranked = {n: v for n, v in metrics.items() if n == self._metric} or None
+        # JSON has no NaN, and a checkpoint without metrics is never the best either.
+        ranked = {n: v for n, v in metrics.items() if n == self._metric and math.isfinite(v)}
         try:
-            self._manager.save(step, args=args, metrics=ranked, force=True)
+            self._manager.save(step, args=args, metrics=ranked or None, force=True)
         except Exception as error:  # orbax raises many types for a failed write
             raise self._save_error(error) from error
 
@@ -298,7 +299,7 @@ class Checkpoints:
         )
 
     def _score(self, metrics: dict[str, float]) -> float:
-        # NaN and infinity must lose: orbax would rank NaN above everything.
+        # Earlier versions saved NaN, which orbax would rank above everything.
         (metric,) = metrics.values()
         value = self._sign * metric
         return value if math.isfinite(value) else -math.inf
