@@ -71,7 +71,7 @@ def test_a_run_leaves_bad_files_out_and_keeps_their_count(folder, tmp_path, caps
     with pytest.warns(DataWarning, match="skipped 2 of 27 files"):
         skipped = train(config, tmp_path / "run", progress=False)
     checkpoints = open_checkpoints(tmp_path / "run", config)
-    about = read_info(checkpoints, checkpoints.find("last"))
+    about = read_info(checkpoints, checkpoints.find("last"), config)
     assert (about.train_examples, about.skipped) == (25, 2)
     assert (tmp_path / "run" / "metrics.jsonl").is_file()
     again = open_source(str(folder), "train[:90%]", channels=1, bad_files="skip")  # said once

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -9,6 +10,7 @@ from PIL import Image
 from vision_jax.config import CNNConfig, DataConfig, TrainCNN
 from vision_jax.data.loader import read_all
 from vision_jax.errors import InputError
+from vision_jax.run.data import resolved
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
 from vision_jax.run.workdir import check_config, read_config, write_config
@@ -32,7 +34,7 @@ def test_a_run_leaves_its_files(workdir, config):
     steps = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
     assert 3 * 20 in steps
     assert load_run(workdir, "last").step == 60
-    assert load_run(workdir).config == config
+    assert load_run(workdir).config == resolved(config)[0]
 
 
 def test_the_same_command_does_nothing_more(workdir, config):
@@ -215,3 +217,15 @@ def test_runs_of_other_weights_have_another_identity(workdir, config, tmp_path):
     params = jax.tree.map(lambda leaf: leaf + 1e-3, best.state.params)
     changed = replace(best, state=best.state.replace(params=params))
     assert changed.identity != best.identity
+
+
+def test_a_changed_config_is_refused_with_both_values(workdir, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(workdir, copy)
+    path = copy / "config.json"
+    text = path.read_text()
+    path.write_text(text.replace('"dropout": 0.2', '"dropout": 0.3'))
+    with pytest.raises(InputError, match=r"model.dropout: 0.2 there, 0.3 asked for"):
+        load_run(copy)
+    path.write_text(text)
+    assert load_run(copy).identity == load_run(workdir).identity

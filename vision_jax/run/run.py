@@ -61,17 +61,17 @@ def load_run(
     """
     workdir = Path(workdir)
     config = read_config(workdir)
-    if data is not None:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=str(data)))
     parallel = DataParallel.over()
     with contextlib.closing(open_checkpoints(workdir, config)) as checkpoints:
         step = checkpoints.find(which)
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet; train it for an epoch first")
-        info = read_info(checkpoints, step)
+        info = read_info(checkpoints, step, config)
         task = build_task(config, info)
         state = jax.eval_shape(lambda: initial_state(task, config.seed, info.image_shape))
         restored = checkpoints.restore(step, state=parallel.replicated(state))
+    if data is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=str(data)))
     return Run(workdir, config, info, step, task, parallel.to_own(restored["state"]), parallel)
 
 

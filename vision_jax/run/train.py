@@ -1,6 +1,5 @@
 """Training a config in a folder."""
 
-import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
@@ -22,6 +21,7 @@ from vision_jax.run.epoch_images import SHOWN, epoch_images
 from vision_jax.run.workdir import (
     check_config,
     check_info,
+    describe,
     lock,
     open_checkpoints,
     read_info,
@@ -91,7 +91,7 @@ def train(
         checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
         found = checkpoints.find("last")
         if found is not None:
-            check_info(read_info(checkpoints, found), info, workdir)
+            check_info(read_info(checkpoints, found, config), info, workdir)
         log = show = None
         if parallel.is_first:
             write_config(config, workdir)
@@ -108,7 +108,7 @@ def train(
             augment=augment,
             parallel=parallel,
             checkpoints=checkpoints,
-            about=dataclasses.asdict(info),
+            about=describe(config, info),
             log=log,
             after_epoch=show,
             should_stop=should_stop,

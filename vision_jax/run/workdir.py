@@ -2,10 +2,11 @@
 
 import dataclasses
 import fcntl
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cattrs
 
@@ -85,9 +86,32 @@ def write_config(config: TrainConfig, workdir: Path) -> None:
     write_text(workdir / "config.json", config.to_json())
 
 
-def read_info(checkpoints: Checkpoints, step: int) -> DataInfo:
-    """Read what a checkpoint's data was."""
-    return _CONVERTER.structure(checkpoints.about(step), DataInfo)
+def describe(config: TrainConfig, info: DataInfo) -> dict[str, Any]:
+    """Return what a checkpoint says of its run, under the checkpoint's checksums."""
+    return dataclasses.asdict(info) | {"config": json.loads(config.to_json())}
+
+
+def read_info(checkpoints: Checkpoints, step: int, config: TrainConfig) -> DataInfo:
+    """Read what a checkpoint's data was.
+
+    Args:
+        checkpoints: the run's checkpoints.
+        step: the checkpoint's step.
+        config: what the run's `config.json` holds.
+
+    Raises:
+        InputError: the checkpoint was trained with another config: `config.json` was changed.
+    """
+    about = checkpoints.about(step)
+    if "config" in about:  # version 0.1 did not save it
+        path = checkpoints.folder.with_name("config.json")
+        trained = from_json(json.dumps(about["config"]), origin=f"step {step}")
+        if changes := differences(trained, config):
+            raise InputError(
+                f"{path} was changed: step {step} was trained with other settings "
+                f"({'; '.join(changes)}); put them back"
+            )
+    return _CONVERTER.structure(about, DataInfo)
 
 
 def check_info(saved: DataInfo, found: DataInfo, workdir: Path) -> None:
