@@ -17,7 +17,7 @@ import pytest
 _READ = """
 import sys, numpy as np
 from vision_jax.data.loader import read_all
-from vision_jax.data.sources import open_source
+from vision_jax.data.catalog import open_source
 there, here = (read_all(open_source("digits", "test[:20]", data_dir=d)) for d in sys.argv[1:])
 for name in ("image", "label"):
     np.testing.assert_array_equal(there[name], here[name])

@@ -236,6 +236,8 @@ def test_any_damage_is_an_image_or_an_error_and_a_cut_is_never_a_part(pixels, mo
         encoded(picture.convert("CMYK"), "JPEG"),
         encoded(Image.fromarray(pixels[..., 0].astype(np.uint16) * 200)),
         encoded(picture, "WEBP", save_all=True, append_images=[picture.rotate(90)]),
+        encoded(picture, "TIFF"),
+        *([encoded(picture, "AVIF")] if "AVIF" in decode.FORMATS else []),
     ]
     outcomes = set()
     for data in files:

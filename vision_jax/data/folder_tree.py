@@ -4,8 +4,8 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from vision_jax.data.decode import printable
 from vision_jax.data.findings import Finding
@@ -14,7 +14,7 @@ from vision_jax.data.formats import SUFFIXES
 from vision_jax.data.splits import KNOWN, canonical
 from vision_jax.errors import InputError
 
-_TEST_FRACTION = 0.2
+_TEST_SHARE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,19 +68,20 @@ def read_tree(root: Path, *, links: bool = False) -> Tree:
             + "".join(f". {f.path} {f.what}" for f in entries.findings[:1])
         )
     found: list[Finding] = []
-    base = _look_through_wrappers(entries.files)
+    filled = _Filled.of(entries.files)
+    base = _look_through_wrappers(filled)
     if base:
         found.append(_odd(base[:-1], "holds all images; its folders are the splits or classes"))
-    folders = _split_folders(root, entries.files, base, found)
+    folders = _split_folders(root, filled, base, found)
     if folders:
         _leave_out_what_is_in_no_split(entries, base)
         files = _given_splits(entries.files, folders, base)
-        bases = {folder: _inner(entries.files, folder, split) for folder, split in folders.items()}
+        bases = {folder: _inner(filled, folder, split) for folder, split in folders.items()}
     else:
         files = _divided(entries.files, base)
-        bases = {base: base}
-    labels = _labels(entries.files, bases)
-    parents = set(bases.values())
+        bases = {}
+    labels = _labels(entries.files, base, bases)
+    parents = set(bases.values() or [base])
     classes = {path.rpartition("/")[2] for path in entries.folders if _parent(path) in parents}
     unlabelled = frozenset(s for s, paths in files.items() if any(p not in labels for p in paths))
     tree = Tree(
@@ -97,55 +98,64 @@ def read_tree(root: Path, *, links: bool = False) -> Tree:
     return dataclasses.replace(tree, findings=tuple(found))
 
 
-def _below(files: Iterable[str], base: str) -> tuple[set[str], bool]:
-    """Return the subfolders that hold images, and whether images lie in the folder itself."""
-    folders, direct = set(), False
-    for path in files:
-        if path.startswith(base):
-            head, slash, _ = path[len(base) :].partition("/")
-            if slash:
-                folders.add(head)
-            else:
-                direct = True
-    return folders, direct
+class _Filled(NamedTuple):
+    """The folders that hold images, by their paths with a slash; the root is empty.
+
+    Attributes:
+        folders: the subfolders in which images lie, at whatever depth.
+        direct: the folders in which images lie themselves.
+    """
+
+    folders: dict[str, set[str]]
+    direct: set[str]
+
+    @classmethod
+    def of(cls, files: list[str]) -> "_Filled":
+        direct = {_parent(path) for path in files}
+        folders: dict[str, set[str]] = defaultdict(set)
+        for folder in direct:
+            while folder:
+                parent = _parent(folder[:-1])
+                folders[parent].add(folder[len(parent) : -1])
+                folder = parent
+        return cls(folders, direct)
 
 
-def _look_through_wrappers(files: list[str]) -> str:
+def _look_through_wrappers(filled: _Filled) -> str:
     """Return the path, with its slash, of the folder whose folders are splits or classes.
 
     That is the root, unless a chain of single folders leads from it to several folders, or to a
     split folder.
     """
     base = ""
-    while True:
-        folders, direct = _below(files, base)
-        if direct or not folders:
-            return ""
+    while base not in filled.direct:
+        folders = filled.folders[base]
         if len(folders) > 1 or any(map(canonical, folders)):
             return base
-        base += f"{folders.pop()}/"
+        base += f"{next(iter(folders))}/"
+    return ""
 
 
-def _split_folders(root: Path, files: list[str], base: str, found: list[Finding]) -> dict[str, str]:
+def _split_folders(root: Path, filled: _Filled, base: str, found: list[Finding]) -> dict[str, str]:
     """Return the split of each split folder, by its path with a slash; {} if all are classes."""
-    folders, _ = _below(files, base)
-    splits = {name: split for name in sorted(folders) if (split := canonical(name))}
-    others = sorted(folders - splits.keys())
-    shared = _shared_folders(files, base, folders)
+    folders = sorted(filled.folders[base])
+    splits = {name: split for name in folders if (split := canonical(name))}
+    others = [name for name in folders if name not in splits]
+    shared = _shared_folders(filled, base)
     if splits and others:
         names = printable(", ".join(splits))
         if len(set(splits.values())) > 1 or shared:
             raise InputError(
-                f"{printable(root)} holds images in {names} and in {printable(', '.join(others))}; "
-                f"only split folders ({', '.join(KNOWN)}) or only class folders are needed"
+                f"{printable(root)} holds images in {names} and in {_few(others)}; only split "
+                f"folders ({', '.join(KNOWN)}) or only class folders are needed"
             )
         found.append(_odd(base + names, "is named as a split, and is read as a class"))
         return {}
     if not splits:
         if shared:
-            what = f"hold the same folders ({', '.join(shared)}), and are read as classes; splits "
-            what += f"are named {', '.join(KNOWN)}, and the classes lie in them"
-            found.append(_odd(f"{base}{', '.join(others)}", what))
+            what = f"hold the same folders ({_few(shared)}), and are read as classes; splits are "
+            what += f"named {', '.join(KNOWN)}, and hold the classes"
+            found.append(_odd(base + _few(others), what))
         return {}
     for split, count in Counter(splits.values()).items():
         if count > 1:
@@ -154,26 +164,30 @@ def _split_folders(root: Path, files: list[str], base: str, found: list[Finding]
     return {f"{base}{name}/": split for name, split in splits.items()}
 
 
-def _shared_folders(files: list[str], base: str, folders: set[str]) -> list[str]:
+def _shared_folders(filled: _Filled, base: str) -> list[str]:
     """Return the names of subfolders that several folders share, if none holds images itself."""
-    inner = [_below(files, f"{base}{name}/") for name in folders]
-    if len(inner) < 2 or any(direct for _, direct in inner):
+    inner = [f"{base}{name}/" for name in filled.folders[base]]
+    if len(inner) < 2 or not filled.direct.isdisjoint(inner):
         return []
-    counts = Counter(name for names, _ in inner for name in names)
+    counts = Counter(name for folder in inner for name in filled.folders[folder])
     return sorted(name for name, count in counts.items() if count > 1)
 
 
-def _inner(files: list[str], folder: str, split: str) -> str:
+def _few(names: list[str]) -> str:
+    return printable(", ".join([*names[:5], *(["..."] if len(names) > 5 else [])]))
+
+
+def _inner(filled: _Filled, folder: str, split: str) -> str:
     """Return the folder within a split folder that holds the classes.
 
     That is the split folder itself, unless it merely wraps a folder of the same split, as in an
     unpacked zip file.
     """
-    folders, direct = _below(files, folder)
-    if direct or len(folders) != 1 or canonical(name := folders.pop()) != split:
+    if folder in filled.direct or len(filled.folders[folder]) != 1:
         return folder
-    _, holds_images = _below(files, f"{folder}{name}/")
-    return folder if holds_images else f"{folder}{name}/"
+    (name,) = filled.folders[folder]
+    inner = f"{folder}{name}/"
+    return folder if canonical(name) != split or inner in filled.direct else inner
 
 
 def _leave_out_what_is_in_no_split(entries: Entries, base: str) -> None:
@@ -189,7 +203,7 @@ def _leave_out_what_is_in_no_split(entries: Entries, base: str) -> None:
 
 def _given_splits(paths: list[str], folders: dict[str, str], base: str) -> dict[str, list[str]]:
     files = defaultdict(list)
-    for path in sorted(paths, key=lambda path: _rank(path, base)):
+    for path in _ordered(paths, base):
         head = path[len(base) :].partition("/")[0]
         files[folders[f"{base}{head}/"]].append(path)
     return dict(sorted(files.items()))
@@ -198,35 +212,38 @@ def _given_splits(paths: list[str], folders: dict[str, str], base: str) -> dict[
 def _divided(paths: list[str], base: str) -> dict[str, list[str]]:
     """Divide each class 80:20; without class folders, all images as one class."""
     labelled = all("/" in path[len(base) :] for path in paths)
+    ordered = _ordered(paths, base)
     groups = defaultdict(list)
-    for path in sorted(paths, key=lambda path: _rank(path, base)):
+    for path in ordered:
         groups[path[len(base) :].partition("/")[0] if labelled else ""].append(path)
-    files: dict[str, list[str]] = {"test": [], "train": []}
-    for group in groups.values():
-        count = round(len(group) * _TEST_FRACTION)
-        files["test"] += group[:count]
-        files["train"] += group[count:]
-    return {
-        split: sorted(group, key=lambda path: _rank(path, base))
-        for split, group in files.items()
-        if group
+    test = {path for group in groups.values() for path in group[: round(len(group) * _TEST_SHARE)]}
+    files = {
+        "test": [path for path in ordered if path in test],
+        "train": [path for path in ordered if path not in test],
     }
+    return {split: group for split, group in files.items() if group}
 
 
-def _rank(path: str, base: str) -> bytes:
-    """Return the sort key of a file: a hash of its path, whatever folder wraps it."""
-    return hashlib.sha256(os.fsencode(path[len(base) :])).digest()
+def _ordered(paths: list[str], base: str) -> list[str]:
+    """Sort files by a hash of their path, whatever folder wraps them."""
+    return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path[len(base) :])).digest())
 
 
-def _labels(paths: list[str], bases: dict[str, str]) -> dict[str, str]:
-    """Return the class of each file in a class folder."""
+def _labels(paths: list[str], base: str, bases: dict[str, str]) -> dict[str, str]:
+    """Return the class of each file in a class folder.
+
+    Args:
+        paths: the files.
+        base: the folder that holds the split or class folders.
+        bases: the folder that holds the class folders, by split folder; {} without split folders.
+    """
     labels = {}
-    for outer, inner in bases.items():
-        for path in paths:
-            if path.startswith(outer):
-                name, slash, _ = path[len(inner) :].partition("/")
-                if slash:
-                    labels[path] = name
+    for path in paths:
+        head = path[len(base) :].partition("/")[0]
+        inner = bases.get(f"{base}{head}/", base)
+        name, slash, _ = path[len(inner) :].partition("/")
+        if slash:
+            labels[path] = name
     return labels
 
 
