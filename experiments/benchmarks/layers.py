@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vision_jax.ops import Pair, conv
+from vision_jax.ops import conv
 
 MATRIX = 2048
 
@@ -39,10 +39,11 @@ class Layer:
     stride: int = 1
     padding: str = "SAME"
     transposed: bool = False  # of a GAN's generator: the input gradient is its forward pass
+    depthwise: bool = False
 
     def __str__(self) -> str:
         text = f"{self.batch}x{self.side}x{self.side}x{self.channels}->{self.features}"
-        mark = " transposed" if self.transposed else ""
+        mark = " transposed" if self.transposed else " depthwise" if self.depthwise else ""
         return f"{text} k{self.kernel} s{self.stride} {self.padding}{mark}"
 
 
@@ -78,13 +79,27 @@ NETWORKS: dict[str, list[Layer]] = {
         Layer(8, 56, 64, 64, 1),
         Layer(8, 56, 128, 128, 3, 2),
     ],
+    "lite224": [
+        Layer(16, 112, 32, 32, depthwise=True),
+        Layer(16, 112, 96, 96, 3, 2, depthwise=True),
+        Layer(16, 56, 144, 144, 5, 2, depthwise=True),
+        Layer(16, 14, 480, 480, 5, depthwise=True),
+        Layer(16, 7, 1152, 1152, 5, depthwise=True),
+    ],
 }
 
 
-def convolve(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: str) -> jax.Array:
+def convolve(
+    x: jax.Array, kernel: jax.Array, *, strides: tuple[int, int], padding: str, groups: int
+) -> jax.Array:
     """XLA's own convolution."""
     return lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x,
+        kernel,
+        strides,
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 
@@ -92,10 +107,15 @@ def operations(layer: Layer) -> tuple[dict[str, tuple[Callable, Callable, tuple]
     """For each operation its own form, XLA's form and the operands; and the nominal work."""
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (layer.batch, layer.side, layer.side, layer.channels))
+    groups = layer.channels if layer.depthwise else 1
     kernel = jax.random.normal(
-        keys[1], (layer.kernel, layer.kernel, layer.channels, layer.features)
+        keys[1], (layer.kernel, layer.kernel, layer.channels // groups, layer.features)
     )
-    options = {"strides": (layer.stride, layer.stride), "padding": layer.padding}
+    options = {
+        "strides": (layer.stride, layer.stride),
+        "padding": layer.padding,
+        "groups": groups,
+    }
     g = jax.random.normal(keys[2], jax.eval_shape(partial(conv, **options), x, kernel).shape)
 
     def forms(convolution: Callable) -> dict[str, Callable]:

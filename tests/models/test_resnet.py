@@ -2,20 +2,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from plain_layers import Layers, count, pool, random_variables, relu, values_and_gradients
 
 from vision_jax.models import resnet, wide_resnet
 
 KEY = jax.random.key(0)
 
 
-def parameters(model, *size):
-    shapes = jax.eval_shape(model.init, KEY, jax.ShapeDtypeStruct((1, *size), jnp.float32))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-
-
 @pytest.mark.parametrize(
-    ("name", "count"),
+    ("name", "expected"),
     [
         ("resnet18", 11_689_512),
         ("resnet34", 21_797_672),
@@ -26,76 +21,24 @@ def parameters(model, *size):
         ("resnext50_32x4d", 25_028_904),
     ],
 )
-def test_parameters_are_as_many_as_torchvisions(name, count):
-    assert parameters(getattr(resnet, name)(), 224, 224, 3) == count
+def test_parameters_are_as_many_as_torchvisions(name, expected):
+    assert count(getattr(resnet, name)(), 224, 224, 3) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("wrn_16_4", 2_748_890), ("wrn_28_10", 36_479_194), ("wrn_40_4", 8_949_210)]
+    ("name", "expected"),
+    [("wrn_16_4", 2_748_890), ("wrn_28_10", 36_479_194), ("wrn_40_4", 8_949_210)],
 )
-def test_wide_networks_have_their_authors_parameters(name, count):
-    assert parameters(getattr(wide_resnet, name)(), 32, 32, 3) == count
-
-
-def random_variables(model, images):
-    """Weights and statistics at none of their initial values."""
-    variables = jax.eval_shape(model.init, KEY, images)
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        values = rng.normal(size=leaf.shape).astype(np.float32)
-        if path[-1].key in ("var", "scale"):
-            return np.abs(values) + 0.5
-        return values / np.sqrt(max(1, np.prod(leaf.shape[:-1])))
-
-    return jax.tree_util.tree_map_with_path(draw, variables)
-
-
-class Reference:
-    """Layers by name, of the same variables."""
-
-    def __init__(self, variables):
-        self.variables = variables
-
-    def of(self, collection, path):
-        node = self.variables[collection]
-        for level in path.split("."):
-            node = node[level]
-        return node
-
-    def conv(self, path, x, stride=1, groups=1):
-        kernel = self.of("params", path)["kernel"]
-        edges = [(k // 2, k // 2) for k in kernel.shape[:2]]
-        x = jnp.pad(x, ((0, 0), *edges, (0, 0)))
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )
-
-    def norm(self, path, x):
-        p, s = self.of("params", path), self.of("batch_stats", path)
-        return (x - s["mean"]) / jnp.sqrt(s["var"] + 1e-5) * p["scale"] + p["bias"]
-
-    def dense(self, path, x):
-        p = self.of("params", path)
-        return x @ p["kernel"] + p["bias"]
-
-
-def relu(x):
-    return jnp.maximum(x, 0)
+def test_wide_networks_have_their_authors_count(name, expected):
+    assert count(getattr(wide_resnet, name)(), 32, 32, 3) == expected
 
 
 def resnet_reference(variables, images, model):
-    net = Reference(variables)
+    net = Layers(variables)
     x = (images - jnp.float32(0.5)) / jnp.float32(0.25)
     if model.stem == "imagenet":
         x = relu(net.norm("bn1", net.conv("conv1", x, 2)))
-        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))  # zeros, which win no maximum after a ReLU
-        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+        x = pool(x, 3, 2, 1)
     else:
         x = relu(net.norm("bn1", net.conv("conv1", x)))
     for stage, depth in enumerate(model.depths, start=1):
@@ -104,7 +47,9 @@ def resnet_reference(variables, images, model):
             at = f"layer{stage}.{block}"
             if model.bottleneck:
                 y = relu(net.norm(f"{at}.bn1", net.conv(f"{at}.conv1", x)))
-                y = relu(net.norm(f"{at}.bn2", net.conv(f"{at}.conv2", y, stride, model.groups)))
+                y = relu(
+                    net.norm(f"{at}.bn2", net.conv(f"{at}.conv2", y, stride, groups=model.groups))
+                )
                 y = net.norm(f"{at}.bn3", net.conv(f"{at}.conv3", y))
             else:
                 y = relu(net.norm(f"{at}.bn1", net.conv(f"{at}.conv1", x, stride)))
@@ -116,7 +61,7 @@ def resnet_reference(variables, images, model):
 
 
 def wide_reference(variables, images, model):
-    net = Reference(variables)
+    net = Layers(variables)
     x = net.conv("conv1", (images - jnp.float32(0.5)) / jnp.float32(0.25))
     for stage in (1, 2, 3):
         for block in range((model.depth - 4) // 6):
@@ -149,19 +94,14 @@ def test_output_and_gradients_are_the_papers(kind, assert_close):
     images = jax.random.uniform(KEY, (2, 19, 22, 2))
     variables = random_variables(model, images)
 
-    def own(params):
-        variables_ = {**variables, "params": params}
-        logits, endpoints = model.apply(variables_, images)
+    def own(variables):
+        logits, endpoints = model.apply(variables, images)
         return logits, endpoints["features"]
 
-    def theirs(params):
-        return reference({**variables, "params": params}, images, model)
+    def theirs(variables):
+        return reference(variables, images, model)
 
-    def both(function):
-        grads = jax.grad(lambda params: jnp.sin(function(params)[0]).sum())(variables["params"])
-        return function(variables["params"]), grads
-
-    assert_close(*jax.jit(lambda: (both(own), both(theirs)))())
+    assert_close(*values_and_gradients((own, theirs), variables))
 
 
 def test_endpoints_hold_every_stage():
@@ -202,4 +142,4 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32():
 
 def test_a_depth_without_such_a_network_is_named():
     with pytest.raises(ValueError, match="depth is 17, needs 4 more than a multiple of 6"):
-        parameters(wide_resnet.WideResNet(depth=17), 32, 32, 3)
+        count(wide_resnet.WideResNet(depth=17), 32, 32, 3)

@@ -84,10 +84,7 @@ def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, m
     def by_padding(x, kernel):
         return lax_conv(edged(x, padding), kernel, strides=strides, padding="VALID")
 
-    y, gradients = jax.vjp(by_padding, x, kernel)
-    expected = (y, *gradients(g))
-
-    def every(form):
+    def every(form, x, kernel, g):
         others = {} if form is small_images else dense
         return (
             form.forward(x, kernel, **options, **others),
@@ -97,7 +94,14 @@ def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, m
 
     is_small_enough = min(map(min, padding)) >= 0 and max(window) <= small_images.WINDOW
     forms = [rules, small_images] if is_small_enough else [rules]
-    for results in jax.jit(lambda: [every(form) for form in (xla, *forms)])():
+
+    @jax.jit
+    def compute(x, kernel, g):
+        y, gradients = jax.vjp(by_padding, x, kernel)
+        return (y, *gradients(g)), [every(form, x, kernel, g) for form in (xla, *forms)]
+
+    expected, actual = compute(x, kernel, g)
+    for results in actual:
         assert_close(results, expected)
 
 
@@ -147,7 +151,7 @@ def test_grouped_and_dilated_convolutions_equal_lax(case, normal, assert_close, 
             x, kernel, strides=strides, padding=padding, dilation=dilation, groups=groups
         )
 
-    def results(function):
+    def results(function, x, kernel):
         def loss(x, kernel):
             return jnp.sin(function(x, kernel)).sum()
 
@@ -164,7 +168,7 @@ def test_grouped_and_dilated_convolutions_equal_lax(case, normal, assert_close, 
             "no images": jax.grad(loss, (0, 1))(x[:0], kernel),
         }
 
-    assert_close(*jax.jit(lambda: (results(own), results(reference)))())
+    assert_close(*jax.jit(lambda *args: [results(f, *args) for f in (own, reference)])(x, kernel))
 
 
 def test_depthwise_bfloat16_is_summed_in_float32(normal, assert_close):
@@ -242,7 +246,7 @@ def test_convolutions_and_their_derivatives_equal_lax(
 ):
     x, kernel = normal(0, 4, 6, 5, 3), normal(1, 5, 4, 3, 2)
 
-    def derivatives(function):
+    def derivatives(function, x, kernel):
         def layer(x, kernel):
             return function(x, kernel, **options)
 
@@ -264,7 +268,8 @@ def test_convolutions_and_their_derivatives_equal_lax(
             "a gradient for each kernel": jax.vmap(jax.grad(loss), (None, 0))(x, kernels),
         }
 
-    assert_close(*jax.jit(lambda: (derivatives(own), derivatives(reference)))())
+    both = jax.jit(lambda *args: [derivatives(f, *args) for f in (own, reference)])
+    assert_close(*both(x, kernel))
 
 
 @pytest.mark.parametrize(

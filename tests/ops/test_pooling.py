@@ -24,7 +24,7 @@ def test_max_pool_and_its_derivatives_equal_flax(assert_close, normal, window, s
     # Rounded, so that windows hold ties.
     x = jnp.round(normal(0, 3, 7, 9, 2))
 
-    def derivatives(function):
+    def derivatives(function, x):
         def layer(x):
             return function(x, window=window, strides=strides, padding=padding)
 
@@ -39,7 +39,8 @@ def test_max_pool_and_its_derivatives_equal_flax(assert_close, normal, window, s
             "many gradients": jax.vmap(jax.grad(loss))(jnp.stack([x, -x])),
         }
 
-    assert_close(*jax.jit(lambda: (derivatives(ops.max_pool), derivatives(flax_max_pool)))())
+    both = jax.jit(lambda x: [derivatives(f, x) for f in (ops.max_pool, flax_max_pool)])
+    assert_close(*both(x))
 
 
 def test_max_pool_in_forward_mode(assert_close, normal):
@@ -89,3 +90,16 @@ def test_a_window_of_padding_alone_has_no_derivative():
     np.testing.assert_array_equal(value[0, :, 0, 0], [-np.inf, 1])
     np.testing.assert_array_equal(tangent[0, :, 0, 0], [0, 2])
     np.testing.assert_array_equal(jax.grad(lambda x: pool(x)[:, 1].sum())(x)[0, 0, 0, 0], 1)
+
+
+def test_avg_pool_spreads_its_gradient_over_the_window(normal, assert_close):
+    x = normal(0, 2, 6, 4, 3)
+
+    def means(x):
+        windows = [[x[:, i : i + 2, j : j + 3].mean((1, 2)) for j in (0, 1)] for i in (0, 2, 4)]
+        return jnp.asarray(windows)
+
+    def grad(pool):
+        return jax.jit(jax.grad(lambda x: jnp.sin(pool(x)).sum()))(x)
+
+    assert_close(grad(lambda x: ops.avg_pool(x, (2, 3), (2, 1))), grad(means))

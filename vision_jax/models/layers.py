@@ -82,6 +82,7 @@ def classify(
     dtype: Dtype | None,
     *,
     name: str,
+    dropout: nn.Dropout | None = None,
 ) -> tuple[Float[Array, "batch out"], dict[str, Array]]:
     """End a network: average the last map and classify the average by a dense layer.
 
@@ -93,6 +94,7 @@ def classify(
         num_classes: Width of the output; 0 for no layer, which makes the average the output.
         dtype: Type to compute the layer in.
         name: The layer's name.
+        dropout: Applied to what the layer sees, not to the endpoint.
 
     Returns:
         The (B, num_classes) logits, and the endpoints with `features`, `embedding` and `logits`.
@@ -101,7 +103,8 @@ def classify(
     endpoints = {**endpoints, "features": x, "embedding": embedding}
     if not num_classes:
         return embedding, endpoints
-    logits = nn.Dense(num_classes, dtype=dtype, name=name)(embedding).astype(jnp.float32)
+    seen = dropout(embedding) if dropout else embedding
+    logits = nn.Dense(num_classes, dtype=dtype, name=name)(seen).astype(jnp.float32)
     return logits, {**endpoints, "logits": logits}
 
 
@@ -110,8 +113,8 @@ class BatchNorm(nn.BatchNorm):
 
     Parameters are `scale` and `bias`, running statistics `mean` and `var` in `batch_stats`. All are
     float32, and so is what is computed, whatever the type of the values. The defaults are
-    PyTorch's, whose momentum of 0.1 is 0.9 here. See Ioffe and Szegedy, "Batch normalization",
-    2015.
+    PyTorch's, whose momentum of 0.1 is 0.9 here. See Ioffe and Szegedy, "Batch normalization:
+    accelerating deep network training", 2015.
     """
 
     momentum: float = 0.9

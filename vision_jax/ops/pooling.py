@@ -1,6 +1,7 @@
 """Pooling of NHWC images."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
@@ -77,7 +78,7 @@ def avg_pool(
             )
 
     def window_sum(images: Array) -> Array:
-        zero = jnp.zeros((), images.dtype)
+        zero = np.zeros((), images.dtype)  # known to be zero, without which it has no gradient
         edges = ((0, 0), *pads, (0, 0))
         return lax.reduce_window(images, zero, lax.add, (1, *window, 1), (1, *strides, 1), edges)
 
