@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float
 
 from vision_jax.config import PixelLoss
-from vision_jax.ops.cpu.row_sum import row_sum
+from vision_jax.ops import row_sum
 
 Images = Float[Array, "batch height width channels"]
 

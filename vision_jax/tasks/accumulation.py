@@ -10,7 +10,7 @@ from jaxtyping import Array
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
 from vision_jax.models import layers
-from vision_jax.ops.cpu.blocks import block_length
+from vision_jax.ops import block_length
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks.state import Metrics
 

@@ -1,0 +1,43 @@
+"""Every name of the table of models builds a model that keeps the contract."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vision_jax.errors import InputError
+from vision_jax.models import MODELS, build_model, takes
+
+CLASSIFIERS = [name for name in MODELS if takes(name, "num_classes")]
+
+
+DEEP = ("161", "169", "201", "101", "152", "large", "lite3", "lite4")
+
+
+def marked(name):
+    """A deep network takes seconds to trace, and differs from its like in counts alone."""
+    return pytest.param(name, marks=pytest.mark.slow) if any(d in name for d in DEEP) else name
+
+
+@pytest.mark.parametrize("name", map(marked, CLASSIFIERS))
+def test_a_classifier_gives_logits_an_embedding_and_its_last_map(name):
+    # The largest patch is 32, and DINOv2's is 14.
+    side = 56 if "dinov2" in name else 64
+    options = {"padding": "SAME", "stages": [4, 4]} if name == "cnn" else {}
+    if name.startswith("vit"):
+        options["image_size"] = side
+    model = build_model(name, num_classes=5, mean=(0.5,), std=(0.25,), dtype="bfloat16", **options)
+    images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    logits, endpoints = jax.eval_shape(model.apply, variables, images)
+    assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
+    assert (endpoints["embedding"].ndim, endpoints["embedding"].dtype) == (2, jnp.float32)
+    assert name == "cnn" or endpoints["features"].ndim == 4
+    assert "stage1" in endpoints
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
+
+
+def test_names_and_options_that_are_not_there_are_named():
+    with pytest.raises(InputError, match="model.name is 'resnet19'; did you mean 'resnet18'"):
+        build_model("resnet19")
+    with pytest.raises(InputError, match="'widht'; it takes .*num_classes"):
+        build_model("resnet18", widht=3)
