@@ -37,7 +37,7 @@ def test_a_classifier_gives_logits_an_embedding_and_its_last_map(name):
 
 
 def test_names_and_options_that_are_not_there_are_named():
-    with pytest.raises(InputError, match="model.name is 'resnet19'; did you mean 'resnet18'"):
+    with pytest.raises(InputError, match=r"model.name is 'resnet19'; did you mean 'resnet18'"):
         build_model("resnet19")
-    with pytest.raises(InputError, match="'widht'; it takes .*num_classes"):
+    with pytest.raises(InputError, match=r"'widht'; it takes .*num_classes"):
         build_model("resnet18", widht=3)
