@@ -18,7 +18,7 @@ def marked(name):
     return pytest.param(name, marks=pytest.mark.slow) if any(d in name for d in DEEP) else name
 
 
-@pytest.mark.parametrize("name", map(marked, CLASSIFIERS))
+@pytest.mark.parametrize("name", [marked(name) for name in CLASSIFIERS])
 def test_a_classifier_gives_logits_an_embedding_and_its_last_map(name):
     # The largest patch is 32, and DINOv2's is 14.
     side = 56 if "dinov2" in name else 64
