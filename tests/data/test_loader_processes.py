@@ -39,7 +39,8 @@ def folder(tmp_path_factory, digits):
 def test_a_killed_reader_is_named(small_source):
     loader = Loader(small_source, 8, train=True, on_device_bytes=0, workers=2)
     items = loader.items(0, 10**6)
-    next(items)
+    for _ in range(10):  # until both are at work
+        next(items)
     for reader in children(os.getpid()):
         os.kill(reader, signal.SIGINT)  # as Ctrl-C does, which the parent acts on
     for _ in range(20):
