@@ -78,10 +78,11 @@ def search(
             print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
     if picture is not None and run is not None:
         from vision_jax.reports.searches import found_grid
+        from vision_jax.visual.plots import write_png
 
         shown = lookup.read_indexed(loaded, run, keys) if keys else run.read_images(images)
         titles = [Path(name).name for name in names]
-        found_grid(loaded, run, shown, titles, *found).savefig(picture, dpi=110)
+        write_png(found_grid(loaded, run, shown, titles, *found), picture)
         print(f"picture -> {picture}")
 
 

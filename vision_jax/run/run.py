@@ -146,7 +146,7 @@ class Run:
         """
         task = self.task
         if not isinstance(task, Classifies):
-            raise self._lacks("classifier")
+            raise self._lacks("a classifier")
         return self._map_images(
             lambda state, pixels: jax.nn.softmax(task.logits(state, pixels)), images, "predicting"
         )
@@ -180,7 +180,7 @@ class Run:
             InputError: the run is no autoencoder, or the images have another shape than its own.
         """
         if not isinstance(self.task, Reconstructs):
-            raise self._lacks("autoencoder")
+            raise self._lacks("an autoencoder")
         return self._map_images(self.task.reconstruct, images, "reconstructing")
 
     @property
@@ -204,7 +204,7 @@ class Run:
             InputError: the run is neither a GAN nor a variational autoencoder.
         """
         if self.latent_size is None:
-            raise self._lacks("gan or variational autoencoder")
+            raise self._lacks("a GAN or a variational autoencoder")
         key = jax.random.key(np.uint32(seed))
         return self.decode(np.asarray(sample_latents(key, count, self.latent_size)))
 
@@ -223,7 +223,7 @@ class Run:
             InputError: the run is neither a GAN nor an autoencoder.
         """
         if not isinstance(self.task, Decodes):
-            raise self._lacks("gan or autoencoder")
+            raise self._lacks("a GAN or an autoencoder")
         return self._map(self.task.decode, latents, "decoding")
 
     def evaluate(self, split: str | Source | None = None) -> dict[str, Any]:
@@ -311,7 +311,7 @@ class Run:
 
     def _lacks(self, needed: str) -> InputError:
         return InputError(
-            f"{self.workdir} holds a run of {self.config.name}; a {needed} is needed for this"
+            f"{self.workdir} is a run of `train {self.config.name}`; {needed} is needed here"
         )
 
     def _map_images(
