@@ -126,13 +126,13 @@ def test_what_a_run_does_not_make_is_named(runs, workdir):
         (
             classifier,
             lambda run: run.generate(1),
-            "run of cnn; a gan or variational autoencoder is needed",
+            "run of `train cnn`; a GAN or a variational autoencoder is needed",
         ),
         (runs["conv"], lambda run: run.generate(1), "a gan or variational autoencoder"),
         (
             classifier,
             lambda run: run.decode(np.zeros((1, 2), np.float32)),
-            "a gan or autoencoder is needed",
+            "a GAN or an autoencoder is needed",
         ),
         (
             runs["gan"],
