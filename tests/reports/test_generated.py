@@ -126,9 +126,9 @@ def test_what_a_run_does_not_make_is_named(runs, workdir):
         (
             classifier,
             lambda run: run.generate(1),
-            "run of `train cnn`; a GAN or a variational autoencoder is needed",
+            r"run of `train cnn`; a GAN or a variational autoencoder is needed",
         ),
-        (runs["conv"], lambda run: run.generate(1), "a gan or variational autoencoder"),
+        (runs["conv"], lambda run: run.generate(1), "a GAN or a variational autoencoder"),
         (
             classifier,
             lambda run: run.decode(np.zeros((1, 2), np.float32)),
