@@ -41,6 +41,7 @@ def test_keys_do_not_depend_on_how_a_batch_is_spread():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 9, 1), (66, 64, 3)])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_augmented_parts_equal_the_augmented_whole(recipe, shape):
@@ -110,6 +111,7 @@ class TwoViews(Task):
         return state, {"views": batch["views"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "none"])
 def test_views_differ_and_depend_on_step_place_and_view_alone(recipe):
     batch = jax.tree.map(np.asarray, make_batch(8, 9, 3))

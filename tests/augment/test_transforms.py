@@ -19,6 +19,7 @@ def make_images(channels, count=12):
     return jnp.asarray(np.random.default_rng(0).random((count, 9, 7, channels)), jnp.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_an_image_depends_on_its_key_alone(name, channels):

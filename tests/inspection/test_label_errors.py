@@ -39,6 +39,7 @@ def is_planted(source):
     return np.array([path.parent.name != path.stem[-1] for path in paths])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["cnn", "autoencoder"])
 def test_most_planted_errors_come_first(family, planted, config, tmp_path):
     data = DataConfig(name=str(planted), channels=1, batch_size=64)

@@ -50,6 +50,7 @@ def test_the_default_dense_autoencoder_is_hinton_and_salakhutdinovs():
     assert widths == [(30, 250), (250, 500), (500, 1000), (1000, 784)]
 
 
+@pytest.mark.slow
 def test_output_is_the_decoded_embedding(kind, variables, images):
     model = MODELS[kind]
     output, endpoints = model.apply(variables, images)

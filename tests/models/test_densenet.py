@@ -6,6 +6,7 @@ from plain_layers import Layers, count, pool, random_variables, relu, values_and
 from vision_jax.models import densenet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

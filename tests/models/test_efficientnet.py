@@ -20,6 +20,7 @@ def test_parameters_are_as_many_as_timms(name, expected):
     assert count(getattr(efficientnet, name)(), 64, 64, 3) == expected
 
 
+@pytest.mark.slow
 def test_output_and_gradients_are_timms(assert_close, monkeypatch):
     stages = ((1, 3, 1, 1, 8), (1, 5, 2, 2, 8), (2, 3, 1, 3, 16))
     stages = tuple(efficientnet._Stage(*stage) for stage in stages)

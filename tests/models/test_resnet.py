@@ -88,6 +88,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
 def test_output_and_gradients_are_the_papers(kind, assert_close):
     model, reference = SMALL[kind]

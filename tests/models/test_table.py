@@ -10,12 +10,20 @@ from vision_jax.models import MODELS, build_model, takes
 CLASSIFIERS = [name for name in MODELS if takes(name, "num_classes")]
 
 
-DEEP = ("161", "169", "201", "101", "152", "large", "lite3", "lite4")
+QUICK = [
+    "cnn",
+    "resnet18",
+    "wrn_16_4",
+    "vgg11_bn",
+    "densenet121",
+    "efficientnet_lite0",
+    "vit_tiny_patch16_224",
+]
 
 
 def marked(name):
-    """A deep network takes seconds to trace, and differs from its like in counts alone."""
-    return pytest.param(name, marks=pytest.mark.slow) if any(d in name for d in DEEP) else name
+    """One of each kind is traced in the quick tests: a deep one takes seconds."""
+    return name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in CLASSIFIERS])

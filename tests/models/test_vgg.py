@@ -23,6 +23,7 @@ def test_parameters_are_as_many_as_torchvisions(name, expected):
     assert count(getattr(vgg, name)(), 224, 224, 3) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_output_and_gradients_are_torchvisions(batch_norm, assert_close):
     model = vgg.VGG((1, 2), batch_norm, num_classes=5, hidden=6, mean=(0.5,), std=(0.25,))

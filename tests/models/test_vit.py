@@ -79,6 +79,7 @@ def scaled(net, name, x):
     return x * parent[last]["gamma"] if last in parent else x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

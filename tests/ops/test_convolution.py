@@ -63,7 +63,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("large", [False, True])
-@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("older", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, monkeypatch):
     size, channels, features, window, strides, padding = case
@@ -122,6 +122,7 @@ GROUPED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", GROUPED, ids=str)
 def test_grouped_and_dilated_convolutions_equal_lax(case, normal, assert_close, monkeypatch):
     size, channels, features, window, strides, padding, dilation, groups = case

@@ -149,6 +149,7 @@ def test_a_step_moves_each_network_along_the_gradient_of_its_own_loss(rows, stat
     assert ("r1" in metrics) == (r1 > 0)
 
 
+@pytest.mark.slow
 def test_the_number_of_devices_makes_no_difference(rows, state):
     task = dataclasses.replace(TASK, r1=1.0, augmentations=("color", "translation", "cutout"))
     (one, metrics), (four, others) = (run(task.train_step, state, rows, n) for n in (1, 4))
@@ -189,6 +190,7 @@ def test_latents_and_augmentations_change_with_the_step_alone(rows, state):
     assert len(np.unique(np.asarray(again), axis=0)) == 8
 
 
+@pytest.mark.slow
 def test_the_average_follows_the_generator(rows):
     task = dataclasses.replace(TASK, ema=0.5)
     first = init(task, rows)

@@ -83,6 +83,7 @@ def close(found, expected, atol=2e-6):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=atol), found, expected)
 
 
+@pytest.mark.slow
 @FAMILIES
 @pytest.mark.parametrize(("devices", "accumulate"), [(1, 2), (4, 2), (4, None)])
 def test_parts_add_up_to_the_whole_batch(config, rows, devices, accumulate, monkeypatch):
@@ -125,6 +126,7 @@ def test_a_step_reports_its_rate_and_the_norm_of_the_whole_gradient(config, rows
         assert figures["gradient_norm"] == pytest.approx(norm, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["cnn", "autoencoder"])
 def test_evaluation_takes_the_average_of_the_weights(family, rows):
     config = CONFIGS[family]
@@ -149,6 +151,7 @@ def test_evaluation_takes_the_average_of_the_weights(family, rows):
     assert not np.allclose(moved, plain.embed(states[-1], images), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_with_all_of_them_resumes_bit_for_bit(small_source, tmp_path):
     task = task_of(CONFIGS["cnn"], name="lion", ema=0.9, accumulate=2)
     task = dataclasses.replace(task, model=task.model.clone(num_classes=10, dropout=0.3))
@@ -226,6 +229,7 @@ def test_what_does_not_fit_is_named(rows):
             OptimizerConfig(**options).check()
 
 
+@pytest.mark.slow
 def test_a_split_optimizer_trains_as_a_whole_one(small_source, tmp_path):
     def run(shards, count=4, *, folder=None, epochs=2, stop=lambda: False):
         options = {"weight_decay": 0.1, "learning_rate": 0.01, "ema": 0.5, "shards": shards}

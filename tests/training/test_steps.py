@@ -38,6 +38,7 @@ def trained(task, small_source):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["none", "strong"])
 def test_many_devices_train_as_one_does(trained, recipe):
     one = trained(1, recipe)
