@@ -135,3 +135,9 @@ def test_a_classifier_needs_labels():
     about = dataclasses.replace(INFO, label_names=None)
     with pytest.raises(InputError, match="has no labels"):
         build_task(TrainCNN(data=DataConfig(name="digits")), about)
+
+
+def test_options_that_other_settings_decide_are_refused():
+    config = TrainClassifier(model=ModelConfig("resnet18", {"num_classes": 3}))
+    with pytest.raises(InputError, match=r"model\.options has num_classes; labels"):
+        build_task(config, INFO)

@@ -50,16 +50,15 @@ class Classification(ModelTask):
         name, options = config.model.name, config.model.options
         if not takes(name, "num_classes"):
             raise InputError(f"model.name is {name!r}, which is not a classifier")
-        data = config.data
-        given = {"mean": data.mean, "std": data.std}
-        given = {option: value for option, value in given.items() if value is not None}
-        model = build_model(
-            name,
-            num_classes=len(info.label_names),
-            dtype=config.precision,
-            **given,
-            **options,
-        )
+        told: dict[str, Any] = {"mean": config.data.mean, "std": config.data.std}
+        told = {option: value for option, value in told.items() if value is not None}
+        told |= {"num_classes": len(info.label_names), "dtype": config.precision}
+        if twice := sorted(told.keys() & options.keys()):
+            raise InputError(
+                f"model.options has {', '.join(twice)}; labels, precision, data.mean and data.std "
+                "decide these"
+            )
+        model = build_model(name, **told, **options)
         return cls(model, optimizer, config.label_smoothing, **config.step_options)
 
     def examples(
