@@ -9,7 +9,7 @@ from PIL import Image
 
 from vision_jax.config import CNNConfig, DataConfig, TrainCNN
 from vision_jax.data.loader import read_all
-from vision_jax.errors import InputError
+from vision_jax.errors import DataWarning, InputError
 from vision_jax.run.data import resolved
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
@@ -147,7 +147,10 @@ def test_data_that_changed_is_refused(config, tmp_path):
     train(changed, tmp_path / "run", progress=False)
     (tmp_path / "images" / "c").mkdir()
     (tmp_path / "images" / "a" / "0.png").rename(tmp_path / "images" / "c" / "0.png")
-    with pytest.raises(InputError, match="label_names"):
+    with (
+        pytest.warns(DataWarning, match="c is a class with 0 images in test"),
+        pytest.raises(InputError, match="label_names"),
+    ):
         train(changed, tmp_path / "run", progress=False)
 
 

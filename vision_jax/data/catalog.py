@@ -17,7 +17,7 @@ DATA_SETS = {
     "digits": "vision_jax.data.builders.digits:Digits",
     "fashion_mnist": "vision_jax.data.builders.fashion_mnist:FashionMnist",
 }
-"""The tfds builder of each data set that needs no TensorFlow to be prepared, `module:Class`."""
+"""Where each data set's tfds builder is. These sets need no TensorFlow to be prepared."""
 
 
 def open_source(
