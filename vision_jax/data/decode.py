@@ -3,7 +3,6 @@
 import os
 import stat
 import unicodedata
-import warnings
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,6 +17,7 @@ from vision_jax.config import Truncated
 from vision_jax.data.findings import warn_once
 from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
 from vision_jax.data.metadata import with_end, without_metadata
+from vision_jax.data.pillow_warnings import pillow_warnings_ignored
 from vision_jax.data.profiles import profile_mode, to_srgb
 from vision_jax.errors import InputError
 
@@ -261,10 +261,7 @@ def _mended(data: bytes, truncated: Truncated) -> Iterator[tuple[bytes, str]]:
 
 def _decode_whole(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Decoded:
     notes: list[str] = []
-    # Pillow warns of odd metadata, and of sizes, for which this module has its own bound. Filter
-    # only its warnings: threads that leave at once may leave the filter behind.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with pillow_warnings_ignored():
         with open_image(file) as image:
             profile = to_srgb(image)
             mode = "L" if channels == 1 else "RGB"

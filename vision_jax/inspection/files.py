@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from vision_jax.data.catalog import open_data
 from vision_jax.data.decode import BadImageError, path_fault, read_image
 from vision_jax.data.folders import FolderData, FolderSource
 from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
+from vision_jax.data.pillow_warnings import pillow_warnings_ignored
 from vision_jax.data.records import TfdsSource
 from vision_jax.data.sources import Concatenated, Source
 from vision_jax.errors import InputError
@@ -194,7 +194,5 @@ def _read_header(file: Path | bytes, name: str) -> Header:
 
 def _open_header(file: Path | bytes) -> Header:
     # Images of too many pixels are refused when they are decoded.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        with open_image(file) as image:
-            return image.size, (kind_of(image), image.mode)
+    with pillow_warnings_ignored(), open_image(file) as image:
+        return image.size, (kind_of(image), image.mode)
