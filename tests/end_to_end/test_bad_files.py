@@ -97,6 +97,7 @@ def test_classes_that_are_no_longer_those_learnt_are_refused(folder, tmp_path):
         load_run(tmp_path / "run").evaluate()
 
 
+@pytest.mark.slow
 def test_an_index_leaves_bad_files_out_and_finds_names_that_are_not_utf8(
     workdir, folder, tmp_path, capsys
 ):

@@ -60,6 +60,7 @@ def test_the_default_k_shrinks_to_what_may_be_found(index, photos, capsys):
     assert "nothing is found but the image itself" in err[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_reachable(index, photos, capsys, method):
     words = ["search", index, photos / "3.png", "--k", "5", "--method", method]

@@ -64,6 +64,7 @@ def test_vectors_too_close_for_int8_are_still_exact():
     np.testing.assert_allclose(scores, expected, atol=5e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 0.3), ("bfloat16", 0.2), ("int8", 0.15)])
 @pytest.mark.parametrize("rounding", ["bfloat16", None])
 def test_neighbours_too_close_for_the_first_pass_are_still_exact(rounding, dtype, close):

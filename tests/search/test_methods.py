@@ -104,6 +104,7 @@ def test_places_that_nothing_fills_are_missing(method):
     np.testing.assert_array_equal(index.search_by_id([0], 1, method=method)[1], [[1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_changes_are_followed(gallery, method):
     index = CosineIndex(DIM)

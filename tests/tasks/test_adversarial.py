@@ -110,6 +110,7 @@ def test_losses_equal_their_definitions(loss):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "r1"), [(name, 0.0) for name in LOSSES] + [("hinge", 2.0)])
 def test_a_step_moves_each_network_along_the_gradient_of_its_own_loss(rows, state, loss, r1):
     task = dataclasses.replace(TASK, loss=loss, r1=r1)

@@ -113,6 +113,7 @@ def test_views_are_refused_where_nothing_tells_them_apart():
         augmented(TASK, None)
 
 
+@pytest.mark.slow
 def test_the_loop_trains_on_views_and_repeats_itself(small_source):
     runs = [
         fit(TASK, small_source, batch_size=16, epochs=2, augment=AUGMENT, progress=False)

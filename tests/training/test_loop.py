@@ -56,6 +56,7 @@ def assert_same(a, b):
     jax.tree.map(same, a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [PER_EPOCH, PER_EPOCH + 2, 2 * PER_EPOCH - 1])
 def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, stop_at):
     whole = run()
