@@ -51,6 +51,7 @@ def test_a_killed_reader_is_named(small_source):
     assert not children(os.getpid())
 
 
+@pytest.mark.slow
 def test_readers_do_not_pile_up_semaphores(small_source):
     loader = Loader(small_source, 8, train=True, on_device_bytes=0, workers=1)
     gc.disable()

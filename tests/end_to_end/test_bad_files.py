@@ -63,6 +63,7 @@ def test_a_reader_process_hands_over_the_name_of_a_bad_file(folder):
         list(loader.items(0, loader.steps_per_epoch))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_bad_files_out_and_keeps_their_count(folder, tmp_path, capsys):
     source = open_source(str(folder), "train[:90%]")
     whole = [path.read_bytes() for path in source.files]

@@ -170,6 +170,7 @@ def photos(tmp_path, digits):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_data_may_be_named_from_anywhere_and_move(photos, tmp_path, monkeypatch):
     def config(name, **more):
         data = DataConfig(name=str(name), batch_size=8, channels=1)

@@ -62,6 +62,7 @@ def after(state, batch, devices):
     return jax.jit(step)(state, spread(batch, devices))
 
 
+@pytest.mark.slow
 def test_a_loss_over_the_whole_batch_is_the_same_on_any_devices(state, batch):
     (one, figures), *more = (after(state, batch, devices) for devices in (1, 2, 4))
     for other, others_figures in more:
@@ -71,6 +72,7 @@ def test_a_loss_over_the_whole_batch_is_the_same_on_any_devices(state, batch):
     assert moved["dense"]["kernel"] > 1e-5
 
 
+@pytest.mark.slow
 def test_views_differ_and_are_the_same_again_wherever_the_image_is(batch):
     seen = {}
 

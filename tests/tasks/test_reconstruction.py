@@ -86,6 +86,7 @@ def test_beta_weighs_the_divergence_per_pixel():
     assert difference == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_step_is_one_of_gradient_descent_on_any_number_of_devices():
     rows = batch(8)
     state = init(DENSE, rows)

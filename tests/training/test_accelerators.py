@@ -56,6 +56,7 @@ def operands(module, operation):
     return [pair for pair in types if "f32" in pair or "bf16" in pair]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 @pytest.mark.parametrize("family", CONFIGS)
 def test_an_accelerator_runs_native_convolutions_and_no_host_code(family, platform):
