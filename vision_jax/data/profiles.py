@@ -67,4 +67,4 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     colours = Image.fromarray(levels)
     before = np.asarray(colours.convert("RGB"), np.int16)
     after = np.asarray(_apply(transform, colours), np.int16)
-    return bool(abs(after - before).max() <= _SAME)
+    return bool(np.max(np.abs(after - before)) <= _SAME)

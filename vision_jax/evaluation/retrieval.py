@@ -105,7 +105,7 @@ def _measure(
     if lost_items < len(known):
         labels = np.where(ids < 0, -1, known[ids])
         row[f"knn_accuracy@{NEIGHBOURS}"] = knn_accuracy(labels, asked)
-    if np.bincount(asked).max() > 1:
+    if np.max(np.bincount(asked)) > 1:
         among = evaluate_retrieval(vectors, asked, ks=(NEIGHBOURS,))
         row |= {metric: among[metric] for metric in (f"precision@{NEIGHBOURS}", "map@r")}
     return row
