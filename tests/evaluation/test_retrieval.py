@@ -1,11 +1,19 @@
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 
 from vision_jax.data.loader import read_all
 from vision_jax.data.sources import ArraySource
+from vision_jax.errors import DataWarning, InputError
 from vision_jax.evaluation.data import EvaluationData
-from vision_jax.evaluation.retrieval import measure_retrieval, nearest
+from vision_jax.evaluation.intervals import bootstrap_interval
+from vision_jax.evaluation.retrieval import (
+    compare_searches,
+    measure_retrieval,
+    measure_search,
+    nearest,
+)
 from vision_jax.run.run import load_run
 from vision_jax.search.evaluation import evaluate_retrieval
 
@@ -108,3 +116,68 @@ def test_neighbours_are_those_of_all_parts_together(parts):
     few, short, _ = nearest(queries, [rows[:5]], 10)
     assert (short[:, 4:] == -1).all()
     assert (few[:, 4:] == -np.inf).all()
+
+
+def one_gallery_image_each(noise, seed=1):
+    """Vectors of 60 things, seen from two sides."""
+    random = np.random.default_rng(seed)
+    things = random.normal(size=(60, 8))
+    seen, asked = (things + noise * random.normal(size=things.shape) for _ in range(2))
+    return asked.astype(np.float32), seen.astype(np.float32), np.arange(60)
+
+
+def test_search_in_a_gallery_of_its_own_equals_numpy_and_scikit_learn():
+    asked, seen, _ = one_gallery_image_each(1.0)
+    labels, items = np.arange(60) % 7, RNG.permutation(60) % 8
+    seen[[4, 9]], asked[3] = np.nan, 0
+    with pytest.warns(DataWarning, match="left out"):
+        metrics, found, _ = measure_search(asked, labels, seen, items, ks=(1, 10))
+    assert list(found.left_out_queries) == [3]
+    assert list(found.left_out_gallery) == [4, 9]
+    rows, queries = np.delete(np.arange(60), [4, 9]), np.delete(np.arange(60), 3)
+    cosines = 1 - pairwise_distances(asked[queries], seen[rows], "cosine")
+    relevant = items[rows][None] == labels[queries][:, None]
+    ranked = np.take_along_axis(relevant, np.argsort(-cosines, 1), 1)
+    total = ranked.sum(1)
+    within = np.arange(58) < total[:, None]
+    precisions = np.cumsum(ranked, 1) / np.arange(1, 59) * ranked
+    expected = {
+        "hit_rate@1": ranked[:, 0],
+        "recall@10": ranked[:, :10].sum(1) / total,
+        "precision@10": ranked[:, :10].mean(1),
+        "r_precision": (ranked & within).sum(1) / total,
+        "map@r": (precisions * within).sum(1) / total,
+        "map": [average_precision_score(*pair) for pair in zip(relevant, cosines, strict=True)],
+    }
+    for name, values in expected.items():
+        assert np.isnan(found.values[name][3])
+        np.testing.assert_allclose(found.values[name][queries], values, err_msg=name)
+        assert metrics[name].mean == pytest.approx(np.mean(values))
+        assert metrics[name] == bootstrap_interval(found.values[name])
+        assert metrics[name].counted == 59
+
+
+def test_searches_are_compared_query_by_query():
+    asked, seen, names = one_gallery_image_each(0.5)
+    better = measure_search(asked, names, seen, names)
+    worse = measure_search(asked[:, :4], names, seen[:, :4], names)
+    apart = compare_searches(better, worse)
+    for name in ("hit_rate@1", "map@r", "mrr"):
+        assert apart[name].mean == pytest.approx(
+            better.metrics[name].mean - worse.metrics[name].mean
+        )
+        assert apart[name].low > 0
+        assert apart[name].p_value < 0.01
+    assert compare_searches(better, better)["map@r"].p_value == 1
+    with pytest.raises(InputError, match="first has 60 values and second 59"):
+        compare_searches(better, measure_search(asked[:59], names[:59], seen, names))
+
+
+def test_groups_of_queries_widen_the_interval():
+    asked, seen, names = one_gallery_image_each(1.0)
+    twice = np.concatenate([asked, asked]), np.concatenate([names, names])
+    alone = measure_search(asked, names, seen, names).metrics["hit_rate@1"]
+    grouped = measure_search(*twice, seen, names, groups=twice[1]).metrics["hit_rate@1"]
+    assert grouped[:3] == pytest.approx(alone[:3])
+    single = measure_search(*twice, seen, names).metrics["hit_rate@1"]
+    assert single.high - single.low < grouped.high - grouped.low

@@ -1,24 +1,116 @@
-"""Retrieval metrics of a run, with those of raw pixels as a baseline."""
+"""Retrieval metrics of vectors, with intervals, and of a run beside those of raw pixels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Shaped
 
 from vision_jax.data.loader import read_parts
 from vision_jax.data.sources import Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.evaluation.data import EvaluationData
+from vision_jax.evaluation.intervals import (
+    SAMPLES,
+    Difference,
+    Interval,
+    bootstrap_interval,
+    paired_test,
+)
 from vision_jax.search import cosine_top_k
-from vision_jax.search.arrays import without_direction
-from vision_jax.search.evaluation import evaluate_retrieval, knn_accuracy
+from vision_jax.search.arrays import ArrayLike, without_direction
+from vision_jax.search.evaluation import (
+    RetrievalValues,
+    evaluate_retrieval,
+    knn_accuracy,
+    retrieval_values,
+)
 
 NEIGHBOURS = 10
 _MAX_QUERIES = 10_000
 _MAX_PIXELS = 4096
 _ROWS = 4096
+
+
+class Search(NamedTuple):
+    """How good a search is, as `measure_search` found.
+
+    Attributes:
+        metrics: the mean of each metric of `search.evaluate_retrieval`, with its interval.
+        found: every query's values, and which rows were left out.
+        groups: (Q,) what the queries belong to; None if each stands for itself.
+    """
+
+    metrics: dict[str, Interval]
+    found: RetrievalValues
+    groups: Shaped[np.ndarray, " queries"] | None
+
+
+def measure_search(
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    gallery: ArrayLike | None = None,
+    gallery_labels: ArrayLike | None = None,
+    *,
+    ks: Sequence[int] = (1, 10),
+    ignore: ArrayLike | None = None,
+    groups: Shaped[np.ndarray, " entries"] | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Search:
+    """Measure search by vectors, in a gallery of its own or among the queries.
+
+    Args:
+        queries: (Q, D) vectors; what is zero, NaN or infinite is left out, with a warning.
+        query_labels: (Q,) integers from 0.
+        gallery: (N, D) vectors; by default the queries search one another.
+        gallery_labels: (N,) integers from 0, given with `gallery`.
+        ks: cut-offs; `hit_rate@k` is what papers on metric learning call Recall@k.
+        ignore: (Q,) the gallery row that each query must not find; -1 for none.
+        groups: (Q,) what each query belongs to, see `bootstrap_interval`.
+        samples: draws of the bootstrap.
+        seed: of these draws.
+
+    Returns:
+        Each metric's mean over the queries that have something to find, with its 95% interval.
+
+    Raises:
+        InputError: no query has anything to find, or an argument does not fit.
+    """
+    found = retrieval_values(queries, query_labels, gallery, gallery_labels, ks=ks, ignore=ignore)
+    metrics = {
+        name: bootstrap_interval(values, groups=groups, samples=samples, seed=seed)
+        for name, values in found.values.items()
+    }
+    return Search(metrics, found, groups)
+
+
+def compare_searches(
+    first: Search, second: Search, *, samples: int = SAMPLES, seed: int = 0
+) -> dict[str, Difference]:
+    """Compare two searches for the same queries, such as by two embeddings.
+
+    Args:
+        first: of the queries.
+        second: of the same queries in the same order.
+        samples: draws of the bootstrap and the test.
+        seed: of these draws.
+
+    Returns:
+        For each metric that both have, the first's less the second's; see `paired_test`. Queries
+        that either leaves out do not count.
+
+    Raises:
+        InputError: the numbers of queries differ.
+    """
+    return {
+        name: paired_test(
+            values, second.found.values[name], groups=first.groups, samples=samples, seed=seed
+        )
+        for name, values in first.found.values.items()
+        if name in second.found.values
+    }
 
 
 class Retrieval(NamedTuple):

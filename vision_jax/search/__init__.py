@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         r_precision,
         recall_at_k,
         reciprocal_rank,
+        retrieval_values,
     )
     from vision_jax.search.expansion import augment_database, expand_queries
     from vision_jax.search.index import CosineIndex
@@ -49,6 +50,7 @@ __all__ = [
     "r_precision",
     "recall_at_k",
     "reciprocal_rank",
+    "retrieval_values",
     "streamed_top_k",
 ]
 

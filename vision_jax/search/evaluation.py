@@ -8,7 +8,7 @@ and `evaluate_retrieval` leaves it out of their means.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -151,6 +151,55 @@ def evaluate_retrieval(
         InputError: If gallery and its labels are not given together, the lengths differ, no query
             has a relevant item, or a k is less than 1.
     """
+    found = _retrieve(queries, query_labels, gallery, gallery_labels, ks, ignore, budget)
+    return {name: float(np.nanmean(values)) for name, values in found.values.items()} | {
+        "queries": float(np.isfinite(found.values["map"]).sum()),
+        "left_out_queries": float(len(found.left_out_queries)),
+        "left_out_gallery": float(len(found.left_out_gallery)),
+    }
+
+
+class RetrievalValues(NamedTuple):
+    """Retrieval metrics of every query, as `retrieval_values` computes them.
+
+    Attributes:
+        values: (Q,) in [0, 1] for each metric of `evaluate_retrieval`; NaN for a query that does
+            not count in its mean.
+        left_out_queries: rows of queries that are zero, NaN or infinite.
+        left_out_gallery: rows of the gallery that are.
+    """
+
+    values: dict[str, PerQuery]
+    left_out_queries: Int[np.ndarray, " lost"]
+    left_out_gallery: Int[np.ndarray, " lost_items"]
+
+
+def retrieval_values(
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    gallery: ArrayLike | None = None,
+    gallery_labels: ArrayLike | None = None,
+    *,
+    ks: Sequence[SupportsIndex] = (1, 5, 10),
+    ignore: ArrayLike | None = None,
+    budget: SupportsIndex = 1 << 24,
+) -> RetrievalValues:
+    """Compute the retrieval metrics of every query, whose means `evaluate_retrieval` returns.
+
+    Arguments, errors and the warning are those of `evaluate_retrieval`.
+    """
+    return _retrieve(queries, query_labels, gallery, gallery_labels, ks, ignore, budget)
+
+
+def _retrieve(
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    gallery: ArrayLike | None,
+    gallery_labels: ArrayLike | None,
+    ks: Sequence[SupportsIndex],
+    ignore: ArrayLike | None,
+    budget: SupportsIndex,
+) -> RetrievalValues:
     if (gallery is None) != (gallery_labels is None):
         raise InputError("gallery and gallery_labels must be given together")
     cuts = [arrays.count("ks", k) for k in ks]
@@ -168,8 +217,12 @@ def evaluate_retrieval(
     if gallery is not None:
         _warn_of("gallery", lost_rows, len(rows))
     task = _without(task, lost, lost_rows)
-    counts = {"left_out_queries": float(len(lost)), "left_out_gallery": float(len(lost_rows))}
-    return _means(task, cuts, arrays.count("budget", budget)) | counts
+    kept = np.delete(np.arange(len(asked)), lost)
+    values = {}
+    for name, some in _values(task, cuts, arrays.count("budget", budget)).items():
+        values[name] = np.full(len(asked), np.nan)
+        values[name][kept] = some
+    return RetrievalValues(values, lost, lost_rows)
 
 
 class _Task(NamedTuple):
@@ -194,19 +247,15 @@ def _without(task: _Task, queries: np.ndarray, rows: np.ndarray) -> _Task:
     return _Task(asked, labels, gallery, items, skip)
 
 
-def _means(task: _Task, ks: Sequence[int], budget: int) -> dict[str, float]:
+def _values(task: _Task, ks: Sequence[int], budget: int) -> dict[str, np.ndarray]:
     queries, labels, gallery, items, skip = task
-    sums: dict[str, float] = {}
-    counted = 0
-    for part, scores in _stream(queries, jnp.asarray(gallery), budget):
-        values, found = _measure(scores, labels[part], items, skip[part], ks)
-        counted += found
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value
-    if not counted:
+    parts = [
+        _measure(scores, labels[part], items, skip[part], ks)
+        for part, scores in _stream(queries, jnp.asarray(gallery), budget)
+    ]
+    if not any(np.isfinite(part["map"]).any() for part in parts):
         raise InputError("no query has a relevant item in the gallery; at least 1 is needed")
-    over = {name: len(queries) if name.startswith("knn_") else counted for name in sums}
-    return {name: value / over[name] for name, value in sums.items()} | {"queries": float(counted)}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _stream(queries: np.ndarray, gallery: Array, budget: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -224,25 +273,25 @@ _score = jax.jit(cosine_similarity)
 
 def _measure(
     scores: np.ndarray, labels: np.ndarray, items: np.ndarray, skip: np.ndarray, ks: Sequence[int]
-) -> tuple[dict[str, float], int]:
-    """Sum kNN accuracy over one part's queries, all else over those that have relevant items."""
+) -> dict[str, np.ndarray]:
+    """Measure one part's queries; all but kNN accuracy is NaN without relevant items."""
     relevant, order = _rank(scores, items[None, :] == labels[:, None], skip)
-    values: dict[str, Any] = {}
+    count = relevant.sum(1)
+    values: dict[str, np.ndarray] = {}
+    for k in ks:
+        values[f"precision@{k}"] = precision_at_k(relevant, k)
+        values[f"recall@{k}"] = recall_at_k(relevant, count, k)
+        values[f"hit_rate@{k}"] = hit_rate_at_k(relevant, k)
+    values["map@r"] = average_precision_at_r(relevant, count)
+    values["map"] = average_precision(relevant, count)
+    values["r_precision"] = r_precision(relevant, count)
+    values["mrr"] = reciprocal_rank(relevant)
+    values = {name: np.where(count > 0, value, np.nan) for name, value in values.items()}
     for k in ks:
         votes = items[order[:, :k]]
         votes[order[:, :k] < 0] = -1
-        values[f"knn_accuracy@{k}"] = _votes_right(votes, labels).sum()
-    count = relevant.sum(1)
-    relevant, count = relevant[count > 0], count[count > 0]
-    for k in ks:
-        values[f"precision@{k}"] = precision_at_k(relevant, k).sum()
-        values[f"recall@{k}"] = recall_at_k(relevant, count, k).sum()
-        values[f"hit_rate@{k}"] = hit_rate_at_k(relevant, k).sum()
-    values["map@r"] = average_precision_at_r(relevant, count).sum()
-    values["map"] = average_precision(relevant, count).sum()
-    values["r_precision"] = r_precision(relevant, count).sum()
-    values["mrr"] = reciprocal_rank(relevant).sum()
-    return {name: float(value) for name, value in values.items()}, len(count)
+        values[f"knn_accuracy@{k}"] = _votes_right(votes, labels).astype(np.float64)
+    return values
 
 
 def _rank(
@@ -341,5 +390,5 @@ def _warn_of(name: str, lost: np.ndarray, count: int) -> None:
             f"{len(lost)} of {count} {name} are zero, NaN or infinite and left out: rows "
             f"{arrays.first(lost)}",
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
