@@ -1,0 +1,1 @@
+"""Weights of other libraries: file formats, and the mappings to the models here."""
