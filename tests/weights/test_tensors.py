@@ -1,0 +1,86 @@
+"""Tensors of every format equal what the libraries that wrote the files had in memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vision_jax.errors import InputError
+from vision_jax.weights.tensors import read_tensors
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(FIXTURES / "expected.npz") as stored:
+        return dict(stored)
+
+
+@pytest.mark.parametrize("name", ["zip.pth", "zip_protocol4.pth", "legacy.pth", "file.safetensors"])
+def test_every_tensor_equals_that_of_pytorch(name, expected):
+    tensors = read_tensors(FIXTURES / name)
+    assert list(tensors) == list(expected) or name.endswith("safetensors")
+    assert tensors.keys() == expected.keys()
+    for key, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor, expected[key], err_msg=key)
+        assert tensor.dtype == expected[key].dtype, key
+
+
+@pytest.mark.parametrize("name", ["wrapped.pth", "wrapped_legacy.pth"])
+def test_a_training_checkpoint_is_unwrapped(name):
+    tensors = read_tensors(FIXTURES / name)
+    norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert list(tensors) == ["conv.weight", "conv.bias", *(f"norm.{part}" for part in norm)]
+    np.testing.assert_array_equal(tensors["norm.running_var"], [1, 1])
+    assert tensors["conv.weight"].shape == (2, 1, 3, 3)
+
+
+def test_tensors_with_attributes_and_of_newer_types_are_read():
+    tensors = read_tensors(FIXTURES / "odd.pth")
+    np.testing.assert_array_equal(tensors["tagged"], np.ones(2, np.float32))
+    np.testing.assert_array_equal(tensors["new"], np.array([65535, 1], np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("whole_model.pth", r"byte 21.*'__main__\.Model'.*state_dict"),
+        ("script.pth", "TorchScript"),
+        ("negative.pth", "negated"),
+        ("other.pkl", "none that torch.save wrote"),
+    ],
+)
+def test_other_things_that_pytorch_writes_are_refused(name, reason):
+    with pytest.raises(InputError, match=reason):
+        read_tensors(FIXTURES / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "web page"),
+        (b"\n  <html lang=en>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\x1f\x8b\x08\x00", "gzip"),
+        (b"PK\x05\x06" + bytes(18), "zip archive of other things"),
+        (b"PK\x03\x04", "damaged or cut short"),
+        (b"hello", "no known format.*hello"),
+    ],
+)
+def test_what_holds_no_weights_is_named(tmp_path, content, reason):
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_tensors(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="is a folder"):
+        read_tensors(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_tensors(tmp_path / "none")
+    with pytest.raises(InputError, match="is no file"):
+        read_tensors("/dev/zero")
