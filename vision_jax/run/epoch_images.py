@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vision_jax.data.loader import to_float
+from vision_jax.files import TEMPORARY
 from vision_jax.tasks.base import Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
 from vision_jax.visual.grids import Pixels, pair_grid, save_grid, tile, to_pixels
@@ -32,6 +33,8 @@ def epoch_images(task: Task, folder: Path, images: Pixels) -> Callable[[Any, int
     """
     if not isinstance(task, Decodes):
         return None
+    for left in folder.glob(f"{TEMPORARY}*"):
+        left.unlink()  # a run that was killed was writing it
     makers: dict[str, Callable[[Any], Any]] = {}
     if isinstance(task, Reconstructs):
         reconstruct = jax.jit(task.reconstruct)
