@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vision_jax.data.catalog import open_source
     from vision_jax.errors import InputError
+    from vision_jax.run.imported import import_weights
     from vision_jax.run.run import Run, load_run
     from vision_jax.run.train import train
     from vision_jax.search import CosineIndex, cosine_similarity, cosine_top_k
@@ -23,6 +24,7 @@ __all__ = [
     "cosine_similarity",
     "cosine_top_k",
     "fit",
+    "import_weights",
     "load_run",
     "open_source",
     "train",
@@ -35,6 +37,7 @@ _HOMES = {
     "cosine_similarity": "search",
     "cosine_top_k": "search",
     "fit": "training.loop",
+    "import_weights": "run.imported",
     "load_run": "run.run",
     "open_source": "data.catalog",
     "train": "run.train",

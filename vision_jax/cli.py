@@ -20,6 +20,8 @@ from vision_jax.config import TASKS
 from vision_jax.errors import DataWarning, InputError, RunError
 
 COMMANDS: dict[str, str] = {
+    "photos": "vision_jax.commands.photos:photos",
+    "import": "vision_jax.commands.import_:import_",
     "quickstart": "vision_jax.commands.quickstart:quickstart",
     "evaluate": "vision_jax.commands.evaluate:evaluate",
     "index": "vision_jax.commands.index:index",

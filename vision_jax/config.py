@@ -17,6 +17,7 @@ from vision_jax.errors import InputError
 Recipe = Literal["none", "light", "standard", "strong", "views"]
 BadFiles = Literal["error", "skip"]
 Truncated = Literal["error", "use"]
+Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adam", "adamw", "sgd", "lion", "muon"]
 Schedule = Literal["constant", "cosine", "steps"]
@@ -47,6 +48,11 @@ class DataConfig:
     """Folder with manually downloaded files of a data set (Fashion-MNIST: its four IDX files)."""
     image_size: int | None = None
     """Side in pixels: resize the shorter side to it, then centre-crop. Default: the set's own."""
+    crop: float = 1.0
+    """Share of the shorter side that the centre crop keeps, in (0, 1], such as 0.875: the shorter
+    side is resized to image_size / crop."""
+    interpolation: Interpolation = "bilinear"
+    """How images are resized, antialiased: bilinear or bicubic."""
     channels: int | None = None
     """1 for grey, 3 for RGB. Default: the set's own, and RGB for folders."""
     mean: tuple[float, ...] | None = None
@@ -89,7 +95,6 @@ class DataConfig:
 
     def check(self) -> None:
         """Refuse values out of range; `TrainConfig` calls it."""
-        _require(bool(self.name), "data.name", self.name, "a data set's name or a folder")
         _require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
         _require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
         _require(self.workers >= 0, "data.workers", self.workers, "at least 0")
@@ -97,6 +102,10 @@ class DataConfig:
         _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
         size = self.image_size
         _require(size is None or size >= 1, "data.image_size", size, "at least 1")
+        _require(0 < self.crop <= 1, "data.crop", self.crop, "in (0, 1]")
+        _require(
+            size is not None or self.crop == 1, "data.crop", self.crop, "1 without data.image_size"
+        )
         for name, values in (("data.mean", self.mean), ("data.std", self.std)):
             _require(values is None or len(values) in (1, 3), name, values, "1 value, or 3")
         _require(all(s > 0 for s in self.std or ()), "data.std", self.std, "above 0")
@@ -304,9 +313,13 @@ class TrainConfig:
     """Whether the task can train on images that are mixed with their labels."""
     normalizes: typing.ClassVar[bool] = False
     """Whether the model subtracts a mean and divides by a deviation."""
+    trains: typing.ClassVar[bool] = True
+    """Whether it is trained here, on data of its own."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        named = bool(self.data.name) or not self.trains
+        _require(named, "data.name", self.data.name, "a data set's name or a folder")
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
         # Validate here: the CLI parser would swallow errors raised in the parts.
@@ -327,8 +340,8 @@ class TrainConfig:
 
     @property
     def name(self) -> str:
-        """The task's name on the command line, a key of `TASKS`."""
-        return next(name for name, kind in TASKS.items() if kind is type(self))
+        """The task's name, a key of `CONFIGS`."""
+        return next(name for name, kind in CONFIGS.items() if kind is type(self))
 
     @property
     def step_options(self) -> dict[str, Any]:
@@ -418,6 +431,41 @@ class TrainGAN(TrainConfig):
         _require(ema == 0, "optimizer.ema", ema, "0 with a GAN, which has its own model.ema")
 
 
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Where imported weights come from."""
+
+    origin: str
+    """The file, `hf://REPO/FILE`, or the package and its version."""
+    sha256: str
+    """SHA-256 of the file."""
+    source: str
+    """Whose names of the parameters it has, such as torchvision."""
+
+
+@dataclass(frozen=True)
+class ImportedModel(TrainConfig):
+    """A model whose weights were trained elsewhere.
+
+    `data` holds what is done to images; its `name` is empty until the run is told of some.
+    """
+
+    model: ModelConfig = field(kw_only=True)
+    weights: WeightsConfig = field(kw_only=True)
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.imported:Imported"
+    normalizes: typing.ClassVar[bool] = True
+    trains: typing.ClassVar[bool] = False
+
+    def to_json(self) -> str:
+        """Return the config as JSON text, without what concerns training alone."""
+        values = json.loads(super().to_json())
+        return json.dumps({name: values[name] for name in _NOT_TRAINED}, indent=2) + "\n"
+
+
+_NOT_TRAINED = ("task", "model", "weights", "precision", "data")
+
+
 TASKS: dict[str, type[TrainConfig]] = {
     "classifier": TrainClassifier,
     "cnn": TrainCNN,
@@ -425,3 +473,6 @@ TASKS: dict[str, type[TrainConfig]] = {
     "gan": TrainGAN,
 }
 """What can be trained, by its name on the command line."""
+
+CONFIGS: dict[str, type[TrainConfig]] = {**TASKS, "import": ImportedModel}
+"""What a run may be made of, by the name that its `config.json` gives."""

@@ -5,7 +5,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
-from vision_jax.config import Truncated
+from vision_jax.config import Interpolation, Truncated
+from vision_jax.data.decode import Resize
+from vision_jax.data.folder_tree import FILES
 from vision_jax.data.folders import FolderData
 from vision_jax.data.prepared import check_data_dir, open_prepared, own_builder, write
 from vision_jax.data.records import TfdsData
@@ -27,6 +29,8 @@ def open_source(
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
     image_size: int | None = None,
+    crop: float = 1.0,
+    interpolation: Interpolation = "bilinear",
     channels: int | None = None,
     bad_files: BadFiles = "error",
     links: bool = False,
@@ -37,11 +41,14 @@ def open_source(
     Args:
         name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
         split: tfds's slicing syntax, such as `train`, `train[:90%]` or `all`. A folder without
-            split folders has `train` and `test`, a fixed 80:20 division of each class.
+            split folders has `train` and `test`, a fixed 80:20 division of each class. `files` are
+            all images of a folder, whatever its subfolders are called, without labels.
         data_dir: where prepared data sets live, a folder or `gs://BUCKET/FOLDER`; tfds's own
             default if None.
         manual_dir: a folder of manually downloaded files.
         image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
+        crop: share of the shorter side that the crop keeps, in (0, 1].
+        interpolation: how images are resized, antialiased: `bilinear` or `bicubic`.
         channels: 1 for grey, 3 for RGB; None keeps the set's own, and RGB for folders.
         bad_files: `error` refuses at once what cannot be an image, such as a link that leaves the
             folder, and raises when a damaged image is read; `skip` decodes every image of the split
@@ -66,10 +73,13 @@ def open_source(
         data_dir=data_dir,
         manual_dir=manual_dir,
         image_size=image_size,
+        crop=crop,
+        interpolation=interpolation,
         channels=channels,
         bad_files=bad_files,
         links=links,
         truncated=truncated,
+        labels=split != FILES,
     ).source(split)
 
 
@@ -79,12 +89,17 @@ def open_data(
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
     image_size: int | None = None,
+    crop: float = 1.0,
+    interpolation: Interpolation = "bilinear",
     channels: int | None = None,
     bad_files: BadFiles = "error",
     links: bool = False,
     truncated: Truncated = "error",
+    labels: bool = True,
 ) -> FolderData | TfdsData:
     """Open a data set or folder once, to take several splits of it; see `open_source`.
+
+    Without `labels`, a folder has the one split `files`.
 
     Returns:
         A `DataSet`: its `source(split)` is what `open_source` returns, and its `choose_splits` what
@@ -95,7 +110,11 @@ def open_data(
     """
     _check_choice("bad_files", bad_files, get_args(BadFiles))
     _check_choice("truncated", truncated, get_args(Truncated))
+    _check_choice("interpolation", interpolation, get_args(Interpolation))
     _check_choice("channels", channels, (None, 1, 3))
+    if not 0 < crop <= 1:
+        raise InputError(f"crop is {crop}; it must be in (0, 1]")
+    resize = Resize(crop, interpolation)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size is {image_size}; it must be at least 1")
     folder = folder_of(name)
@@ -107,10 +126,17 @@ def open_data(
             bad_files=bad_files,
             links=links,
             truncated=truncated,
+            resize=resize,
+            labels=labels,
         )
     builder = open_builder(os.fspath(name), data_dir=data_dir, manual_dir=manual_dir)
     return TfdsData.of(
-        builder, image_size=image_size, channels=channels, bad_files=bad_files, truncated=truncated
+        builder,
+        image_size=image_size,
+        channels=channels,
+        bad_files=bad_files,
+        truncated=truncated,
+        resize=resize,
     )
 
 

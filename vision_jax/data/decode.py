@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vision_jax.config import Truncated
+from vision_jax.config import Interpolation, Truncated
 from vision_jax.data.findings import warn_once
 from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
 from vision_jax.data.metadata import with_end, without_metadata
@@ -43,6 +43,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """The transposition that turns an image upright, by its EXIF orientation."""
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -79,6 +83,22 @@ def printable(path: str | os.PathLike[str]) -> str:
     )
 
 
+class Resize(NamedTuple):
+    """How images are brought to a size.
+
+    Attributes:
+        crop: share of the shorter side that the centre crop keeps, in (0, 1]. The image is scaled
+            so that its shorter side is `round(size / crop)`.
+        interpolation: how it is scaled, antialiased.
+    """
+
+    crop: float = 1.0
+    interpolation: Interpolation = "bilinear"
+
+
+PLAIN = Resize()
+
+
 class Decoded(NamedTuple):
     """A decoded image.
 
@@ -98,6 +118,7 @@ def read_image(
     *,
     channels: int,
     size: int | None = None,
+    resize: Resize = PLAIN,
     name: str | None = None,
     truncated: Truncated = "error",
 ) -> UInt8[np.ndarray, "height width channels"]:
@@ -111,9 +132,9 @@ def read_image(
     Args:
         file: a path, or the encoded bytes.
         channels: 1 for grey, 3 for RGB.
-        size: if given, the shorter side is resized to it (bilinear, antialiased) and the centre
-            square of that side is cut out. A JPEG of up to 250 megapixels is then decoded at a
-            reduced scale.
+        size: if given, the shorter side is resized to it and the centre square of that side is cut
+            out. A JPEG of up to 250 megapixels is then decoded at a reduced scale.
+        resize: how; by default bilinear, antialiased, and without a margin.
         name: what to call the image in messages; the path by default.
         truncated: `error` refuses a JPEG whose last bytes are missing; `use` takes what is there
             with a `DataWarning`, and leaves the rest grey.
@@ -125,7 +146,9 @@ def read_image(
         BadImageError: the file is missing, empty, damaged, too large, or not an image of a known
             format.
     """
-    return decode_image(file, channels=channels, size=size, name=name, truncated=truncated).pixels
+    return decode_image(
+        file, channels=channels, size=size, resize=resize, name=name, truncated=truncated
+    ).pixels
 
 
 def decode_image(
@@ -133,6 +156,7 @@ def decode_image(
     *,
     channels: int,
     size: int | None = None,
+    resize: Resize = PLAIN,
     name: str | None = None,
     truncated: Truncated = "error",
 ) -> Decoded:
@@ -149,7 +173,7 @@ def decode_image(
         if plain is not None:
             return Decoded(plain, "PNG", ())
     try:
-        decoded = _decode(file, channels, size, truncated)
+        decoded = _decode(file, channels, size, resize, truncated)
     except (UnusableError, Image.DecompressionBombError) as error:
         raise BadImageError(name, str(error)) from None
     except UnidentifiedImageError:
@@ -227,18 +251,22 @@ def _plain_shape(start: bytes, channels: int) -> tuple[int, int, int] | None:
 
 
 def _decode(
-    file: str | os.PathLike[str] | bytes, channels: int, size: int | None, truncated: Truncated
+    file: str | os.PathLike[str] | bytes,
+    channels: int,
+    size: int | None,
+    resize: Resize,
+    truncated: Truncated,
 ) -> Decoded:
     """Decode a file, if need be without the metadata that cannot be read."""
     try:
-        return _decode_whole(file, channels, size)
+        return _decode_whole(file, channels, size, resize)
     except (UnusableError, Image.DecompressionBombError, MemoryError, PermissionError):
         raise
     except Exception:
         data = file if isinstance(file, bytes) else Path(file).read_bytes()
         for mended, note in _mended(data, truncated):
             try:
-                decoded = _decode_whole(mended, channels, size)
+                decoded = _decode_whole(mended, channels, size, resize)
             except MemoryError:
                 raise
             except Exception:  # the first error says most
@@ -259,7 +287,9 @@ def _mended(data: bytes, truncated: Truncated) -> Iterator[tuple[bytes, str]]:
                 yield ended, _CUT
 
 
-def _decode_whole(file: str | os.PathLike[str] | bytes, channels: int, size: int | None) -> Decoded:
+def _decode_whole(
+    file: str | os.PathLike[str] | bytes, channels: int, size: int | None, resize: Resize
+) -> Decoded:
     notes: list[str] = []
     with pillow_warnings_ignored():
         with open_image(file) as image:
@@ -268,14 +298,14 @@ def _decode_whole(file: str | os.PathLike[str] | bytes, channels: int, size: int
             # Resize in the profile's own colours and convert after that: it is fewer pixels.
             held = mode if profile is None else profile_mode(image)
             kind = kind_of(image)
-            _bound_pixels(image, size if kind == "JPEG" else None, held)
+            _bound_pixels(image, _draft_side(size, resize) if kind == "JPEG" else None, held)
             image.load()
             turn = _turn(image, notes)
             picture = _convert(image, held, notes)
         if turn is not None:
             picture = picture.transpose(turn)
     if size is not None:
-        picture = _resize_and_crop(picture, size)
+        picture = _resize_and_crop(picture, size, resize)
     if profile is not None:
         picture = profile(picture)
         picture = picture if picture.mode == mode else picture.convert(mode)
@@ -283,12 +313,23 @@ def _decode_whole(file: str | os.PathLike[str] | bytes, channels: int, size: int
     return Decoded(pixels, kind, tuple(notes))
 
 
-def _bound_pixels(image: Image.Image, size: int | None, mode: str) -> None:
-    """Refuse too many pixels, after setting a JPEG to a reduced scale where `size` allows."""
+def _draft_side(size: int | None, resize: Resize) -> int | None:
+    """Return how long a reduced JPEG's sides must be at least.
+
+    Networks trained elsewhere saw images scaled from all of their pixels. Of twice as many as are
+    needed, what is scaled differs from that by less than a level on average.
+    """
+    if size is None or resize == PLAIN:
+        return size
+    return 2 * round(size / resize.crop)
+
+
+def _bound_pixels(image: Image.Image, side: int | None, mode: str) -> None:
+    """Refuse too many pixels, after setting a JPEG to a reduced scale where `side` allows."""
     width, height = image.size
-    if size is not None and width * height <= MAX_REDUCED_PIXELS:
+    if side is not None and width * height <= MAX_REDUCED_PIXELS:
         # Mode L decodes the brightness alone.
-        image.draft("L" if mode == "L" else None, (size, size))
+        image.draft("L" if mode == "L" else None, (side, side))
     if image.width * image.height > MAX_PIXELS:
         raise UnusableError(
             f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are read, and of a JPEG "
@@ -330,10 +371,28 @@ def _to_eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
     return Image.fromarray(grey.astype(np.uint8))
 
 
-def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
+def _resize_and_crop(image: Image.Image, size: int, resize: Resize) -> Image.Image:
+    if resize != PLAIN:
+        return _scale_and_crop(image, size, resize)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = (left, top, left + side, top + side)
     if side == size:
         return image.crop(square)
     return image.resize((size, size), Image.Resampling.BILINEAR, square)
+
+
+def _scale_and_crop(image: Image.Image, size: int, resize: Resize) -> Image.Image:
+    """Scale the shorter side, then crop, by torchvision's rules for odd numbers.
+
+    Only what is kept is computed: the box names its place in the original.
+    """
+    shorter = round(size / resize.crop)
+    scaled = [int(shorter * side / min(image.size)) for side in image.size]
+    corner = [round((side - size) / 2) for side in scaled]
+    ratios = [old / new for old, new in zip(image.size, scaled, strict=True)]
+    left, top = (at * ratio for at, ratio in zip(corner, ratios, strict=True))
+    right, bottom = ((at + size) * ratio for at, ratio in zip(corner, ratios, strict=True))
+    # Rounding may put an edge beyond the image's by a tiny part of a pixel.
+    box = (left, top, min(right, image.width), min(bottom, image.height))
+    return image.resize((size, size), _FILTERS[resize.interpolation], box)

@@ -14,6 +14,8 @@ from vision_jax.data.formats import SUFFIXES
 from vision_jax.data.splits import KNOWN, canonical
 from vision_jax.errors import InputError
 
+FILES = "files"
+"""The one split of `flat_tree`."""
 _TEST_SHARE = 0.2
 
 
@@ -61,12 +63,7 @@ def read_tree(root: Path, *, links: bool = False) -> Tree:
     Raises:
         InputError: no file is named as an image, or split and class folders are mixed.
     """
-    entries = walk(root, links=links)
-    if not entries.files:
-        raise InputError(
-            f"{printable(root)} holds 0 images ({', '.join(SUFFIXES)}); 1 or more are needed"
-            + "".join(f". {f.path} {f.what}" for f in entries.findings[:1])
-        )
+    entries = _images(root, links)
     found: list[Finding] = []
     filled = _Filled.of(entries.files)
     base = _look_through_wrappers(filled)
@@ -96,6 +93,33 @@ def read_tree(root: Path, *, links: bool = False) -> Tree:
     )
     found += [*_odd_labels(tree), *_odd_classes(tree), *entries.findings]
     return dataclasses.replace(tree, findings=tuple(found))
+
+
+def flat_tree(root: Path, *, links: bool = False) -> Tree:
+    """Read which images lie in a folder, at whatever depth, as one split without labels.
+
+    Args:
+        root: the folder.
+        links: see `read_tree`.
+
+    Raises:
+        InputError: no file is named as an image.
+    """
+    entries = _images(root, links)
+    files = {FILES: _ordered(entries.files, "")}
+    unlabelled = frozenset(files)
+    return Tree(root, files, {}, (), unlabelled, False, entries.faults, tuple(entries.findings))
+
+
+def _images(root: Path, links: bool) -> Entries:
+    """List a folder that holds at least one image."""
+    entries = walk(root, links=links)
+    if not entries.files:
+        raise InputError(
+            f"{printable(root)} holds 0 images ({', '.join(SUFFIXES)}); 1 or more are needed"
+            + "".join(f". {f.path} {f.what}" for f in entries.findings[:1])
+        )
+    return entries
 
 
 class _Filled(NamedTuple):

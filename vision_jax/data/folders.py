@@ -12,10 +12,10 @@ from jaxtyping import Integer
 
 from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import BadImageError, printable, read_image
-from vision_jax.data.decode_all import Scan, find_bad
+from vision_jax.data.decode import PLAIN, BadImageError, Resize, printable, read_image
+from vision_jax.data.decode_all import Scan, find_bad, look_at_all
 from vision_jax.data.findings import Finding, warn_of
-from vision_jax.data.folder_tree import Tree, read_tree
+from vision_jax.data.folder_tree import Tree, flat_tree, read_tree
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
 from vision_jax.data.splits import Part, Splits, parts_of
 from vision_jax.errors import InputError
@@ -33,6 +33,7 @@ class FolderSource(Source):
         parts: the split of each file.
         skipped: number of bad files left out; None if they were not looked for.
         truncated: see `read_image`.
+        resize: see `read_image`.
     """
 
     files: tuple[Path, ...]
@@ -41,6 +42,7 @@ class FolderSource(Source):
     parts: tuple[str, ...]
     skipped: int | None = None
     truncated: Truncated = "error"
+    resize: Resize = PLAIN
 
     def __len__(self) -> int:
         return len(self.files)
@@ -59,7 +61,7 @@ class FolderSource(Source):
 
     def digests(self) -> list[str]:
         """Return a SHA-256 of each file; see `Source.digests`."""
-        return [_digest(path) for path in self.files]
+        return look_at_all(lambda i: _digest(self.files[i]), len(self.files), self.name)
 
     def splits(self) -> list[str]:
         """Return the split of each file; see `Source.splits`."""
@@ -82,6 +84,7 @@ class FolderSource(Source):
             self.files[index],
             channels=self.image_shape[-1],
             size=self.size,
+            resize=self.resize,
             truncated=self.truncated,
         )
 
@@ -108,6 +111,7 @@ class FolderData(DataSet):
     channels: int
     bad_files: BadFiles
     truncated: Truncated
+    resize: Resize = PLAIN
 
     @classmethod
     def of(
@@ -119,6 +123,8 @@ class FolderData(DataSet):
         bad_files: BadFiles = "error",
         links: bool = False,
         truncated: Truncated = "error",
+        resize: Resize = PLAIN,
+        labels: bool = True,
     ) -> "FolderData":
         """List a folder; for the arguments see `open_source`.
 
@@ -126,11 +132,11 @@ class FolderData(DataSet):
             InputError: it holds no image, mixes split and class folders, or a folder in it cannot
                 be read.
         """
-        tree = read_tree(root, links=links)
+        tree = (read_tree if labels else flat_tree)(root, links=links)
         if bad_files == "error":
             _refuse([finding for finding in tree.findings if finding.error], printable(root))
         sizes = {split: len(paths) for split, paths in tree.files.items()}
-        return cls(printable(root), sizes, tree, image_size, channels, bad_files, truncated)
+        return cls(printable(root), sizes, tree, image_size, channels, bad_files, truncated, resize)
 
     def select(self, split: str) -> list[tuple[str, str]]:
         """Return the files of a slice, each as its split's name and its path below the root.
@@ -167,7 +173,7 @@ class FolderData(DataSet):
         return FolderSource(
             str(tree.root),
             split,
-            self._read(files[0]).shape,
+            self._shape(files[0]),
             tuple(printable(name) for name in tree.classes) if labelled else None,
             files,
             tuple(numbers[tree.labels[path]] for _, path in chosen) if labelled else None,
@@ -175,10 +181,23 @@ class FolderData(DataSet):
             parts,
             skipped,
             self.truncated,
+            self.resize,
         )
 
+    def _shape(self, file: Path) -> tuple[int, int, int]:
+        if self.size is not None and self.bad_files == "later":
+            return self.size, self.size, self.channels
+        height, width, channels = self._read(file).shape
+        return height, width, channels
+
     def _read(self, file: Path) -> np.ndarray:
-        return read_image(file, channels=self.channels, size=self.size, truncated=self.truncated)
+        return read_image(
+            file,
+            channels=self.channels,
+            size=self.size,
+            resize=self.resize,
+            truncated=self.truncated,
+        )
 
     def _unusual_labels(self, splits: Splits, parts: list[list[Part]]) -> list[Finding]:
         """List splits that lack labels, a single class, and classes not trained on or tested."""

@@ -12,7 +12,7 @@ from jaxtyping import Integer
 
 from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import BadImageError, read_image
+from vision_jax.data.decode import PLAIN, BadImageError, Resize, read_image
 from vision_jax.data.decode_all import Scan, find_bad
 from vision_jax.data.findings import warn_of
 from vision_jax.data.manifest import damaged
@@ -35,6 +35,7 @@ class TfdsSource(Source):
         chosen: positions of the records in use; None for all.
         skipped: number of bad images left out; None if they were not looked for.
         truncated: see `read_image`.
+        resize: see `read_image`.
     """
 
     records: Any
@@ -44,6 +45,7 @@ class TfdsSource(Source):
     chosen: tuple[int, ...] | None = None
     skipped: int | None = None
     truncated: Truncated = "error"
+    resize: Resize = PLAIN
 
     def __len__(self) -> int:
         return len(self.records) if self.chosen is None else len(self.chosen)
@@ -119,6 +121,7 @@ class TfdsSource(Source):
             _image(features),
             channels=channels,
             size=self.size,
+            resize=self.resize,
             name=key,
             truncated=self.truncated,
         )
@@ -150,6 +153,7 @@ class TfdsData(DataSet):
         channels: 1 for grey, 3 for RGB; None keeps the set's own.
         bad_files: see `open_source`.
         truncated: see `read_image`.
+        resize: see `read_image`.
     """
 
     builder: Any
@@ -157,6 +161,7 @@ class TfdsData(DataSet):
     channels: int | None
     bad_files: BadFiles
     truncated: Truncated
+    resize: Resize = PLAIN
 
     @classmethod
     def of(
@@ -167,10 +172,11 @@ class TfdsData(DataSet):
         channels: int | None = None,
         bad_files: BadFiles = "error",
         truncated: Truncated = "error",
+        resize: Resize = PLAIN,
     ) -> "TfdsData":
         """Take a builder; for the arguments see `open_source`."""
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-        return cls(builder.name, sizes, builder, image_size, channels, bad_files, truncated)
+        return cls(builder.name, sizes, builder, image_size, channels, bad_files, truncated, resize)
 
     def source(self, split: str) -> TfdsSource:
         """Open a split; see `DataSet.source`.
@@ -219,6 +225,7 @@ class TfdsData(DataSet):
             tuple((part.split, part.stop - part.start) for part in parts),
             files,
             truncated=self.truncated,
+            resize=self.resize,
         )
 
     def _features(self) -> tuple[tuple[int, int, int], tuple[str, ...] | None]:

@@ -36,12 +36,9 @@ class EvaluationData:
         Raises:
             InputError: no such split, or its classes are no longer the run's.
         """
-        data = run.config.data
-        return cls(
-            run,
-            _held(run.source(split), data.on_device_mib * 2**20),
-            _held(run.source(data.train_split), data.on_device_mib * 2**20),
-        )
+        limit = run.config.data.on_device_mib * 2**20
+        test, train = run.source(split), run.source(run.splits.train)
+        return cls(run, _held(test, limit), _held(train, limit))
 
     @cached_property
     def train_vectors(self) -> Float[np.ndarray, "images features"]:

@@ -26,7 +26,8 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         classifier: a trained classifier that judges generated images; see `measure_generation`.
 
     Returns:
-        The task's own metrics by name, and, as far as they apply:
+        The task's own metrics by name, except for an imported classifier on images of other classes
+        than its own, and, as far as they apply:
         `images`, how many were measured, and `skipped`, how many bad files were left out;
         `per_class_accuracy` by class of a classifier, NaN for a class without images;
         `pca_mean_squared_error` beside an autoencoder, the error of as many principal components
@@ -42,7 +43,11 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
     if classifier is not None:
         check_classifier(run, classifier)
     notes: list[str] = []
-    metrics = {"images": len(test)} | run.evaluate(test)
+    metrics: dict[str, Any] = {"images": len(test)}
+    if run.task.needs.labels and not run.config.trains and not run.has_classes(test):
+        notes.append(_other_classes(run, test))
+    else:
+        metrics |= run.evaluate(test)
     if test.skipped:
         metrics["skipped"] = test.skipped
     if isinstance(run.task, Reconstructs):
@@ -58,6 +63,15 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         metrics["retrieval"], more = measure_retrieval(data)
         notes += more
     return metrics | ({"notes": notes} if notes else {})
+
+
+def _other_classes(run: Run, test: Source) -> str:
+    found = f"{len(test.label_names)} other classes" if test.label_names else "no labels"
+    own = len(run.info.label_names or ())
+    return (
+        f"recognition is left out: {test.name} has {found}, and the imported network tells its own "
+        f"{own} apart"
+    )
 
 
 def _measure_pca(data: EvaluationData, notes: list[str]) -> dict[str, float | int]:

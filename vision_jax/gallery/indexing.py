@@ -1,12 +1,15 @@
 """From a trained run to a search: embed a source, index it, and bring the index up to date."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vision_jax.data.sources import Source, Subset
+from vision_jax.config import BadFiles
+from vision_jax.data.decode import BadImageError
+from vision_jax.data.sources import Example, Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.gallery.lookup import load_index
 from vision_jax.gallery.origin import Origin, entries, origin_of
@@ -25,12 +28,14 @@ class IndexChange:
         kept: Images that are as they were.
         rebuilt: Why an older index was not used and everything was embedded; None if it was used
             or there was none.
+        skipped: Why images were left out, by key.
     """
 
     added: int
     removed: int
     kept: int
     rebuilt: str | None = None
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def build_index(run: Run, source: Source) -> CosineIndex:
@@ -48,22 +53,29 @@ def build_index(run: Run, source: Source) -> CosineIndex:
         InputError: If the images have another shape than the run's own, or an embedding is zero,
             NaN or infinite.
     """
-    vectors = run.embed(source)
-    index = CosineIndex(vectors.shape[1], about=dataclasses.asdict(Origin.of(run, source)))
-    _add(index, vectors, _describe(source))
+    index = _empty_index(run, source)
+    update_index(index, run, source)
     return index
 
 
-def update_index(index: CosineIndex, run: Run, source: Source) -> IndexChange:
+def _empty_index(run: Run, source: Source) -> CosineIndex:
+    width = run.embed(np.zeros((0, *run.info.image_shape), np.uint8)).shape[1]
+    return CosineIndex(width, about=dataclasses.asdict(Origin.of(run, source)))
+
+
+def update_index(
+    index: CosineIndex, run: Run, source: Source, *, bad_files: BadFiles = "error"
+) -> IndexChange:
     """Bring an index up to date with its source, embedding only what is new or has changed.
 
     Args:
         index: What `build_index` made of an earlier state of the source; changed in place.
         run: The run that made it.
         source: The images as they are now.
+        bad_files: Images that cannot be read or embedded: raise, or leave them out.
 
     Returns:
-        How many images were added, removed and kept.
+        How many images were added, removed and kept, and which were left out.
 
     Raises:
         InputError: If another network made the index, or it is of another source.
@@ -77,15 +89,43 @@ def update_index(index: CosineIndex, run: Run, source: Source) -> IndexChange:
     wanted = {(row["key"], row["digest"]) for row in rows}
     gone = [i for entry, i in there.items() if entry not in wanted]
     # Embedded before anything is removed: a file that cannot be read leaves the index whole.
-    vectors = run.embed(Subset.of(source, fresh)) if fresh else None
+    new = _Readable.of(source, fresh) if bad_files == "skip" else Subset.of(source, fresh)
+    vectors = run.embed(new) if fresh else None
+    skipped = new.faults if isinstance(new, _Readable) else {}
     index.remove(gone)
     if vectors is not None:
-        _add(index, vectors, [rows[i] for i in fresh])
+        kept = [place for place in range(len(fresh)) if place not in skipped]
+        _add(index, vectors[kept], [rows[fresh[place]] for place in kept])
     index.about = dataclasses.asdict(origin)  # the run's folder may have moved
-    return IndexChange(len(fresh), len(gone), len(rows) - len(fresh))
+    named = {new.key(place): reason for place, reason in sorted(skipped.items())}
+    added = len(fresh) - len(skipped)
+    return IndexChange(added, len(gone), len(rows) - len(fresh), skipped=named)
 
 
-def write_index(run: Run, source: Source, path: str | Path) -> IndexChange:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Readable(Subset):
+    """Some examples of another source; those that cannot be read are black.
+
+    Attributes:
+        faults: what is wrong with each of these, by its place, once it has been read.
+    """
+
+    faults: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Read examples; see `Source.read`."""
+        try:
+            return super().read(indices)
+        except BadImageError as error:
+            if len(indices) > 1:
+                return [self.read([i])[0] for i in indices]
+            self.faults[indices[0]] = error.reason
+            return [{"image": np.zeros(self.image_shape, np.uint8), "label": 0}]
+
+
+def write_index(
+    run: Run, source: Source, path: str | Path, *, bad_files: BadFiles = "error"
+) -> IndexChange:
     """Write the index of a source to a file, starting from what the file already holds.
 
     Args:
@@ -93,6 +133,7 @@ def write_index(run: Run, source: Source, path: str | Path) -> IndexChange:
         source: Images in the run's shape.
         path: The file; replaced only once the new one is whole. An index by another network or of
             another source is built anew.
+        bad_files: Images that cannot be read: raise, or leave them out.
 
     Returns:
         How many images were added, removed and kept, and whether an older index was built anew.
@@ -103,12 +144,10 @@ def write_index(run: Run, source: Source, path: str | Path) -> IndexChange:
     """
     index, reason = _older(run, source, Path(path))
     if index is None:
-        index = build_index(run, source)
-        change = IndexChange(len(index), 0, 0, reason)
-    else:
-        change = update_index(index, run, source)
+        index = _empty_index(run, source)
+    change = update_index(index, run, source, bad_files=bad_files)
     index.save(path)
-    return change
+    return dataclasses.replace(change, rebuilt=reason)
 
 
 def _older(run: Run, source: Source, path: Path) -> tuple[CosineIndex | None, str | None]:

@@ -131,5 +131,5 @@ def trained_on(run: Run, digests: Sequence[bytes]) -> Bool[np.ndarray, " images"
     Raises:
         InputError: the training images are no longer there.
     """
-    known = set(read_pixels(run.source(run.config.data.train_split)).digests)
+    known = set(read_pixels(run.source(run.splits.train)).digests)
     return np.array([digest in known for digest in digests])

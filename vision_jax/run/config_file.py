@@ -6,11 +6,11 @@ from typing import Any
 
 import cattrs
 
-from vision_jax.config import AUTO, TASKS, TrainConfig
+from vision_jax.config import AUTO, CONFIGS, TrainConfig
 from vision_jax.errors import InputError
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
-_PLACES = ("data.workers", "data.data_dir", "data.manual_dir")
+_PLACES = ("data.workers", "data.data_dir", "data.manual_dir", "weights.origin")
 
 
 def from_json(text: str, *, origin: str) -> TrainConfig:
@@ -27,7 +27,7 @@ def from_json(text: str, *, origin: str) -> TrainConfig:
         values = json.loads(text)
         if "family" in values:
             values = _from_first_version(values)
-        return _CONVERTER.structure(values, TASKS[values.pop("task")])
+        return _CONVERTER.structure(values, CONFIGS[values.pop("task")])
     except cattrs.BaseValidationError as error:
         raise InputError(f"{origin}: {'; '.join(cattrs.transform_error(error))}") from error
     except InputError as error:

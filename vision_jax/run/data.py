@@ -12,6 +12,7 @@ from vision_jax.data.catalog import folder_of, open_data
 from vision_jax.data.data_set import DataSet
 from vision_jax.data.loader import Loader, padded, read_parts
 from vision_jax.data.sources import Source
+from vision_jax.data.splits import Splits
 from vision_jax.parallel.devices import Devices
 
 
@@ -21,7 +22,7 @@ def located(config: TrainConfig) -> TrainConfig:
     places: dict[str, Any] = {
         name: _absolute(getattr(data, name)) for name in ("data_dir", "manual_dir")
     }
-    if (folder := folder_of(data.name)) is not None:
+    if data.name and (folder := folder_of(data.name)) is not None:
         places["name"] = _absolute(str(folder))
     return dataclasses.replace(config, data=dataclasses.replace(data, **places))
 
@@ -39,11 +40,21 @@ def open_config_data(data: DataConfig) -> DataSet:
         data_dir=data.data_dir,
         manual_dir=data.manual_dir,
         image_size=data.image_size,
+        crop=data.crop,
+        interpolation=data.interpolation,
         channels=data.channels,
         bad_files=data.bad_files,
         links=data.links,
         truncated=data.truncated,
     )
+
+
+def chosen_splits(data: DataConfig, opened: DataSet) -> Splits:
+    """Return the splits that a config names, and the data's own where it leaves them to it."""
+    given = (data.train_split, data.validation_split, data.test_split)
+    if AUTO not in given:
+        return Splits(*given)
+    return opened.plan(*(None if split == AUTO else split for split in given))[0]
 
 
 def resolved(config: TrainConfig) -> tuple[TrainConfig, DataSet]:

@@ -1,4 +1,4 @@
-"""A run: a config trained in a folder, and what its trained model can be asked."""
+"""A run: a model trained in a folder or imported to it, and what it can be asked."""
 
 import contextlib
 import dataclasses
@@ -18,13 +18,14 @@ from vision_jax.config import TrainConfig
 from vision_jax.data.arrays import as_pixels
 from vision_jax.data.catalog import open_source
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import read_image
+from vision_jax.data.decode import Resize, read_image
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import BadFiles, Source, check_shape
+from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
 from vision_jax.run.build import build_task
-from vision_jax.run.data import open_config_data, row_chunks, split_loader
+from vision_jax.run.data import chosen_splits, open_config_data, row_chunks, split_loader
 from vision_jax.run.workdir import check_classes, open_checkpoints, read_config, read_info
 from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
@@ -46,7 +47,7 @@ def load_run(
         workdir: the run's folder.
         which: `best` by the validation metric, `last`, or a step.
         data: where the run's data is now, a data set's name or a folder; by default where it was in
-            training.
+            training. An imported run has no data until it is told here.
 
     Returns:
         The run at that checkpoint.
@@ -109,7 +110,17 @@ class Run:
     @cached_property
     def _data(self) -> DataSet:
         # Opened once: a folder's listing takes a while, and is asked for by each split.
+        if not self.config.data.name:
+            raise InputError(
+                f"{self.workdir} holds imported weights and has no data of its own; data.name is "
+                "needed, a data set's name or a folder"
+            )
         return open_config_data(self.config.data)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The splits of the run's data, (train, validation, test)."""
+        return chosen_splits(self.config.data, self._data)
 
     @cached_property
     def identity(self) -> str:
@@ -124,12 +135,19 @@ class Run:
             "image_shape": self.info.image_shape,
             "data": {name: getattr(data, name) for name in _PREPROCESSING},
         }
+        resize = Resize(data.crop, data.interpolation)
+        if resize != Resize():  # what earlier versions could not say must not change their hash
+            told["resize"] = resize._asdict()
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path((state.variables, state.average)):
             rows = np.asarray(leaf)
             digest.update(f"{jax.tree_util.keystr(path)} {rows.dtype} {rows.shape}".encode())
             digest.update(rows.tobytes())
         return digest.hexdigest()
+
+    def has_classes(self, source: Source) -> bool:
+        """Whether the labels of a source mean the classes that the run tells apart."""
+        return source.label_names == self.info.label_names
 
     def predict(self, images: Images) -> Float[np.ndarray, "images classes"]:
         """Classify images.
@@ -241,6 +259,8 @@ class Run:
         """
         source = split if isinstance(split, Source) else self.source(split)
         self._check_shape(source.image_shape)
+        if self.task.needs.labels:
+            check_classes(self.info, source, self.workdir)
         loader = split_loader(self.config, source, self.parallel, train=False)
         return Evaluator(self.task, loader, self.parallel)(self.state)
 
@@ -248,10 +268,11 @@ class Run:
         """Open a split of the run's data; the config's test split by default.
 
         Raises:
-            InputError: no such split, or its classes are no longer those that were learnt.
+            InputError: no such split, its classes are no longer those that were learnt, or the run
+                is imported and has no data.
         """
-        source = self._data.source(split or self.config.data.test_split)
-        if self.task.needs.labels:
+        source = self._data.source(split or self.splits.test)
+        if self.config.trains and self.task.needs.labels:
             check_classes(self.info, source, self.workdir)
         return source
 
@@ -273,6 +294,8 @@ class Run:
             data_dir=data.data_dir,
             manual_dir=data.manual_dir if name == data.name else None,
             image_size=self._size,
+            crop=data.crop,
+            interpolation=data.interpolation,
             channels=self.info.image_shape[-1],
             bad_files=bad_files or data.bad_files,
         )
@@ -291,8 +314,11 @@ class Run:
         Raises:
             InputError: a file is unreadable, or cannot be brought to the run's shape.
         """
-        channels = self.info.image_shape[-1]
-        images = [read_image(path, channels=channels, size=self._size) for path in paths]
+        channels, data = self.info.image_shape[-1], self.config.data
+        resize = Resize(data.crop, data.interpolation)
+        images = [
+            read_image(path, channels=channels, size=self._size, resize=resize) for path in paths
+        ]
         for path, image in zip(paths, images, strict=True):
             check_shape(image, self.info.image_shape, str(path))
         return np.stack(images)
@@ -310,9 +336,10 @@ class Run:
             )
 
     def _lacks(self, needed: str) -> InputError:
-        return InputError(
-            f"{self.workdir} is a run of `train {self.config.name}`; {needed} is needed here"
-        )
+        made = f"a run of `train {self.config.name}`" if self.config.trains else "an imported model"
+        if not (self.config.trains or isinstance(self.task, Classifies)):
+            made += " without an output layer, and so no classifier"
+        return InputError(f"{self.workdir} is {made}; {needed} is needed here")
 
     def _map_images(
         self, function: Callable[[Any, Array], Array], images: Images, verb: str

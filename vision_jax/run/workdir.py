@@ -22,6 +22,7 @@ from vision_jax.training.checkpoint import Checkpoints
 
 # What a run that was killed before it wrote its config leaves.
 _BEFORE_CONFIG = {".lock", "checkpoints", "config.json.tmp"}
+_NAMED = 5  # classes in a message
 _CONVERTER = cattrs.Converter()
 
 
@@ -62,7 +63,7 @@ def check_config(config: TrainConfig, workdir: Path) -> None:
     """
     if (workdir / "config.json").is_file():
         changes = differences(located(read_config(workdir)), config)
-        if changes and _trained(workdir):
+        if changes and has_checkpoint(workdir):
             raise InputError(
                 f"{workdir} holds a run of another config ({'; '.join(changes)}); "
                 "another workdir or the same settings are needed"
@@ -71,7 +72,7 @@ def check_config(config: TrainConfig, workdir: Path) -> None:
         raise InputError(f"{workdir} holds something else than a run; a new folder is needed")
 
 
-def _trained(workdir: Path) -> bool:
+def has_checkpoint(workdir: Path) -> bool:
     """Whether a folder holds a checkpoint, whole or damaged."""
     return any(workdir.glob("checkpoints/*")) or any(workdir.glob("damaged/*"))
 
@@ -137,9 +138,17 @@ def check_classes(info: DataInfo, source: Source, workdir: Path) -> None:
     """
     if source.label_names != info.label_names:
         raise InputError(
-            f"{source.name}, {source.split}, has the classes {source.label_names}; the run in "
-            f"{workdir} has learnt {info.label_names}"
+            f"{source.name}, {source.split}, has {_classes(source.label_names)}; the run in "
+            f"{workdir} has learnt {_classes(info.label_names)}"
         )
+
+
+def _classes(names: tuple[str, ...] | None) -> str:
+    if names is None:
+        return "no labels"
+    shown = ", ".join(map(repr, names[:_NAMED]))
+    more = len(names) - _NAMED
+    return f"the classes ({shown})" + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager

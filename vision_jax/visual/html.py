@@ -85,6 +85,8 @@ figure { margin: 0 0 1em; } figcaption { color: #57606a; }
 .thumbs img { width: 110px; image-rendering: pixelated; border: 1px solid #d0d7de; }
 .thumbs figcaption { font-size: 11px; line-height: 1.3; white-space: pre-wrap;
 overflow-wrap: anywhere; }
+.photos { display: flex; flex-wrap: wrap; gap: .4em; } .photos figure { width: 125px; margin: 0; }
+.photos figcaption { font-size: 11px; overflow-wrap: anywhere; }
 tr { border-bottom: 1px solid #d0d7de; } td { font-variant-numeric: tabular-nums; }
 """
 
