@@ -105,18 +105,6 @@ def test_output_and_gradients_are_the_papers(options, assert_close):
     assert_close(*values_and_gradients((own, theirs), variables))
 
 
-def test_positions_linear_in_the_place_stay_so_on_another_grid():
-    def places(rows, columns):
-        down, across = ((np.arange(n, dtype=np.float32) + 0.5) / n for n in (rows, columns))
-        return np.stack(np.meshgrid(down, across, indexing="ij"), -1)
-
-    old = jnp.asarray(places(8, 8).reshape(1, 64, 2))
-    resized = vit.resize_positions(old, (8, 8), (16, 12)).reshape(16, 12, 2)
-    # The edges have no neighbours on one side.
-    np.testing.assert_allclose(resized[4:-4, 3:-3], places(16, 12)[4:-4, 3:-3], atol=1e-5)
-    np.testing.assert_array_equal(vit.resize_positions(old, (8, 8), (8, 8)), old)
-
-
 def test_other_sizes_than_the_positions_are_embedded():
     images = jax.random.uniform(jax.random.key(0), (1, 12, 16, 3))
     variables = random_variables(TINY, images)
@@ -170,6 +158,7 @@ def test_bfloat16_keeps_parameters_embedding_and_logits_in_float32():
     [
         ({}, 10, "images are 10x10, need sides that are multiples of the patch of 4"),
         ({"class_token": False}, 8, 'pool is "token" without class_token, needs "mean"'),
+        ({"heads": 4}, 8, "width is 6, needs a multiple of heads, 4"),
     ],
 )
 def test_what_does_not_fit_is_named(options, size, message):
