@@ -129,6 +129,25 @@ def test_features_average_to_the_mean_embedding():
     np.testing.assert_allclose(endpoints["embedding"], means, atol=1e-6)
 
 
+def test_attention_weights_are_endpoints_only_where_asked_for():
+    model = dataclasses.replace(TINY, registers=1, pool="map", attention=True)
+    images = jax.random.uniform(jax.random.key(0), (2, 8, 12, 3))
+    variables = random_variables(model, images)
+    logits, endpoints = model.apply(variables, images)
+    # The class token, a register and six patches.
+    shapes = {
+        "attention1": (2, 2, 8, 8),
+        "attention2": (2, 2, 8, 8),
+        "attention_pool": (2, 2, 1, 8),
+    }
+    for name, shape in shapes.items():
+        np.testing.assert_allclose(endpoints[name].sum(-1), np.ones(shape[:-1]), atol=1e-6)
+    model = dataclasses.replace(model, attention=False)
+    without, others = model.apply(variables, images)
+    np.testing.assert_array_equal(without, logits)
+    assert set(endpoints) - set(others) == set(shapes)
+
+
 def test_stochastic_depth_skips_blocks_in_training_only():
     model = dataclasses.replace(TINY, drop_path=0.5)
     images = jax.random.uniform(jax.random.key(0), (8, 8, 8, 3))

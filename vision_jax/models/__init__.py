@@ -58,10 +58,18 @@ MODELS: dict[str, str] = {
     "vit_base_patch16_clip_224": "vision_jax.models.vit:vit_base_patch16_clip_224",
     "vit_large_patch14_clip_224": "vision_jax.models.vit:vit_large_patch14_clip_224",
     "vit_large_patch14_clip_336": "vision_jax.models.vit:vit_large_patch14_clip_336",
-    "vit_base_patch32_clip_quickgelu_224": "vision_jax.models.vit:vit_base_patch32_clip_quickgelu_224",
-    "vit_base_patch16_clip_quickgelu_224": "vision_jax.models.vit:vit_base_patch16_clip_quickgelu_224",
-    "vit_large_patch14_clip_quickgelu_224": "vision_jax.models.vit:vit_large_patch14_clip_quickgelu_224",
-    "vit_large_patch14_clip_quickgelu_336": "vision_jax.models.vit:vit_large_patch14_clip_quickgelu_336",
+    "vit_base_patch32_clip_quickgelu_224": (
+        "vision_jax.models.vit:vit_base_patch32_clip_quickgelu_224"
+    ),
+    "vit_base_patch16_clip_quickgelu_224": (
+        "vision_jax.models.vit:vit_base_patch16_clip_quickgelu_224"
+    ),
+    "vit_large_patch14_clip_quickgelu_224": (
+        "vision_jax.models.vit:vit_large_patch14_clip_quickgelu_224"
+    ),
+    "vit_large_patch14_clip_quickgelu_336": (
+        "vision_jax.models.vit:vit_large_patch14_clip_quickgelu_336"
+    ),
     "vit_base_patch16_siglip_224": "vision_jax.models.vit:vit_base_patch16_siglip_224",
     "vit_base_patch16_siglip_256": "vision_jax.models.vit:vit_base_patch16_siglip_256",
     "vit_base_patch16_siglip_384": "vision_jax.models.vit:vit_base_patch16_siglip_384",

@@ -71,9 +71,10 @@ def load_weights(
     """
     mappings = _mappings(name)
     if source is not None:
-        check_choice(source, tuple(mapping.source for mapping in mappings), "source")
+        check_choice(source, sources_of(name), "source")
         mappings = tuple(mapping for mapping in mappings if mapping.source == source)
-    placements = [_place(mapping, tensors) for mapping in mappings]
+    own = [m for m in mappings if m.recognizes is None or m.recognizes(tensors)]
+    placements = [_place(mapping, tensors) for mapping in own or mappings]
     fewest = min(len(placement.left) for placement in placements)
     fits = [_fit(name, p, dict(options or {})) for p in placements if len(p.left) == fewest]
     best = min(fits, key=lambda fit: fit.faults)
@@ -98,7 +99,7 @@ def sources_of(name: str) -> tuple[str, ...]:
     Raises:
         InputError: The name is unknown, or no library's weights are known for it.
     """
-    return tuple(mapping.source for mapping in _mappings(name))
+    return tuple(dict.fromkeys(mapping.source for mapping in _mappings(name)))
 
 
 def _mappings(name: str) -> tuple[SourceMapping, ...]:
@@ -226,7 +227,7 @@ def _fit(name: str, placement: _Placement, options: dict[str, Any]) -> _Fit:
     stem = values.get(mapping.stem)
     channels = stem.shape[2] if stem is not None and stem.ndim == 4 and stem.size else 3
     preprocessing = mapping.preprocessing.for_channels(channels)
-    if "image_size" in options:
+    if "image_size" in options and not mapping.own_size:
         preprocessing = replace(preprocessing, image_size=options["image_size"])
     needed = _needed(name, options, preprocessing.image_size, channels)
     wrong = [

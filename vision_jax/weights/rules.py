@@ -58,6 +58,10 @@ class SourceMapping:
         options: What the model's constructor is given.
         found: Finds further options in the parameters, by their paths.
         ignored: Regular expressions of names that are of no use here.
+        own_size: Whether images are prepared at the size of `preprocessing`, whatever the option
+            `image_size`.
+        recognizes: Whether the tensors are this library's, where their names are those of others
+            too; None if the names tell.
     """
 
     source: str
@@ -69,6 +73,8 @@ class SourceMapping:
     options: Mapping[str, Any] = field(default_factory=dict)
     found: Callable[[Mapping[str, Tensor]], Mapping[str, Any]] | None = None
     ignored: tuple[str, ...] = (r"(.+\.)?num_batches_tracked",)
+    own_size: bool = False
+    recognizes: Callable[[Mapping[str, Tensor]], bool] | None = None
 
     def rule_for(self, name: str) -> tuple[Rule, str] | None:
         """Return the rule for a tensor's name and the path that it gives, or None."""

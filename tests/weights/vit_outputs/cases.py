@@ -53,7 +53,7 @@ def draw(name, shape):
     else:
         offset = 0
     spread = 0.2 if len(shape) < 2 else np.prod(shape) ** -0.25
-    return (offset + spread * values).astype(np.float32)
+    return np.asarray(offset + spread * values, np.float32)
 
 
 def tensors(case, shapes):

@@ -197,7 +197,7 @@ def run_vit(network, x):
         found = {f"attention{n}": values for n, values in enumerate(out.attentions, 1)}
         found["embedding"] = out.last_hidden_state[:, 0]
         if tower is not network:
-            found["logits"] = network(x, interpolate_pos_encoding=True).logits
+            found["logits"] = network.classifier(found["embedding"])
         return found
 
     tower = getattr(network, "vit", network)
@@ -230,14 +230,13 @@ def run_siglip(network, x):
 
 def of_originals():
     """Return those of dinov2 and OpenAI's CLIP."""
+    import model
     from dinov2.models.vision_transformer import DinoVisionTransformer
-    from model import CLIP as OpenAI
-    from model import VisionTransformer as OpenAITower
 
     like = {**LIKE_TIMM, "init_values": 1.0, "block_chunks": 0}
     registers = {"num_register_tokens": 4, "interpolate_antialias": True, "interpolate_offset": 0.0}
-    openai = OpenAI(12, 32, 2, 64, 8, 7, 50, 64, 1, 1)
-    openai.visual = OpenAITower(32, 8, 32, 2, 2, 12)
+    openai = model.CLIP(12, 32, 2, 64, 8, 7, 50, 64, 1, 1)
+    openai.visual = model.VisionTransformer(32, 8, 32, 2, 2, 12)
     return {
         "dinov2": (DinoVisionTransformer(**like), IMAGENET, run_original_dinov2),
         "dinov2 registers": (
@@ -325,8 +324,8 @@ def tower(size):
 
 
 def full_originals():
+    import model
     from dinov2.hub import backbones
-    from model import CLIP as OpenAI
 
     for size in ("small", "base", "large"):
         make = getattr(backbones, f"dinov2_vit{size[0]}14")
@@ -334,6 +333,6 @@ def full_originals():
         make = getattr(backbones, f"dinov2_vit{size[0]}14_reg")
         yield f"dinov2 vit_{size}_patch14_reg4_dinov2", make(pretrained=False)
     text = (77, 50, 64, 1, 1)
-    yield "openai vit_base_patch32_clip_224", OpenAI(512, 224, 12, 768, 32, *text)
-    yield "openai vit_base_patch16_clip_224", OpenAI(512, 224, 12, 768, 16, *text)
-    yield "openai vit_large_patch14_clip_224", OpenAI(768, 224, 24, 1024, 14, *text)
+    yield "openai vit_base_patch32_clip_224", model.CLIP(512, 224, 12, 768, 32, *text)
+    yield "openai vit_base_patch16_clip_224", model.CLIP(512, 224, 12, 768, 16, *text)
+    yield "openai vit_large_patch14_clip_224", model.CLIP(768, 224, 24, 1024, 14, *text)
