@@ -1,11 +1,13 @@
 """Tensors of every format equal what the libraries that wrote the files had in memory."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vision_jax.errors import InputError
+from vision_jax.weights.pretrained import find_pretrained
 from vision_jax.weights.tensors import read_tensors
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -25,6 +27,17 @@ def test_every_tensor_equals_that_of_pytorch(name, expected):
     for key, tensor in tensors.items():
         np.testing.assert_array_equal(tensor, expected[key], err_msg=key)
         assert tensor.dtype == expected[key].dtype, key
+
+
+def test_the_published_file_of_efficientnet_lite0_is_read():
+    path, _ = find_pretrained("efficientnet_lite0")
+    tensors = read_tensors(path)
+    content = hashlib.sha256()
+    for name in sorted(tensors):
+        content.update(name.encode() + tensors[name].tobytes())
+    assert sum(not tensor.flags.c_contiguous for tensor in tensors.values()) == 50
+    # That of the tensors that torch.load gives.
+    assert content.hexdigest().startswith("005bdebd355e2b7f8f306bd4d3e0452d87921d44")
 
 
 @pytest.mark.parametrize("name", ["wrapped.pth", "wrapped_legacy.pth"])

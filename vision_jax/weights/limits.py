@@ -76,7 +76,7 @@ def byte_count(shape: Sequence[int], item_size: int) -> int:
 
 def shown(value: Any) -> str:
     """Return a value of a file as a message shows it: on one line and short."""
-    if isinstance(value, tuple) and len(value) <= MOST_AXES:
+    if type(value) is tuple and len(value) <= MOST_AXES:
         if not all(isinstance(each, int | str) for each in value):
             return "a tuple of other values"
         text = f"({', '.join(map(shown, value))})"

@@ -8,7 +8,12 @@ import numpy as np
 
 from vision_jax.errors import InputError
 from vision_jax.weights.archives import Archive
+from vision_jax.weights.hub import local_file
+from vision_jax.weights.keras_h5 import IN_ARCHIVE, read_keras_archive, read_keras_h5
+from vision_jax.weights.keras_h5 import START as HDF5_START
 from vision_jax.weights.limits import shown
+from vision_jax.weights.msgpack import read_msgpack, starts_tree
+from vision_jax.weights.npz import is_array, read_npz
 from vision_jax.weights.pytorch import LEGACY_START, is_pickle, read_legacy, read_zip
 from vision_jax.weights.safetensors import read_safetensors
 
@@ -32,7 +37,8 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     that claims more than it holds is refused before anything is allocated for it.
 
     Args:
-        path: a file of safetensors, PyTorch, big_vision's `.npz`, Flax's msgpack or Keras's `.h5`.
+        path: a file of safetensors, PyTorch, big_vision's `.npz`, Flax's msgpack or Keras's `.h5`
+            and `.keras`; or `hf://OWNER/NAME[@REVISION][/FILE]`, see `local_file`.
 
     Returns:
         Names, as the file has them, to arrays. Floats of 16 bits become float32, other types stay.
@@ -42,7 +48,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         InputError: there is no such file, or it is damaged, of another format, or without tensors;
             the message names the tensor or the byte.
     """
-    path = Path(path)
+    path = local_file(path)
     try:
         tensors = _reader(path)(path)
     except OSError as error:
@@ -73,8 +79,12 @@ def _reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
         return _zip_reader(path)
     if LEGACY_START in start[:16]:
         return read_legacy
-    if start[8:9] == b"{":
+    if start.startswith(HDF5_START):
+        return read_keras_h5
+    if start[8:9] == b"{" and (not any(start[4:8]) or not starts_tree(start)):
         return read_safetensors
+    if starts_tree(start):
+        return read_msgpack
     for first, what in OTHERS.items():
         if start.lstrip().startswith(first):
             raise InputError(f"{path} cannot be read: {what}")
@@ -85,6 +95,10 @@ def _zip_reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
     with Archive(path) as archive:
         if any(map(is_pickle, archive.names)):
             return read_zip
+        if IN_ARCHIVE in archive:
+            return read_keras_archive
+        if archive.names and all(map(is_array, archive.names)):
+            return read_npz
         names = ", ".join(map(shown, archive.names[:3])) or "nothing"
     raise InputError(f"{path} is a zip archive of other things ({names}); {NEEDED}")
 
