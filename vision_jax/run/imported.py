@@ -30,6 +30,8 @@ from vision_jax.tasks.base import Task
 from vision_jax.tasks.state import TrainState
 from vision_jax.training.loop import initial_state
 from vision_jax.training.steps import DataParallel
+from vision_jax.weights.hub import START as HUB
+from vision_jax.weights.hub import local_file
 from vision_jax.weights.mapping import Weights, load_weights
 from vision_jax.weights.pretrained import PRETRAINED, class_names, find_pretrained
 from vision_jax.weights.tensors import read_tensors
@@ -92,6 +94,8 @@ def _find(model: str, weights: str | Path | None) -> tuple[Path, str]:
     """Return the file that holds the weights, and what to call it."""
     if weights is None:
         return find_pretrained(model)
+    if str(weights).startswith(HUB):
+        return local_file(weights), str(weights)
     path = Path(weights).expanduser().absolute()
     return path, str(path)
 
