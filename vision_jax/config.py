@@ -436,7 +436,7 @@ class WeightsConfig:
     """Where imported weights come from."""
 
     origin: str
-    """The file, `hf://REPO/FILE`, or the package and its version."""
+    """The file, its place on the Hugging Face Hub, or the package and its version."""
     sha256: str
     """SHA-256 of the file."""
     source: str

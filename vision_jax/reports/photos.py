@@ -19,7 +19,7 @@ from vision_jax.search import CosineIndex
 from vision_jax.tasks.base import Classifies
 from vision_jax.visual.html import image_html, paragraph, table, write_page
 
-NEAR = 0.95
+NEAR = 0.9
 """Cosine from which two photographs count as nearly the same."""
 _SIDE = 160  # pixels of a thumbnail
 _GROUPS, _SHOWN, _COPIES, _FAULTS = 12, 8, 20, 50  # at most

@@ -43,8 +43,9 @@ def write_report(
     run, test = data.run, data.test
     if metrics is None:
         metrics = measure(data)
+    use = "trained on" if run.config.trains else "imported; searches find"
     introduction = (
-        f"{run.workdir} at step {run.step}, trained on the {len(data.train)} images of "
+        f"{run.workdir} at step {run.step}, {use} the {len(data.train)} images of "
         f"{data.train.split}, measured on the {len(test)} of {test.split}."
     )
     sections = [("Metrics", table(*metric_rows(metrics)) + _notes(metrics))]
