@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from vision_jax.commands.messages import in_options
 from vision_jax.config import TrainConfig
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import Distributed, joined
@@ -46,7 +47,7 @@ def train_command(config_type: type[TrainConfig]) -> Callable[..., None]:
         options: Annotated[RunOptions, _Flat],
         config: Annotated[config_type, _Flat],  # type: ignore[valid-type]
     ) -> None:
-        run_training(config, options)
+        run_training(config, options, tell=lambda error: in_options(str(error), command))
 
     summary, _, example = inspect.cleandoc(config_type.__doc__ or "").partition("\n\n")
     resumes = "Rerun the same command in the same workdir to resume. Ctrl-C saves and stops."
@@ -54,14 +55,22 @@ def train_command(config_type: type[TrainConfig]) -> Callable[..., None]:
     return command
 
 
-def run_training(config: TrainConfig, options: RunOptions) -> bool:
-    """Train a config, and say whether it came to the end."""
+def run_training(
+    config: TrainConfig, options: RunOptions, *, tell: Callable[[Exception], str] = str
+) -> bool:
+    """Train a config, and say whether it came to the end.
+
+    Args:
+        config: what to train.
+        options: where and how.
+        tell: makes the message of an error that ends one of several processes.
+    """
     from vision_jax.run.train import train
     from vision_jax.training.profile import parse_steps
 
     steps = None if options.profile is None else parse_steps(options.profile)
     # JAX takes SIGTERM for itself as it joins the processes.
-    with joined(options.distributed), _stop_on_signals() as should_stop:
+    with joined(options.distributed, tell), _stop_on_signals() as should_stop:
         result = train(config, options.workdir, should_stop=should_stop, profile=steps)
     if result.finished:
         print(f"trained {config.epochs} epochs -> {options.workdir}")

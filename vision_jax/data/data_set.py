@@ -63,6 +63,9 @@ class DataSet(abc.ABC):
             splits = Splits(*(a or b for a, b in zip(given, default, strict=True)))
         parts = [parts_of(self.sizes, split, self.name) for split in splits]
         found = []
+        if not validation and "[" in splits.validation and _count(parts[1]) == 1:
+            what = "is one image, which alone chooses the checkpoint"
+            found.append(Finding(splits.validation, what, False))
         if not test and not any(canonical(name) == "test" for name in self.sizes):
             what = "is reported at the end, since there is no test split"
             found.append(Finding(splits.test, what, False))
@@ -76,6 +79,10 @@ class DataSet(abc.ABC):
         """List what is unusual about the labels of each split, where they are known unread."""
         del splits, parts
         return []
+
+
+def _count(parts: list[Part]) -> int:
+    return sum(part.stop - part.start for part in parts)
 
 
 def _overlap(a: list[Part], b: list[Part]) -> int:

@@ -271,5 +271,6 @@ def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> No
     if image.shape != shape:
         raise BadImageError(
             name,
-            f"has shape {image.shape}; {shape} is needed; image_size brings all images to one size",
+            f"has shape {image.shape}; {shape} is needed; images of many sizes take image_size, in "
+            "training too",
         )

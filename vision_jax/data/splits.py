@@ -82,26 +82,48 @@ def parts_of(sizes: Mapping[str, int], split: str, name: str) -> list[Part]:
 def default_splits(sizes: Mapping[str, int], name: str) -> Splits:
     """Choose the splits to train on, to choose the checkpoint by, and to report.
 
-    A split for validation is used if there is one; else a tenth of the training split is held out.
-    Without a test split the validation split is reported, or another tenth of the training split.
+    A split for validation is used if there is one; else a tenth of the training split is held out,
+    and at least one example. Without a test split the validation split is reported, or another
+    tenth of the training split.
 
     Args:
         sizes: the number of examples of each split.
         name: what to call the data in messages.
 
     Raises:
-        InputError: there is no split to train on.
+        InputError: there is no split to train on, or only one example and none to validate on.
     """
     exact = set(KNOWN.values())
     found = {canonical(split): split for split in sorted(sizes, key=lambda s: s in exact)}
     train, validation, test = (found.get(key) for key in ("train", "validation", "test"))
     if train is None:
         raise InputError(f"{name} has the splits {_listed(sizes)}; a train split is needed")
-    if validation is None and test is None:
-        return Splits(f"{train}[:80%]", f"{train}[80%:90%]", f"{train}[90%:]")
-    if validation is None:
-        return Splits(f"{train}[:90%]", f"{train}[90%:]", str(test))
-    return Splits(train, validation, test or validation)
+    if validation is not None:
+        return Splits(train, validation, test or validation)
+    count = sizes[train]
+    if count < 2:
+        raise InputError(
+            f"{name} has {count} training image; 2 are needed, one of them to choose the "
+            "checkpoint by, unless validation_split names others"
+        )
+    if test is None and count > 2:
+        tenths = Splits(f"{train}[:80%]", f"{train}[80%:90%]", f"{train}[90%:]")
+        single = Splits(f"{train}[:-2]", f"{train}[-2:-1]", f"{train}[-1:]")
+    else:
+        held_out = f"{train}[90%:]", f"{train}[-1:]"
+        tenths, single = (
+            Splits(f"{train}[:{cut}]", part, test or part)
+            for cut, part in zip(("90%", "-1"), held_out, strict=True)
+        )
+    return tenths if all(_holds_any(sizes, split, name) for split in tenths) else single
+
+
+def _holds_any(sizes: Mapping[str, int], split: str, name: str) -> bool:
+    try:
+        parts_of(sizes, split, name)
+    except InputError:
+        return False
+    return True
 
 
 def _nothing(sizes: Mapping[str, int], split: str, name: str) -> InputError:

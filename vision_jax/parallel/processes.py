@@ -5,9 +5,10 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import numpy as np
 
@@ -23,6 +24,8 @@ _PEER_LOST = (
     "in every process to resume from the last checkpoint"
 )
 _MESSAGE_BYTES = 2048
+_GRACE = 1.0
+"""Seconds for which process 0, whose end aborts the others, waits for them to refuse the same."""
 
 Result = TypeVar("Result")
 
@@ -81,7 +84,7 @@ class Distributed:
 
 
 @contextlib.contextmanager
-def joined(group: Distributed) -> Iterator[None]:
+def joined(group: Distributed, tell: Callable[[Exception], str] = str) -> Iterator[None]:
     """Join the other processes, before JAX is used for anything else.
 
     On an error inside the block, print it and exit at once; otherwise JAX's exit barrier deadlocks
@@ -89,6 +92,7 @@ def joined(group: Distributed) -> Iterator[None]:
 
     Args:
         group: the processes; a single one joins nobody.
+        tell: makes the message of an error that is printed.
 
     Raises:
         InputError: the group is invalid, no cluster is found, or the processes cannot connect.
@@ -99,52 +103,94 @@ def joined(group: Distributed) -> Iterator[None]:
     group.check()
     import jax
 
-    exit_message = _ExitMessage()
-    try:
-        jax.distributed.initialize(
-            coordinator_address=group.coordinator,
-            num_processes=group.processes,
-            process_id=group.process_id,
-            heartbeat_timeout_seconds=group.heartbeat,
-        )
-    except (RuntimeError, ValueError) as error:
-        exit_message.cancel()
-        raise InputError(f"the processes of this run cannot be joined: {error}") from error
-    try:
-        yield
-    except BaseException as error:
-        _exit(error, exit_message)
-    exit_message.cancel()
+    with _NativeOutput() as output:
+        try:
+            jax.distributed.initialize(
+                coordinator_address=group.coordinator,
+                num_processes=group.processes,
+                process_id=group.process_id,
+                heartbeat_timeout_seconds=group.heartbeat,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"the processes of this run cannot be joined: {error}") from error
+        try:
+            yield
+        except BaseException as error:
+            _exit(error, output, tell)
 
 
-def _exit(error: BaseException, exit_message: "_ExitMessage") -> None:
-    if isinstance(error, InputError | RunError):
-        print(f"vision-jax: {error}", file=sys.stderr)
+def _exit(error: BaseException, output: "_NativeOutput", tell: Callable[[Exception], str]) -> None:
+    import jax
+
+    if isinstance(error, InputError | RunError | OSError):
+        print(f"vision-jax: {tell(error)}", file=sys.stderr)
     else:
         traceback.print_exception(error)
     if isinstance(error, InputError) or (isinstance(error, RunError) and error.final):
-        exit_message.cancel()
+        output.expect_end()
+        if jax.process_index() == 0:
+            time.sleep(_GRACE)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2 if isinstance(error, InputError) else 1)
 
 
-class _ExitMessage:
-    """A small process that says how to resume if this one dies without calling `cancel`.
+class _NativeOutput:
+    """A small process through which pass the lines that C++ prints, less the noise.
 
-    JAX aborts a process whose peers are lost, and an abort runs no Python code.
+    It drops Gloo's greetings and the trace of JAX, which aborts a process whose peers are lost. An
+    abort runs no Python code: if this process dies without `expect_end`, the small one says how to
+    resume. What Python prints does not pass through it.
     """
 
-    def __init__(self) -> None:
-        code = f"import sys; sys.stdin.read() or print({_PEER_LOST!r}, file=sys.stderr)"
+    def __enter__(self) -> "_NativeOutput":
         # In its own session, so that Ctrl-C does not end it first.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", code], stdin=subprocess.PIPE, start_new_session=True
+        self._filter = subprocess.Popen(
+            [sys.executable, "-I", "-c", _FILTER], stdin=subprocess.PIPE, start_new_session=True
         )
+        self._old = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (self._divert(number) for number in (1, 2))
+        return self
 
-    def cancel(self) -> None:
-        """End the small process without a message."""
-        self._process.communicate(b"done")
+    def __exit__(self, *_: object) -> None:
+        self.expect_end()
+        for number, new in ((1, sys.stdout), (2, sys.stderr)):
+            new.flush()
+            os.dup2(new.fileno(), number)
+            new.close()
+        sys.stdout, sys.stderr = self._old
+        self._filter.communicate()
+
+    def expect_end(self) -> None:
+        """Make the small process end without a message."""
+        os.write(self._pipe, _ENDED)
+
+    @property
+    def _pipe(self) -> int:
+        assert self._filter.stdin is not None
+        return self._filter.stdin.fileno()
+
+    def _divert(self, number: int) -> TextIO:
+        """Send a descriptor through the small process, and open what it was."""
+        old = self._old[number - 1]
+        old.flush()
+        kept = os.dup(number)
+        os.dup2(self._pipe, number)
+        return os.fdopen(kept, "w", buffering=1, encoding=old.encoding, errors=old.errors)
+
+
+_ENDED = b"ended\n"
+_FILTER = f"""
+import re, sys
+ended = lost = False
+for line in sys.stdin.buffer:
+    ended = ended or line == {_ENDED!r}
+    lost = lost or re.match(rb"F[0-9]{{4}} .*distributed service", line)
+    if not (lost or re.match(rb"ended$|\\[Gloo\\]|E[0-9]{{4}} .*coordination", line)):
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()
+ended or print({_PEER_LOST!r}, file=sys.stderr)
+"""
 
 
 def first_alone(action: Callable[[], Result]) -> Result | None:
@@ -167,11 +213,38 @@ def first_alone(action: Callable[[], Result]) -> Result | None:
             result = action()
         except InputError as error:
             message = str(error).encode()[:_MESSAGE_BYTES]
-    sent = np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
-    received = np.asarray(multihost_utils.broadcast_one_to_all(sent), np.uint8)
-    if text := received.tobytes().rstrip(b"\0").decode(errors="replace"):
-        raise InputError(text)
+    _raise_any(multihost_utils.broadcast_one_to_all(_as_row(message)))
     return result
+
+
+def together(action: Callable[[], Result]) -> Result:
+    """Run an action in all processes, so that what one refuses all do.
+
+    Raises:
+        InputError: in all processes, if any raises it.
+    """
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return action()
+    result, message = None, b""
+    try:
+        result = action()
+    except InputError as error:
+        message = str(error).encode()[:_MESSAGE_BYTES]
+    _raise_any(multihost_utils.process_allgather(_as_row(message)))
+    return cast(Result, result)
+
+
+def _as_row(message: bytes) -> np.ndarray:
+    return np.frombuffer(message.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
+
+
+def _raise_any(received: Any) -> None:
+    for row in np.asarray(received, np.uint8).reshape(-1, _MESSAGE_BYTES):
+        if text := row.tobytes().rstrip(b"\0").decode(errors="replace"):
+            raise InputError(text)
 
 
 class Vote:

@@ -4,16 +4,19 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from vision_jax.augment.recipes import Augment
 from vision_jax.config import TrainConfig
 from vision_jax.data.data_set import DataSet
 from vision_jax.data.info import DataInfo
+from vision_jax.data.loader import Loader
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
-from vision_jax.parallel.processes import first_alone
+from vision_jax.parallel.processes import first_alone, together
 from vision_jax.run.build import build_augmentation, build_task
 from vision_jax.run.data import located, resolved, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
@@ -30,7 +33,7 @@ from vision_jax.run.workdir import (
 from vision_jax.tasks.base import Task
 from vision_jax.training.loop import FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
-from vision_jax.training.profile import open_profile
+from vision_jax.training.profile import Profile, open_profile
 from vision_jax.training.steps import DataParallel
 
 
@@ -72,7 +75,62 @@ def train(
     """
     workdir = Path(workdir)
     # Data sets are prepared and folders made by one process, and found by the others.
-    config, data = first_alone(partial(_prepare, config, workdir)) or resolved(config)
+    prepared = first_alone(partial(_prepare, config, workdir))
+    parts = together(partial(_open, config, prepared, workdir, profile))
+    config, parallel, loader, task = parts.config, parts.parallel, parts.loader, parts.task
+    info = DataInfo.of(loader)
+    with ExitStack() as stack:
+        first_alone(lambda: stack.enter_context(lock(workdir)))
+        checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
+        found = checkpoints.find("last")
+        if found is not None:
+            check_info(read_info(checkpoints, found, config), info, workdir)
+        log = show = None
+        if parallel.is_first:
+            write_config(config, workdir)
+            log = stack.enter_context(closing(MetricsLog(workdir, step=found or 0)))
+            source = parts.validation.source
+            shown = source.read(range(min(SHOWN, len(source))))
+            images = np.stack([example["image"] for example in shown])
+            show = epoch_images(task, workdir / EPOCHS, images)
+        return fit(
+            task,
+            loader,
+            epochs=config.epochs,
+            seed=config.seed,
+            validation=parts.validation,
+            augment=parts.augment,
+            parallel=parallel,
+            checkpoints=checkpoints,
+            about=describe(config, info),
+            log=log,
+            after_epoch=show,
+            should_stop=should_stop,
+            profile=parts.traced if parallel.is_first else None,
+            progress=progress,
+        )
+
+
+class _Parts(NamedTuple):
+    """What a run is made of, before anything is written."""
+
+    config: TrainConfig
+    parallel: DataParallel
+    loader: Loader
+    validation: Loader
+    task: Task
+    augment: Augment | None
+    traced: Profile | None
+
+
+def _open(
+    config: TrainConfig,
+    prepared: tuple[TrainConfig, DataSet] | None,
+    workdir: Path,
+    profile: range | None,
+) -> _Parts:
+    """Open the data and build the task, refusing what cannot be trained."""
+    config, data = prepared or resolved(config)
     train_source = data.source(config.data.train_split)
     validation_source = data.source(config.data.validation_split)
     parallel = DataParallel.over(shards=config.optimizer.shards)
@@ -86,35 +144,7 @@ def train(
         config.data, info, loader.batch_size // parallel.count, needs=task.needs
     )
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
-    with ExitStack() as stack:
-        first_alone(lambda: stack.enter_context(lock(workdir)))
-        checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
-        found = checkpoints.find("last")
-        if found is not None:
-            check_info(read_info(checkpoints, found, config), info, workdir)
-        log = show = None
-        if parallel.is_first:
-            write_config(config, workdir)
-            log = stack.enter_context(closing(MetricsLog(workdir, step=found or 0)))
-            shown = validation_source.read(range(min(SHOWN, len(validation_source))))
-            images = np.stack([example["image"] for example in shown])
-            show = epoch_images(task, workdir / EPOCHS, images)
-        return fit(
-            task,
-            loader,
-            epochs=config.epochs,
-            seed=config.seed,
-            validation=validation,
-            augment=augment,
-            parallel=parallel,
-            checkpoints=checkpoints,
-            about=describe(config, info),
-            log=log,
-            after_epoch=show,
-            should_stop=should_stop,
-            profile=traced if parallel.is_first else None,
-            progress=progress,
-        )
+    return _Parts(config, parallel, loader, validation, task, augment, traced)
 
 
 def _prepare(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, DataSet]:
