@@ -79,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RunError, OSError) as error:  # such as a full disk
         print(f"vision-jax: {_told(error, command)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("vision-jax: interrupted", file=sys.stderr)
+        return 130  # as shells report it
     return 0
 
 

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.synchronize import SemLock
 from pathlib import Path
@@ -38,13 +40,20 @@ def folder(tmp_path_factory, digits):
 
 def test_a_killed_reader_is_named(small_source):
     loader = Loader(small_source, 8, train=True, on_device_bytes=0, workers=2)
-    items = loader.items(0, 10**6)
-    for _ in range(10):  # until both are at work
-        next(items)
-    for reader in children(os.getpid()):
-        os.kill(reader, signal.SIGINT)  # as Ctrl-C does, which the parent acts on
-    for _ in range(20):
-        next(items)
+    items, at_work = loader.items(0, 10**6), threading.Event()
+
+    def interrupt_readers():
+        """As Ctrl-C does, which the parent acts on; from before they have imported anything."""
+        while not at_work.wait(0.02):
+            for reader in children(os.getpid()):
+                os.kill(reader, signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        interrupted = pool.submit(interrupt_readers)
+        for _ in range(30):  # until both are at work
+            next(items)
+        at_work.set()
+        interrupted.result()
     os.kill(children(os.getpid())[0], signal.SIGKILL)
     with pytest.raises(ReaderKilledError, match="one of the 2 reader processes ended with code -9"):
         list(items)

@@ -8,6 +8,7 @@ turns it into a float batch inside the jitted step.
 import contextlib
 import dataclasses
 import gc
+import itertools
 import multiprocessing
 import os
 import re
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -294,11 +296,25 @@ def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
     read = piped.mp_prefetch(processes, worker_init_fn=_start_reader)
     with contextlib.closing(iter(read)) as items:
         try:
-            yield from items
+            yield from _uninterrupted(items)
         except RuntimeError as error:
             if not (ended := _ENDED.match(str(error))):
                 raise
             raise _reader_error(int(ended[1]), loader.workers) from error
+
+
+def _uninterrupted(items: Iterator[_Read]) -> Iterator[_Read]:
+    """Give items of readers that Ctrl-C does not reach, not even as they start: it is the parent's.
+
+    Readers are started by threads that the first item starts, and inherit the mask of this one.
+    """
+    resource_tracker.ensure_running()  # as it starts, it would lift the mask
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        first = list(itertools.islice(items, 1))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+    yield from itertools.chain(first, items)
 
 
 def _reader_error(code: int, workers: int) -> InputError | RunError:
@@ -338,7 +354,6 @@ def _start_reader(index: int, count: int) -> None:
     parent's thread that started the reader.
     """
     del index, count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to act on
 
     def watch() -> None:
         parent = multiprocessing.parent_process()
