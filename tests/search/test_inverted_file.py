@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.errors import InputError
-from vision_jax.search import cosine_top_k
+from vision_jax.errors import DataWarning, InputError
+from vision_jax.search import CosineIndex, cosine_top_k, inverted_file
 from vision_jax.search.inverted_file import InvertedFile, k_means
 
 
@@ -99,6 +99,29 @@ def test_more_neighbours_than_the_probed_lists_hold(data):
     _, found = InvertedFile(data[0], nlist=64, nprobe=1).search(data[1], 500)
     assert (found >= 0).all()
     assert all(len(set(row.tolist())) == 500 for row in found)
+
+
+def test_vectors_without_clusters_are_searched_exactly_and_that_is_said(monkeypatch):
+    """Where lists save nothing, exact search is several times faster."""
+    rows = np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32)
+    monkeypatch.setattr(inverted_file, "LARGE", 600)
+    index = CosineIndex(64)
+    index.add(rows)
+    with pytest.warns(DataWarning, match=r"would compare \d+% of them .* so exact search"):
+        found = index.search(rows[:50], 10, method="inverted_file")
+    np.testing.assert_array_equal(found[1], index.search(rows[:50], 10)[1])
+    few = index.search(rows[:50], 10, method="inverted_file", nprobe=1)[1]
+    assert (few != found[1]).any()
+
+
+def test_clustered_vectors_are_searched_by_lists(data):
+    index = CosineIndex(16)
+    index.add(data[0])
+    found = index.search(data[0][:200], 11, method="inverted_file")[1]
+    truth = index.search(data[0][:200], 11)[1]
+    assert index._methods["inverted_file"].exact is None
+    hits = [len({*a} & {*b}) - 1 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+    assert np.mean(hits) / 10 >= 0.95
 
 
 @pytest.mark.parametrize(

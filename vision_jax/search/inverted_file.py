@@ -1,5 +1,7 @@
 """Approximate cosine search by an inverted file, trained by k-means on the device."""
 
+import operator
+import warnings
 from functools import partial
 from typing import NamedTuple, SupportsIndex
 
@@ -7,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from vision_jax.errors import InputError
+from vision_jax.errors import DataWarning, InputError
 from vision_jax.search import arrays
 from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.batching import in_parts, pad_rows
 from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.exact import Exact
 from vision_jax.search.filters import Where, to_mask
+from vision_jax.search.protocol import Found
 from vision_jax.search.similarity import cosine_top_k, normalize
 
 PAGE = 32
@@ -22,11 +26,59 @@ ROUNDS = 10
 PER_LIST = 128  # training vectors per list
 CHECKED = 256  # vectors that choose the default number of lists to probe
 TARGET = 0.97  # their recall@10: a little above the 0.95 that is promised for others
+WORTHWHILE = 0.25  # share of the vectors from which comparing them one list at a time is slower
+LARGE = 10_000  # vectors from which a gallery is expected to be searched faster than exactly
 
 
-def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "InvertedFile":
+def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "Approximate":
     """Build the method; see `protocol.Build`."""
-    return InvertedFile(rows.vectors(slots))
+    return Approximate(rows, slots)
+
+
+class Approximate:
+    """An inverted file, or exact search where vectors without clusters make that faster.
+
+    Args:
+        rows: The index's rows.
+        slots: (N,) the slots of its vectors, in the order of their ids.
+
+    Attributes:
+        lists: The inverted file.
+        exact: The exact search that answers instead, unless `nprobe` is given; else None.
+    """
+
+    def __init__(self, rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> None:
+        self.lists = InvertedFile(rows.vectors(slots))
+        share = self.lists.share(self.lists.nprobe)
+        self.exact = Exact(rows, slots) if share > WORTHWHILE else None
+        if self.exact and len(slots) >= LARGE:
+            warnings.warn(
+                f"the vectors form few clusters: method 'inverted_file' would compare {share:.0%} "
+                f"of them to find {TARGET:.0%} of the nearest, so exact search, which is faster "
+                f"then, answers; nprobe, below {self.lists.nprobe}, trades that recall for speed",
+                DataWarning,
+                stacklevel=2,
+            )
+
+    def search(
+        self,
+        queries: Float[np.ndarray, "queries dim"],
+        k: int,
+        where: Bool[np.ndarray, "masks items"] | None = None,
+        *,
+        nprobe: SupportsIndex | None = None,
+    ) -> Found:
+        """Find about the k nearest vectors of each query; see `protocol.Method`.
+
+        Args:
+            queries: See `protocol.Method`.
+            k: See `protocol.Method`.
+            where: See `protocol.Method`.
+            nprobe: See `InvertedFile.search`.
+        """
+        if self.exact is not None and nprobe is None:
+            return self.exact.search(queries, k, where)
+        return self.lists.search(queries, k, where, nprobe=nprobe)
 
 
 class Report(NamedTuple):
@@ -153,8 +205,11 @@ class InvertedFile:
         known = arrays.integers("truth", truth, 2)
         _, found = self.search(queries, known.shape[1], nprobe=probe)
         hits = (known[:, :, None] == found[:, None, :]).any(2) & (known >= 0)
-        share = min(1.0, self._budget(probe) / self._pages.owner.shape[0])
-        return Report(probe, share, float(hits.sum() / max(1, (known >= 0).sum())))
+        return Report(probe, self.share(probe), float(hits.sum() / max(1, (known >= 0).sum())))
+
+    def share(self, nprobe: SupportsIndex) -> float:
+        """Return the share of the vectors that a search of so many lists scores."""
+        return self._budget(operator.index(nprobe)) / self._pages.owner.shape[0]
 
     def _check_rows(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
         outside = rows[(rows < 0) | (rows >= len(self))]
