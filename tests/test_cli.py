@@ -218,3 +218,12 @@ def test_a_signal_saves_and_the_same_command_goes_on(config, data_dir, tmp_path)
     assert "stopped and saved at step" in rest
     run = load_run(tmp_path / "run", "last")
     assert 40 <= run.step < 200 * 20
+
+
+def test_an_interrupted_command_ends_with_one_line(index, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vision_jax.gallery.lookup.load_index", interrupted)
+    assert main(["duplicates", str(index)]) == 130
+    assert capsys.readouterr().err == "vision-jax: interrupted\n"

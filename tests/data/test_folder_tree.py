@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vision_jax.data import splits
 from vision_jax.data.catalog import default_splits, open_data, open_source
 from vision_jax.data.check import check_data
 from vision_jax.data.folder_tree import read_tree
@@ -169,6 +170,36 @@ def test_the_splits_to_train_on_are_those_that_are_there(folders, expected, tmp_
     assert default_splits(tmp_path) == expected  # without a warning
 
 
+@pytest.mark.parametrize("test", [{}, {"test": 3}, {"Val": 2}])
+def test_small_sets_hold_out_single_images(test):
+    """Every split holds an image, and none is trained on that another split measures."""
+    for count in range(2, 25):
+        sizes = {"train": count, **test}
+        parts = [set(), set(), set()]
+        for held, split in zip(parts, splits.default_splits(sizes, "x"), strict=True):
+            for part in splits.parts_of(sizes, split, "x"):
+                held.update((part.split, i) for i in range(part.start, part.stop))
+        train, validation, tested = parts
+        assert train
+        assert validation
+        assert tested
+        assert not train & (validation | tested)
+        if count > 2 and "Val" not in test:
+            assert not validation & tested
+
+
+def test_a_single_image_is_one_line(tmp_path):
+    write(tmp_path / "a" / "1.png")
+    data = open_data(tmp_path)
+    with pytest.raises(InputError, match=r"has 1 training image; 2 are needed"):
+        data.choose_splits()
+    with pytest.warns(DataWarning, match=r"validation shares 1 examples"):
+        assert data.choose_splits("train", "train").test == "train"
+    write(tmp_path / "a" / "2.png")
+    with pytest.warns(DataWarning, match=r"train\[-1:\] is one image, which alone chooses"):
+        assert open_data(tmp_path).choose_splits().validation == "train[-1:]"
+
+
 def test_a_missing_test_split_falls_back_with_a_warning(tmp_path):
     touch(tmp_path / "train", [f"{label}/{i}.png" for label in "ab" for i in range(40)])
     with pytest.warns(
@@ -207,6 +238,7 @@ def test_one_class_and_a_test_split_without_labels_are_unusual(tmp_path):
     touch(tmp_path, [f"train/a/{i}.png" for i in range(10)])
     touch(tmp_path, [f"test/{i}.png" for i in range(3)])
     assert texts(open_data(tmp_path).plan()[1]) == [
+        "train[90%:] is one image, which alone chooses the checkpoint",
         "test has no labels, though train[:90%] has: it cannot be evaluated",
         ". has one class, a; recognition takes two or more",
     ]

@@ -192,10 +192,20 @@ def test_what_one_process_refuses_all_do(data_dir, tmp_path):
         codes, printed = group.wait()
     assert codes == [2, 2]
     for text in printed:
-        own = [line for line in text.splitlines() if not line.startswith("[Gloo]")]
-        assert own[-1].startswith("vision-jax: ")
-        assert "holds something else" in text
+        (line,) = text.splitlines()
+        assert line.startswith("vision-jax: ")
+        assert "holds something else" in line
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.slow
+def test_a_setting_is_refused_by_all_in_the_commands_words(data_dir, tmp_path):
+    words = words_for("cnn", data_dir, 1).replace("batch-size 64", "batch-size 63")
+    with Group(words, tmp_path / "run") as group:
+        codes, printed = group.wait()
+    assert codes == [2, 2]
+    line = "vision-jax: --data.batch-size is 63; it must be a multiple of the 2 processes\n"
+    assert printed == [line, line]
 
 
 def test_each_process_reads_its_own_images_and_none_twice(digits):

@@ -187,6 +187,8 @@ def test_data_may_be_named_from_anywhere_and_move(photos, tmp_path, monkeypatch)
         check_config(config(moved, epochs=1), run)
     check_config(config(f"{moved}/"), run)
     assert load_run(run, "last", data=moved).source("train").image_shape == (8, 8, 1)
+    with pytest.raises(InputError, match=r"photos, the data of the run in .* data must say where"):
+        load_run(run, "last").source("train")
 
 
 def test_a_folder_where_nothing_was_trained_takes_another_config(config, tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 from vision_jax.data.findings import Finding, warn_of
 from vision_jax.data.sources import Source
 from vision_jax.data.splits import Part, Splits, canonical, default_splits, parts_of
+from vision_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,12 @@ class DataSet(abc.ABC):
         given = Splits(train or "", validation or "", test or "")
         splits = given
         if not all(given):
-            default = default_splits(self.sizes, self.name)
+            try:
+                default = default_splits(self.sizes, self.name)
+            except InputError:
+                if not (train and validation):
+                    raise
+                default = Splits(train, validation, validation)
             splits = Splits(*(a or b for a, b in zip(given, default, strict=True)))
         parts = [parts_of(self.sizes, split, self.name) for split in splits]
         found = []

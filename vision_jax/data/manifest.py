@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from vision_jax.data.findings import warn_once
 from vision_jax.errors import InputError
 from vision_jax.files import sha256_of, write_text
 
 FILE = "checksums.json"
 _RECORDS = ".array_record"
+_FOLDERS = "vision_jax.data.builders.image_folder"
+"""The builder of sets whose classes only their files tell."""
 _NEEDED = ("dataset_info.json", "features.json")
 
 
@@ -46,7 +50,14 @@ def check_files(folder: Any) -> None:
         _compare(folder, _read_json(folder, FILE))
     for name in _NEEDED:
         _read_json(folder, name)
-    _check_labels(folder, _read_json(folder, "features.json"))
+    names = _check_labels(folder, _read_json(folder, "features.json"))
+    module = _read_json(folder, "dataset_info.json").get("moduleName", "")
+    if names and module == _FOLDERS and not (folder / FILE).exists():
+        warn_once(
+            f"{folder} has no {FILE}: version 0.1 wrote none, so changed files go unnoticed. If "
+            f"its classes are not {', '.join(names[:10])}{', …' * (len(names) > 10)}, remove it "
+            "and prepare the data set again"
+        )
 
 
 def damaged(path: Any, what: str) -> InputError:
@@ -81,15 +92,23 @@ def _read_json(folder: Any, name: str) -> Any:
         raise damaged(path, f"is not valid JSON ({error})") from None
 
 
-def _check_labels(folder: Any, features: Any) -> None:
-    """Compare the number of class names with the number of classes."""
+def _check_labels(folder: Any, features: Any) -> list[str]:
+    """Return the names of the classes, which must be text, differ, and be as many as classes."""
     try:
         label = features["featuresDict"]["features"]["label"]
         classes = int(label["classLabel"]["numClasses"])
     except (KeyError, TypeError, ValueError):
-        return  # other features, which `open_records` judges
+        return []  # other features, which `open_records` judges
     path = folder / "label.labels.txt"
-    if path.exists():
-        names = path.read_bytes().decode(errors="replace").split("\n")
-        if (count := sum(bool(name.strip()) for name in names)) != classes:
-            raise damaged(path, f"names {count} classes; features.json has {classes}")
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_bytes().decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"is not UTF-8 ({error})") from None
+    names = [name.strip() for name in lines if name.strip()]
+    if len(names) != classes:
+        raise damaged(path, f"names {len(names)} classes; features.json has {classes}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise damaged(path, f"names {twice[0]!r} twice")
+    return names

@@ -1,9 +1,15 @@
 """Silence for Pillow while it reads, in any number of threads."""
 
 import contextlib
+import ctypes
+import ctypes.util
 import threading
 import warnings
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import PIL
 
 _LOCK = threading.Lock()
 _FILTERS = contextlib.ExitStack()  # what undoes the filter, while it is set
@@ -19,6 +25,7 @@ def pillow_warnings_ignored() -> Iterator[None]:
     once would leave its filter behind, or take away another's.
     """
     global _readers
+    _quiet_libtiff()
     with _LOCK:
         if _readers == 0:
             _FILTERS.enter_context(warnings.catch_warnings())
@@ -31,3 +38,16 @@ def pillow_warnings_ignored() -> Iterator[None]:
             _readers -= 1
             if _readers == 0:
                 _FILTERS.close()
+
+
+@cache
+def _quiet_libtiff() -> None:
+    """Take from libtiff the handlers that print what Pillow raises as well."""
+    bundled = sorted(Path(PIL.__file__).parent.parent.glob("pillow.libs/libtiff*"))
+    name = str(bundled[0]) if bundled else ctypes.util.find_library("tiff")
+    with contextlib.suppress(OSError, AttributeError):  # none there: nothing prints
+        if name is not None:
+            library = ctypes.CDLL(name)
+            for setter in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+                setter.argtypes = [ctypes.c_void_p]
+                setter(None)

@@ -70,7 +70,12 @@ def own_builder(place: str, data_dir: str | Path | None) -> tuple[Any, bool]:
     if prepared := folder.exists():
         check_files(folder)
     with _quiet():
-        return builder(data_dir=data_dir), prepared
+        made = builder(data_dir=data_dir)
+    if prepared:
+        names, needed = (info.features["label"].names for info in (made.info, made._info()))
+        if names != needed:
+            raise damaged(folder / "label.labels.txt", f"names {names}; {needed} are needed")
+    return made, prepared
 
 
 def stock_builder(name: str, data_dir: str | Path | None, choices: Collection[str]) -> Any:

@@ -110,10 +110,16 @@ class Run:
     @cached_property
     def _data(self) -> DataSet:
         # Opened once: a folder's listing takes a while, and is asked for by each split.
-        if not self.config.data.name:
+        name = self.config.data.name
+        if not name:
             raise InputError(
                 f"{self.workdir} holds imported weights and has no data of its own; data.name is "
                 "needed, a data set's name or a folder"
+            )
+        if Path(name).is_absolute() and not Path(name).is_dir():
+            raise InputError(
+                f"{name}, the data of the run in {self.workdir}, is not there; data must say where "
+                "it is now: load_run(workdir, data=…) or --data"
             )
         return open_config_data(self.config.data)
 
