@@ -349,3 +349,57 @@ def test_arguments_out_of_range_are_named_with_their_choices(options, message, t
     with pytest.raises(InputError, match=message):
         # Not the tests' own checks of types.
         inspect.unwrap(open_data)(**{"name": tmp_path, **options})
+
+
+FILES = {
+    "good.png": lambda path: write(path, 7),
+    "other.png": lambda path: write(path, 9),
+    "bad.png": lambda path: path.write_bytes(b"no image"),
+    "empty.jpg": lambda path: path.touch(),
+    "notes.txt": lambda path: path.write_text("notes"),
+}
+
+
+@quick
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "train/a", "train/b", "Val/a", "test/b", "test"]),
+        st.sets(st.sampled_from(sorted(FILES)), min_size=1),
+        min_size=1,
+        max_size=5,
+    )
+)
+@pytest.mark.filterwarnings("ignore::vision_jax.errors.DataWarning")
+def test_what_check_finds_sound_can_be_trained_on_and_nothing_else(folders):
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for folder, names in folders.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for name in names:
+                FILES[name](root / folder / name)
+        try:
+            check = check_data(root)
+        except InputError:
+            with pytest.raises(InputError):
+                open_data(root, bad_files="later").choose_splits()
+            return
+        refused = any("cannot be trained on" in finding.what for finding in check.findings)
+        try:
+            splits_of = open_data(root, bad_files="later").choose_splits()
+        except InputError:
+            assert refused
+            return
+        assert not refused
+        read = {}
+        for split in (*splits_of, "all"):
+            for bad_files in ("error", "skip"):
+                try:
+                    source = open_source(root, split, bad_files=bad_files)
+                    read[split, bad_files] = len(read_all(source)["image"])
+                except InputError:
+                    read[split, bad_files] = 0
+        if check.errors:
+            assert read["all", "error"] == 0
+        else:
+            assert all(read.values())
+        assert read["all", "skip"] == check.images - check.errors
