@@ -5,8 +5,9 @@ here by its name, dots as levels: `features.denseblock1.denselayer1.norm1.weight
 `params["features"]["denseblock1"]["denselayer1"]["norm1"]["scale"]`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,6 +18,7 @@ from vision_jax.models import layers
 from vision_jax.ops import avg_pool, max_pool
 
 Maps = Float[Array, "batch _ _ _"]
+Layer = Callable[..., Any]
 
 _he = nn.initializers.he_normal()
 
@@ -34,6 +36,7 @@ class DenseNet(nn.Module):
         stem: Channels of the first convolution.
         num_classes: Width of the output; 0 for none, which makes the embedding the output.
         dropout: Fraction of each layer's channels' values dropped in training.
+        epsilon: Added to the variance in batch norm.
         mean: Mean to subtract from the images; one value, or one per channel.
         std: Standard deviation to divide by; one value above 0, or one per channel.
         dtype: Type to compute in, such as bfloat16. Parameters, statistics, embedding and logits
@@ -45,6 +48,7 @@ class DenseNet(nn.Module):
     stem: int = 64
     num_classes: int = 1000
     dropout: float = 0.0
+    epsilon: float = 1e-5
     mean: Sequence[float] = (0.0,)
     std: Sequence[float] = (1.0,)
     dtype: Dtype | None = None
@@ -55,8 +59,9 @@ class DenseNet(nn.Module):
     ) -> tuple[Float[Array, "batch out"], dict[str, Array]]:
         """Classify images; see the class."""
         x = layers.normalize(images, self.mean, self.std)
+        norm = partial(layers.BatchNorm, epsilon=self.epsilon)
         body = _Features(
-            self.depths, self.growth, self.stem, self.dropout, self.dtype, name="features"
+            self.depths, self.growth, self.stem, self.dropout, norm, self.dtype, name="features"
         )
         x, endpoints = body(x, train)
         return layers.classify(x, endpoints, self.num_classes, self.dtype, name="classifier")
@@ -67,34 +72,34 @@ class _Features(nn.Module):
     growth: int
     stem: int
     dropout: float
+    norm: Layer
     dtype: Dtype | None
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> tuple[Maps, dict[str, Maps]]:
         x = _conv(self.stem, 7, self.dtype, "conv0", stride=2)(x)
-        x = nn.relu(layers.BatchNorm(name="norm0")(x, train))
+        x = nn.relu(self.norm(name="norm0")(x, train))
         x = layers.stage(max_pool(x, 3, 2, 1))
         endpoints = {"stem": x}
+        layer = partial(_Layer, self.growth, self.dropout, self.norm, self.dtype)
         for number, depth in enumerate(self.depths, start=1):
-            block = _Block(depth, self.growth, self.dropout, self.dtype, name=f"denseblock{number}")
-            x = block(x, train)
+            x = _Block(depth, layer, name=f"denseblock{number}")(x, train)
             endpoints[f"stage{number}"] = x
             if number < len(self.depths):
-                x = layers.stage(_Transition(self.dtype, name=f"transition{number}")(x, train))
-        norm = layers.BatchNorm(name=f"norm{len(self.depths) + 1}")
+                transition = _Transition(self.norm, self.dtype, name=f"transition{number}")
+                x = layers.stage(transition(x, train))
+        norm = self.norm(name=f"norm{len(self.depths) + 1}")
         return nn.relu(norm(x, train)), endpoints
 
 
 class _Block(nn.Module):
     depth: int
-    growth: int
-    dropout: float
-    dtype: Dtype | None
+    layer: Layer
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
         for number in range(1, self.depth + 1):
-            layer = _Layer(self.growth, self.dropout, self.dtype, name=f"denselayer{number}")
+            layer = self.layer(name=f"denselayer{number}")
             x = layers.stage(jnp.concatenate([x, layer(x, train)], -1))
         return x
 
@@ -102,23 +107,25 @@ class _Block(nn.Module):
 class _Layer(nn.Module):
     growth: int
     dropout: float
+    norm: Layer
     dtype: Dtype | None
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
-        x = nn.relu(layers.BatchNorm(name="norm1")(x, train))
+        x = nn.relu(self.norm(name="norm1")(x, train))
         x = _conv(4 * self.growth, 1, self.dtype, "conv1")(x)
-        x = nn.relu(layers.BatchNorm(name="norm2")(x, train))
+        x = nn.relu(self.norm(name="norm2")(x, train))
         x = _conv(self.growth, 3, self.dtype, "conv2")(x)
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
 class _Transition(nn.Module):
+    norm: Layer
     dtype: Dtype | None
 
     @nn.compact
     def __call__(self, x: Maps, train: bool) -> Maps:
-        y = nn.relu(layers.BatchNorm(name="norm")(x, train))
+        y = nn.relu(self.norm(name="norm")(x, train))
         return avg_pool(_conv(x.shape[-1] // 2, 1, self.dtype, "conv")(y))
 
 

@@ -37,7 +37,8 @@ class VGG(nn.Module):
         depths: Convolutions of each stage.
         batch_norm: Whether batch norm follows each convolution.
         num_classes: Width of the output; 0 for none, which makes the embedding the output.
-        hidden: Width of the two dense layers.
+        hidden: Width of the two dense layers; 0 for none, which makes the average of the last map
+            the embedding.
         dropout: Fraction dropped after each of them in training.
         mean: Mean to subtract from the images; one value, or one per channel.
         std: Standard deviation to divide by; one value above 0, or one per channel.
@@ -62,6 +63,10 @@ class VGG(nn.Module):
         x = layers.normalize(images, self.mean, self.std)
         maps = _Features(self.depths, self.batch_norm, self.dtype, name="features")(x, train)
         endpoints = {f"stage{number}": x for number, x in enumerate(maps, start=1)}
+        if not self.hidden:
+            return layers.classify(
+                maps[-1], endpoints, self.num_classes, self.dtype, name="classifier"
+            )
         x = adaptive_average(maps[-1], POOLED)
         x = x.reshape(len(x), -1)
         hidden = _Classifier(

@@ -7,7 +7,6 @@ import numpy as np
 Tensor = np.ndarray
 
 _PYTORCH_LEAVES = {"running_mean": "mean", "running_var": "var"}
-_KERAS_LEAVES = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
 
 
 def pytorch(leaf: str, tensor: Tensor) -> tuple[str, Tensor]:
@@ -28,17 +27,9 @@ def pytorch(leaf: str, tensor: Tensor) -> tuple[str, Tensor]:
     return ("kernel", tensor.T) if tensor.ndim == 2 else ("scale", tensor)
 
 
-def keras(leaf: str, tensor: Tensor) -> tuple[str, Tensor]:
-    """Name a tensor of Keras's as Flax does, whose order of axes is the same.
-
-    Args:
-        leaf: Last level of its name.
-        tensor: Its values.
-
-    Returns:
-        The leaf's name and the tensor.
-    """
-    return _KERAS_LEAVES.get(leaf, leaf), tensor
+def flax(leaf: str, tensor: Tensor) -> tuple[str, Tensor]:
+    """Leave a leaf's name and tensor as they are."""
+    return leaf, tensor
 
 
 def after_flatten(size: int) -> Callable[[Tensor], Tensor]:
@@ -60,5 +51,11 @@ def after_flatten(size: int) -> Callable[[Tensor], Tensor]:
 
 
 def reversed_channels(tensor: Tensor) -> Tensor:
-    """Make a first kernel (height, width, in, out) for BGR images one for RGB."""
+    """Make a first kernel (height, width, in, out) for BGR images one for RGB.
+
+    Raises:
+        ValueError: The kernel has another number of axes.
+    """
+    if tensor.ndim != 4:
+        raise ValueError(f"a kernel is {tensor.shape}, needs four axes")
     return tensor[:, :, ::-1]
