@@ -26,6 +26,7 @@ BLOCK = re.compile(
 # What each recipe may cost: new files, functions or classes in files that are there, and lines.
 COSTS = {
     "model": {"file": 1, "line": 1},
+    "source of weights": {"file": 1},
     "loss": {"file": 1},
     "task": {"file": 1, "piece": 1, "line": 1},
     "data set": {"file": 1, "line": 1},
@@ -98,6 +99,22 @@ def test_an_added_search_method_finds_what_the_exact_one_does(root):
         "index = CosineIndex(8); index.add(rows)\n"
         "a, b = (index.search(rows[:9], 3, method=m)[1] for m in ('exact', 'host'))\n"
         "assert (a == b).all()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_an_added_source_gives_an_added_model_its_weights(root):
+    code = (
+        "import numpy as np; from vision_jax.weights.mapping import load_weights\n"
+        "draw = np.random.default_rng(0).random\n"
+        "shapes = {'1.weight': (128, 2352), '1.bias': 128, '3.weight': (10, 128), '3.bias': 10}\n"
+        "tensors = {name: draw(shape, np.float32) for name, shape in shapes.items()}\n"
+        "weights = load_weights('mlp', tensors)\n"
+        "kernel = weights.variables['params']['dense']['kernel']\n"
+        "assert weights.options == {'num_classes': 10}\n"
+        "assert (kernel[1] == tensors['1.weight'][:, 28 * 28]).all()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
     assert done.returncode == 0

