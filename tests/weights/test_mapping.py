@@ -51,7 +51,7 @@ def test_every_model_of_these_architectures_has_a_library():
     models = {name for name, place in MODELS.items() if place.split(":")[0].endswith(files)}
     known = {case.partition("/")[2] for case in NAMED}
     assert known == {name for name in models if not name.startswith("wrn_")}
-    for name in known:
+    for name in (name for name in known if not name.startswith("tf_")):
         listed = {case.partition("/")[0] for case in NAMED if case.endswith(f"/{name}")}
         assert listed == set(sources_of(name)) - {"timm_tf"}
 
