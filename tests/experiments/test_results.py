@@ -1,0 +1,30 @@
+"""Figures in the docs are those that the experiments wrote."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_emoji_across_vendors():
+    result = json.loads((ROOT / "experiments/results/emoji_across_vendors.json").read_text())
+    text = (ROOT / "docs/results.md").read_text()
+    section = text.split("\n## Emoji across vendors\n")[1].split("\n## ")[0]
+    assert result["command"] in section
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines()]
+    cells = {line[0]: line[1:] for line in lines if len(line) == 4}
+    assert set(cells) >= set(result["rows"])
+    for name, row in result["rows"].items():
+        both, less = row["both"], row["less pixels 16x16, centred"]["recall@1"]
+        assert [cell.replace("*", "") for cell in cells[name]] == [
+            "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**both["recall@1"]),
+            f"{both['recall@10']['mean']:.3f}",
+            f"{less['mean']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]",
+        ]
+    for name, change in result["rows"].items():
+        for kind in ("recall@1", "recall@10"):
+            means = [change[f"{vendor}'s drawing"][kind] for vendor in ("google", "twitter")]
+            assert all(found["counted"] == result["emoji"] for found in means), name
+    assert re.search(r"!\[.*\]\(images/emoji\.png\)", section)
+    assert (ROOT / "docs/images/emoji.png").stat().st_size < 300_000
