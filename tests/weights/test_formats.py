@@ -2,6 +2,7 @@
 
 import sys
 import zipfile
+from pathlib import Path
 
 import flax.serialization
 import h5py
@@ -12,6 +13,8 @@ import pytest
 
 from vision_jax.errors import InputError
 from vision_jax.weights.tensors import read_tensors
+
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def make_arrays():
@@ -179,6 +182,32 @@ def test_h5_of_keras(tmp_path):
         archive.writestr("config.json", "{}")
         archive.write(tmp_path / "a.weights.h5", "model.weights.h5")
     assert_read(tmp_path / "a.keras", named)
+
+
+KERAS_ORDER = {
+    "conv": ("conv2d", ["kernel", "bias"]),
+    "norm": ("batch_normalization", ["gamma", "beta", "moving_mean", "moving_variance"]),
+    "head": ("dense", ["kernel", "bias"]),
+}
+
+
+@pytest.mark.parametrize("name", ["model.weights.h5", "model.keras", "model.h5"])
+def test_files_that_keras_wrote_without_the_optimizer(name):
+    with np.load(FIXTURES / "keras_expected.npz") as stored:
+        weights = dict(stored)
+    if name == "model.h5":
+        expected = {
+            f"{layer}/sequential/{layer}/{variable}": weights[f"{layer}/{variable}"]
+            for layer, variable in (key.split("/") for key in weights)
+        }
+    else:
+        expected = {
+            f"layers/{kind}/vars/{number}": weights[f"{layer}/{variable}"]
+            for layer, (kind, variables) in KERAS_ORDER.items()
+            for number, variable in enumerate(variables)
+        }
+    assert len(weights) == 8
+    assert_read(FIXTURES / name, expected)
 
 
 def test_of_a_whole_keras_model_the_weights_alone_are_read(tmp_path):

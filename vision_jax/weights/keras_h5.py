@@ -13,6 +13,7 @@ from vision_jax.weights.limits import Allowance, byte_count, check_sizes, shown
 
 START = b"\x89HDF\r\n\x1a\n"
 IN_ARCHIVE = "model.weights.h5"
+OPTIMIZER = "optimizer/"
 DEEPEST = 50
 
 
@@ -49,12 +50,13 @@ def _read(path: Path, content: str | BytesIO) -> dict[str, np.ndarray]:
     try:
         with h5py.File(content, "r") as file:
             group = file.get("model_weights", file)
-            return dict(_weights(path, group, (), Allowance(path, size), set()))
+            weights = dict(_weights(path, group, (), Allowance(path, size), set()))
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).replace("\n", " ")[:200] or type(error).__name__
         raise InputError(f"{path} is damaged or cut short: {reason}") from None
+    return {name: array for name, array in weights.items() if not name.startswith(OPTIMIZER)}
 
 
 def _weights(
