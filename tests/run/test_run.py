@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from vision_jax.config import CNNConfig, DataConfig, TrainCNN
-from vision_jax.data.loader import read_all
+from vision_jax.data.loader import read_all, to_float
+from vision_jax.data.sources import ArraySource
 from vision_jax.errors import DataWarning, InputError
+from vision_jax.parallel import devices
 from vision_jax.run.data import resolved
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
@@ -214,6 +216,15 @@ def test_any_number_of_images_is_answered_alike_and_compiles_no_more(workdir, di
     assert [name for name in compiled if "compile" in name] == []
     run.predict(images[:1])
     assert [name for name in compiled if "compile" in name] != []
+
+
+def test_embeddings_computed_in_parts_at_once_equal_the_whole(workdir, digits, monkeypatch):
+    run, images = load_run(workdir), digits[0][:150]
+    monkeypatch.setattr(devices, "_CACHED_PIXELS", 8 * 8 * 8)
+    assert run._sizes[0] == 8 * run.parallel.count
+    whole = run.task.embed(run.state, to_float(images))
+    np.testing.assert_allclose(run.embed(images), whole, atol=1e-6)
+    np.testing.assert_allclose(run.embed(ArraySource.from_arrays(images)), whole, atol=1e-6)
 
 
 def test_runs_of_other_weights_have_another_identity(workdir, config, tmp_path):

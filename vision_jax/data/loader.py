@@ -15,13 +15,11 @@ import re
 import signal
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import lru_cache
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,12 +28,12 @@ from tqdm import tqdm
 
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
+from vision_jax.parallel.threads import map_in_order
 
 Item = dict[str, np.ndarray]
 Batch = dict[str, Array]
 _READ_AT_ONCE = 64
 _THREADS = max(2, min(os.cpu_count() or 1, 8))  # each holds a batch
-_Read = TypeVar("_Read")
 # grain has no exception of its own for it.
 _ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 _UNGUARDED = 87
@@ -134,7 +132,7 @@ class Loader:
         elif self.workers:
             yield from _in_processes(self, start, stop)
         else:
-            yield from _in_threads(self.item, range(start, stop))
+            yield from map_in_order(self.item, range(start, stop), _THREADS)
 
     def item(self, step: int) -> Item:
         """Return this process's item at one step; see `items`."""
@@ -232,7 +230,7 @@ def read_parts(
     def read(start: int) -> dict[str, np.ndarray]:
         return _stack(source.read(range(start, min(start + size, count))), source)
 
-    return _in_threads(read, range(0, count, size))
+    return map_in_order(read, range(0, count, size), _THREADS)
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
@@ -256,20 +254,6 @@ def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
     if source.label_names is None:
         return {"image": images}
     return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}
-
-
-def _in_threads(read: Callable[[int], _Read], places: Iterable[int]) -> Iterator[_Read]:
-    """Give what `read` returns for each place, in order, reading a few ahead."""
-    pool, ahead = ThreadPoolExecutor(_THREADS), deque[Future[_Read]]()
-    try:
-        for place in places:
-            ahead.append(pool.submit(read, place))
-            if len(ahead) > _THREADS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:

@@ -18,9 +18,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vision_jax.errors import InputError
+from vision_jax.parallel.threads import core_count
 
 AXIS = "batch"
 """The axis that a batch is spread over: what a function on each device reduces or gathers along."""
+
+# Images of an inference, and pixels of one on a CPU.
+_IMAGES = (256, 32, 1)
+_CACHED_PIXELS = 1 << 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +59,37 @@ class Devices:
     def local_count(self) -> int:
         """How many of the devices are this process's own."""
         return len(self._mesh.local_mesh.devices)
+
+    @property
+    def lanes(self) -> int:
+        """Inferences to have under way at a time.
+
+        On a CPU one per core: what runs on one core in one of them then overlaps with another.
+        Elsewhere two, so that transfers overlap with computing.
+        """
+        return core_count() if self._is_cpu else 2
+
+    def row_sizes(self, pixels: int) -> tuple[int, ...]:
+        """Choose how many images an inference takes, largest first.
+
+        On a CPU as few as let their maps stay in its caches, and below the size from which the C
+        library returns memory after each use.
+
+        Args:
+            pixels: of an image.
+
+        Returns:
+            Numbers of images, each a multiple of the devices.
+        """
+        sizes: tuple[int, ...] = _IMAGES
+        if self._is_cpu:
+            cached = max(_CACHED_PIXELS // max(pixels, 1), 2)
+            sizes = (min(1 << cached.bit_length() - 1, _IMAGES[0]), 1)
+        return tuple(-(-size // self.count) * self.count for size in sizes)
+
+    @property
+    def _is_cpu(self) -> bool:
+        return self.devices[0].platform == "cpu"
 
     @property
     def process(self) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from vision_jax.data.loader import to_float
 from vision_jax.data.sources import BadFiles, Source, check_shape
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
+from vision_jax.parallel.threads import map_in_order
 from vision_jax.run.build import build_task
 from vision_jax.run.data import chosen_splits, open_config_data, row_chunks, split_loader
 from vision_jax.run.workdir import check_classes, open_checkpoints, read_config, read_info
@@ -376,11 +377,18 @@ class Run:
         if verb not in self._mapped:
             self._mapped[verb] = self.parallel.map_images(function)
         mapped = self._mapped[verb]
-        parts = []
+
+        def compute(chunk: tuple[np.ndarray, int]) -> np.ndarray:
+            part, count = chunk
+            return mapped(self.state, part)[:count]
+
+        chunks = row_chunks(rows, self._sizes)
+        parts = [compute(next(chunks))]  # alone, since calls at once would each compile
         with tqdm(total=len(rows), desc=verb, unit="img", delay=2, leave=False) as bar:
-            for part, count in row_chunks(rows, self._sizes):
-                parts.append(mapped(self.state, part)[:count])
-                bar.update(count)
+            bar.update(len(parts[0]))
+            for part in map_in_order(compute, chunks, self.parallel.lanes):
+                parts.append(part)
+                bar.update(len(part))
         return np.concatenate(parts)
 
     def _no_rows(self, function: Callable[..., Any], rows: np.ndarray | Source) -> np.ndarray:
@@ -394,9 +402,8 @@ class Run:
     @property
     def _sizes(self) -> tuple[int, ...]:
         """Rows that are computed at a time, largest first; each size is compiled once."""
-        count = self.parallel.count
-        return tuple(-(-size // count) * count for size in _ROWS_AT_ONCE)
+        height, width, _ = self.info.image_shape
+        return self.parallel.row_sizes(height * width)
 
 
-_ROWS_AT_ONCE = (256, 32, 1)
 _PREPROCESSING = ("image_size", "channels", "mean", "std")

@@ -21,6 +21,7 @@ from jax import lax
 from vision_jax.ops.cpu import (
     depthwise,
     im2col,
+    pointwise,
     small_images,
     space_to_batch,
     space_to_depth,
@@ -37,8 +38,18 @@ _LEFT = 0.65
 # Channels below which older XLA runs a convolution slower than a patch matrix's product.
 _FEW = 4
 
+# The largest kernel that is faster with each 2x2 pixels as one of four times the channels, where a
+# network begins by one of stride 2.
+_STEM = 3
+
+# Channels and features below which a product over the channels is narrower than a vector.
+_NARROW = 8
+
 # Channels and features from which a transformed 3x3 convolution saves more than it costs.
 _MANY = 32
+
+# Weights of a 3x3 kernel's place for each pixel of all images, up to which its transform pays.
+_TRANSFORMED = 128
 
 # How many pixels its tiles may cover for each pixel of the result.
 _COVER = 1.5
@@ -132,6 +143,8 @@ def kernel_grad(
 def _forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding) -> jax.Array:
     """Convolve without groups or dilation."""
     channels, features = kernel.shape[2:]
+    if _is_pointwise(kernel.shape, padding):
+        return pointwise.forward(x, kernel, strides)
     if channels == 1:
         return im2col.forward_one_channel(x, kernel, strides, padding)
     if features == 1 and strides == (1, 1):
@@ -140,6 +153,10 @@ def _forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding
         return winograd.forward(x, kernel, padding)
     if _is_small(x.shape[:3], kernel.shape, strides, padding):
         return small_images.forward(x, kernel, strides=strides, padding=padding)
+    if strides == (2, 2) and channels < _FEW and max(kernel.shape[:2]) <= _STEM:
+        packed = space_to_depth.packed_padding(x.shape[1:3], kernel.shape[:2], strides, padding)
+        weights = space_to_depth.pack_kernel(kernel, strides, padding)
+        return xla.forward(space_to_depth.pack(x, strides), weights, strides=(1, 1), padding=packed)
     if strides != (1, 1) or not xla.OLDER:
         return xla.forward(x, kernel, strides=strides, padding=padding)
     if channels < _FEW:
@@ -152,6 +169,8 @@ def _input_grad(
 ) -> jax.Array:
     """Transpose `_forward` in its images."""
     channels, features = kernel.shape[2:]
+    if _is_pointwise(kernel.shape, padding):
+        return pointwise.input_grad(g, kernel, strides, size)
     turned, edges = im2col.turned(kernel, g.shape[1:3], padding, size)
     if _is_winograd(g, turned.shape, strides, edges):
         return winograd.forward(g, turned, edges)
@@ -172,6 +191,8 @@ def _kernel_grad(
     x: jax.Array, g: jax.Array, *, strides: Pair, padding: Padding, size: Pair
 ) -> jax.Array:
     """Transpose `_forward` in its kernel."""
+    if _is_pointwise((*size, x.shape[3], g.shape[3]), padding):
+        return pointwise.kernel_grad(x, g, strides)
     if x.shape[3] == 1:
         return im2col.kernel_grad_one_channel(x, g, strides, padding, size)
     if g.shape[3] == 1 and strides == (1, 1):
@@ -195,11 +216,18 @@ def _forward_padded(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Ar
     return y[:, : y.shape[1] - bottom, : y.shape[2] - right]
 
 
+def _is_pointwise(kernel: Sequence[int], padding: Padding) -> bool:
+    """Tell whether a kernel of this shape makes a convolution a product over the channels."""
+    return tuple(kernel[:2]) == (1, 1) and padding == _NONE and min(kernel[2:]) >= _NARROW
+
+
 def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Padding) -> bool:
     """Tell whether Winograd's form pays for a convolution with a kernel of this shape."""
     if strides != (1, 1) or tuple(kernel[:2]) != (winograd.WINDOW,) * 2 or min(kernel[2:]) < _MANY:
         return False
     height, width = winograd.outputs(x, padding)
+    if kernel[2] * kernel[3] > _TRANSFORMED * len(x) * height * width:
+        return False
     rows, columns = winograd.tiles(height, width)
     return rows * columns * winograd.TILE**2 <= _COVER * height * width
 
