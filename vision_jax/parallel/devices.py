@@ -84,7 +84,7 @@ class Devices:
         sizes: tuple[int, ...] = _IMAGES
         if self._is_cpu:
             cached = max(_CACHED_PIXELS // max(pixels, 1), 2)
-            sizes = (min(1 << cached.bit_length() - 1, _IMAGES[0]), 1)
+            sizes = (min((1 << cached.bit_length() - 1) * self.count, _IMAGES[0]), 1)
         return tuple(-(-size // self.count) * self.count for size in sizes)
 
     @property
