@@ -3,6 +3,7 @@ import shutil
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -222,7 +223,7 @@ def test_embeddings_computed_in_parts_at_once_equal_the_whole(workdir, digits, m
     run, images = load_run(workdir), digits[0][:150]
     monkeypatch.setattr(devices, "_CACHED_PIXELS", 8 * 8 * 8)
     assert run._sizes[0] == 8 * run.parallel.count
-    whole = run.task.embed(run.state, to_float(images))
+    whole = run.task.embed(run.state, to_float(jnp.asarray(images)))
     np.testing.assert_allclose(run.embed(images), whole, atol=1e-6)
     np.testing.assert_allclose(run.embed(ArraySource.from_arrays(images)), whole, atol=1e-6)
 
