@@ -234,3 +234,8 @@ def test_sources_name_what_they_are_made_of():
         ArraySource.from_arrays(-np.eye(2).reshape(1, 2, 2, 1), name="faces")
     with pytest.raises(InputError, match=r"labels of faces have shape \(2,\); .* 3 images"):
         ArraySource.from_arrays(pixels(), [0, 1], name="faces")
+
+
+def test_no_labels_are_refused():
+    with pytest.raises(InputError, match="labels are 0; at least 1 is needed"):
+        as_labels([], 0)

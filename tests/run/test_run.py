@@ -1,3 +1,4 @@
+import inspect
 import json
 import shutil
 from dataclasses import replace
@@ -247,3 +248,8 @@ def test_a_changed_config_is_refused_with_both_values(workdir, tmp_path):
         load_run(copy)
     path.write_text(text)
     assert load_run(copy).identity == load_run(workdir).identity
+
+
+def test_a_config_of_another_kind_is_named(tmp_path):
+    with pytest.raises(InputError, match="config is a dict; a TrainConfig is needed"):
+        inspect.unwrap(train)({"epochs": 1}, tmp_path / "run")  # not the tests' own checks of types

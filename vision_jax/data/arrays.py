@@ -121,6 +121,8 @@ def as_labels(
         raise InputError(
             f"{name} have shape {rows.shape}; one for each of {count} images is needed"
         )
+    if not count:
+        raise InputError(f"{name} are 0; at least 1 is needed")
     rows, classes = _single_column(rows, name)
     unusable = ~np.isfinite(rows) | (rows != np.rint(rows))
     if unusable.any():

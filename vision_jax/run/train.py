@@ -73,6 +73,8 @@ def train(
     >>> [row["epoch"] for row in result.history]
     [1]
     """
+    if not isinstance(config, TrainConfig):
+        raise InputError(f"config is a {type(config).__name__}; a TrainConfig is needed")
     workdir = Path(workdir)
     # Data sets are prepared and folders made by one process, and found by the others.
     prepared = first_alone(partial(_prepare, config, workdir))
