@@ -101,8 +101,11 @@ def _find(model: str, weights: str | Path | None) -> tuple[Path, str]:
 
 
 def _options(model: str, image_size: int | None) -> dict[str, Any]:
-    """Return the constructor's options that the caller decides."""
-    if image_size is None or not takes(model, "image_size"):
+    """Return the constructor's options that the caller decides.
+
+    A vision transformer keeps the size of its position embeddings, and resamples them.
+    """
+    if image_size is None or not takes(model, "image_size") or takes(model, "resampling"):
         return {}
     return {"image_size": image_size}
 
