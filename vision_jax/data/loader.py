@@ -287,7 +287,7 @@ def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:
             raise _reader_error(int(ended[1]), loader.workers) from error
 
 
-def _uninterrupted(items: Iterator[_Read]) -> Iterator[_Read]:
+def _uninterrupted(items: Iterator[Item]) -> Iterator[Item]:
     """Give items of readers that Ctrl-C does not reach, not even as they start: it is the parent's.
 
     Readers are started by threads that the first item starts, and inherit the mask of this one.
