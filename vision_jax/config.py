@@ -21,13 +21,14 @@ Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adam", "adamw", "sgd", "lion", "muon"]
 Schedule = Literal["constant", "cosine", "steps"]
+Freeze = Literal["none", "batch_norm", "backbone"]
 PixelLoss = Literal["binary_cross_entropy", "mean_squared_error"]
 AdversarialLoss = Literal["non_saturating", "minimax", "hinge"]
 DifferentiableAugmentation = Literal["color", "translation", "cutout"]
 
 
 AUTO = "auto"
-"""A split that is left to the data set."""
+"""A split that is left to the data set, or a model that is left to the run to start from."""
 
 
 def _require(condition: bool, name: str, got: Any, needed: str) -> None:
@@ -141,6 +142,14 @@ class OptimizerConfig:
     """Decay of the moving average of the weights, which evaluation uses; 0: none. See model.ema."""
     shards: int = 1
     """Devices that share the optimizer's state (ZeRO-1): 1, or all, in one process; not `muon`."""
+    freeze: Freeze = "none"
+    """What stays as init_from has it: nothing; the statistics of batch norm, which suits few images
+    or small batches; or the whole backbone, so that only the head trains."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each of the model's stages to the one below it, in (0, 1];
+    the head has the whole rate. 1: the same rate everywhere."""
+    head_epochs: int = 0
+    """Epochs at the start in which only the head trains."""
 
     def check(self) -> None:
         """Refuse values out of range; `TrainConfig` calls it."""
@@ -163,6 +172,21 @@ class OptimizerConfig:
         shards = self.shards
         _require(shards >= 1, "optimizer.shards", shards, "at least 1")
         _require(shards == 1 or self.name != "muon", "optimizer.shards", shards, "1 with muon")
+        self._check_tuning()
+
+    @property
+    def tunes(self) -> bool:
+        """Whether parts of the model are trained in other ways than the rest."""
+        return self.freeze != "none" or self.layer_decay != 1 or self.head_epochs > 0
+
+    def _check_tuning(self) -> None:
+        decay, epochs = self.layer_decay, self.head_epochs
+        _require(0 < decay <= 1, "optimizer.layer_decay", decay, "in (0, 1]")
+        _require(epochs >= 0, "optimizer.head_epochs", epochs, "at least 0")
+        if self.freeze == "backbone":
+            because = "with optimizer.freeze backbone, which trains the head alone"
+            _require(decay == 1, "optimizer.layer_decay", decay, f"1 {because}")
+            _require(epochs == 0, "optimizer.head_epochs", epochs, f"0 {because}")
 
     def _check_drops(self) -> None:
         drops, name = self.drop_epochs, "optimizer.drop_epochs"
@@ -181,10 +205,11 @@ class OptimizerConfig:
 class ModelConfig:
     """Any model of the table, by its name."""
 
-    name: str
-    """Name of the model, such as resnet18; a wrong one lists all."""
+    name: str = AUTO
+    """Name of the model, such as resnet18; a wrong one lists all. Default: that of init_from."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of its constructor, as NAME=VALUE, such as stages=[32,64] padding=SAME."""
+    """Arguments of its constructor, as NAME=VALUE, such as stages=[32,64] padding=SAME. Default:
+    those of init_from."""
 
     def check(self) -> None:
         """Refuse options that `config.json` cannot hold; `TrainConfig` calls it."""
@@ -241,6 +266,11 @@ class AutoencoderConfig:
     """Pixel reconstruction loss."""
     beta: float = 1.0
     """Weight of the variational code's divergence from the standard normal."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return f"{self.kind}_autoencoder"
 
     def check(self) -> None:
         """Refuse values out of range; `TrainConfig` calls it."""
@@ -306,6 +336,9 @@ class TrainConfig:
     """
     remat: bool = False
     """Save memory: recompute what lies within the model's stages in the backward pass."""
+    init_from: str | None = field(default=None, kw_only=True)
+    """Folder of a run, trained or imported, whose weights to start from. Its model and what it does
+    to images are the defaults here."""
 
     task: typing.ClassVar[str]
     """Where the class of the task is, which has a method `from_config`."""
@@ -337,6 +370,23 @@ class TrainConfig:
             _require(
                 value is None or self.normalizes, f"data.{name}", value, f"None with a {self.name}"
             )
+        self._check_start()
+
+    def _check_start(self) -> None:
+        moves = self.optimizer
+        _require(self.init_from != "", "init_from", self.init_from, "the folder of a run")
+        _require(
+            self.init_from is not None or moves.freeze == "none",
+            "optimizer.freeze",
+            moves.freeze,
+            "none without init_from: frozen parts would keep random weights",
+        )
+        _require(
+            moves.head_epochs < self.epochs,
+            "optimizer.head_epochs",
+            moves.head_epochs,
+            f"less than epochs, {self.epochs}",
+        )
 
     @property
     def name(self) -> str:
@@ -379,7 +429,12 @@ class TrainClassifier(ClassifierConfig):
     --model.options stem=small
     """
 
-    model: ModelConfig = field(kw_only=True)
+    model: ModelConfig = field(default_factory=ModelConfig, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = self.model.name != AUTO or self.init_from is not None
+        _require(named, "model.name", self.model.name, "a model's name, without init_from")
 
 
 @dataclass(frozen=True)
@@ -429,6 +484,11 @@ class TrainGAN(TrainConfig):
         super().__post_init__()
         ema = self.optimizer.ema
         _require(ema == 0, "optimizer.ema", ema, "0 with a GAN, which has its own model.ema")
+        _require(self.init_from is None, "init_from", self.init_from, "None with a GAN")
+        moves, plain = self.optimizer, OptimizerConfig()
+        for name in ("freeze", "layer_decay", "head_epochs"):
+            value, needed = getattr(moves, name), getattr(plain, name)
+            _require(value == needed, f"optimizer.{name}", value, f"{needed} with a GAN")
 
 
 @dataclass(frozen=True)

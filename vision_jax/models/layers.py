@@ -126,15 +126,17 @@ class BatchNorm(nn.BatchNorm):
 
         Args:
             x: Values whose last axis holds the channels.
-            train: Whether to use the batch's statistics and update the running ones. Needs the
-                axis that the devices are mapped over, unless it initialises.
+            train: Whether to use the batch's statistics and update the running ones; where
+                `batch_stats` is not mutable, they are frozen, and the running ones are used. Needs
+                the axis that the devices are mapped over, unless it initialises.
 
         Returns:
             The normalised values, of the type of `x`.
         """
         is_low = jnp.finfo(x.dtype).bits < 32
         wide = x.astype(jnp.float32) if is_low else x
-        return super().__call__(wide, use_running_average=not train).astype(x.dtype)
+        moves = train and self.is_mutable_collection("batch_stats")
+        return super().__call__(wide, use_running_average=not moves).astype(x.dtype)
 
 
 class Conv(nn.Module):

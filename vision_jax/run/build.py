@@ -1,6 +1,8 @@
 """From a config and its data's facts to a task and its augmentation."""
 
+import dataclasses
 import importlib
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +16,7 @@ from vision_jax.data.loader import blank_batch
 from vision_jax.errors import InputError
 from vision_jax.tasks.base import Needs, Task
 from vision_jax.tasks.optimizer import build_optimizer, build_schedule
+from vision_jax.tasks.stages import stage_depths
 
 
 def task_class(config: TrainConfig) -> Any:
@@ -35,9 +38,37 @@ def build_task(config: TrainConfig, info: DataInfo) -> Task:
     Raises:
         InputError: the data has no labels, or a value does not suit its images.
     """
-    optimizer = _optimizer(config.optimizer, info.steps_per_epoch, config.epochs)
-    task: Task = task_class(config).from_config(config, info, optimizer)
-    return task
+    optimizer = partial(_optimizer, config.optimizer, info.steps_per_epoch, config.epochs)
+    task: Any = task_class(config).from_config(config, info, optimizer())
+    if config.optimizer.tunes:
+        task = _tuned(task, config, info, optimizer)
+    built: Task = task
+    return built
+
+
+def _tuned(task: Any, config: TrainConfig, info: DataInfo, optimizer: Callable[..., Any]) -> Any:
+    """Let a task train parts of its model in other ways than the rest, or not at all.
+
+    Raises:
+        InputError: the model does not take the data's images, or has no head to train.
+    """
+    try:
+        depths = stage_depths(task.model, info.image_shape)
+    except ValueError as error:
+        raise InputError(f"{config.data.name}: {error}") from error
+    moves = config.optimizer
+    if 0 not in depths.values() and (moves.freeze == "backbone" or moves.head_epochs):
+        raise InputError(
+            f"optimizer.freeze is {moves.freeze} and optimizer.head_epochs {moves.head_epochs}; "
+            "they must be none and 0 with a model that has no head"
+        )
+    frozen = {path for path, depth in depths.items() if depth and moves.freeze == "backbone"}
+    return dataclasses.replace(
+        task,
+        optimizer=optimizer(depths),
+        frozen=frozenset(frozen),
+        fixed_statistics=moves.freeze != "none",
+    )
 
 
 def build_augmentation(
@@ -78,7 +109,10 @@ def build_augmentation(
 
 
 def _optimizer(
-    config: OptimizerConfig, steps_per_epoch: int, epochs: int
+    config: OptimizerConfig,
+    steps_per_epoch: int,
+    epochs: int,
+    depths: Mapping[str, int] | None = None,
 ) -> optax.GradientTransformation:
     schedule = build_schedule(
         config.learning_rate,
@@ -95,4 +129,7 @@ def _optimizer(
         momentum=config.momentum,
         clip=config.clip,
         shards=config.shards,
+        depths=depths,
+        layer_decay=config.layer_decay,
+        head_steps=config.head_epochs * steps_per_epoch,
     )

@@ -24,7 +24,11 @@ def located(config: TrainConfig) -> TrainConfig:
     }
     if data.name and (folder := folder_of(data.name)) is not None:
         places["name"] = _absolute(str(folder))
-    return dataclasses.replace(config, data=dataclasses.replace(data, **places))
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(data, **places),
+        init_from=_absolute(config.init_from),
+    )
 
 
 def _absolute(place: str | None) -> str | None:

@@ -21,6 +21,8 @@ from vision_jax.run.build import build_augmentation, build_task
 from vision_jax.run.data import located, resolved, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.run.epoch_images import SHOWN, epoch_images
+from vision_jax.run.init_from import Start, completed, start_from
+from vision_jax.run.run import Run, load_run
 from vision_jax.run.workdir import (
     check_config,
     check_info,
@@ -61,8 +63,8 @@ def train(
         The last state and the history of this call.
 
     Raises:
-        InputError: bad data, steps to profile that the run does not have, or the folder holds
-            another config's run or is in use.
+        InputError: bad data, steps to profile that the run does not have, a run to start from that
+            does not fit, or the folder holds another config's run or is in use.
         TrainingDivergedError: the loss is NaN or infinite.
 
     >>> import vision_jax
@@ -76,20 +78,27 @@ def train(
     if not isinstance(config, TrainConfig):
         raise InputError(f"config is a {type(config).__name__}; a TrainConfig is needed")
     workdir = Path(workdir)
+    config, origin = together(partial(completed, located(config), workdir))
     # Data sets are prepared and folders made by one process, and found by the others.
     prepared = first_alone(partial(_prepare, config, workdir))
-    parts = together(partial(_open, config, prepared, workdir, profile))
+    parts = together(partial(_open, config, prepared, workdir, profile, origin))
     config, parallel, loader, task = parts.config, parts.parallel, parts.loader, parts.task
-    info = DataInfo.of(loader)
+    info, start = DataInfo.of(loader), parts.start
     with ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
         checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
         found = checkpoints.find("last")
         if found is not None:
             check_info(read_info(checkpoints, found, config), info, workdir)
+        elif start is None and config.init_from is not None:
+            start = start_from(load_run(config.init_from), task, config, info)
         log = show = None
         if parallel.is_first:
             write_config(config, workdir)
+            if start:
+                start.write(workdir)
+            if start and progress:
+                print(start.describe())
             log = stack.enter_context(closing(MetricsLog(workdir, step=found or 0)))
             source = parts.validation.source
             shown = source.read(range(min(SHOWN, len(source))))
@@ -100,6 +109,7 @@ def train(
             loader,
             epochs=config.epochs,
             seed=config.seed,
+            state=start.state if start else None,
             validation=parts.validation,
             augment=parts.augment,
             parallel=parallel,
@@ -123,6 +133,7 @@ class _Parts(NamedTuple):
     task: Task
     augment: Augment | None
     traced: Profile | None
+    start: Start | None
 
 
 def _open(
@@ -130,6 +141,7 @@ def _open(
     prepared: tuple[TrainConfig, DataSet] | None,
     workdir: Path,
     profile: range | None,
+    origin: Run | None,
 ) -> _Parts:
     """Open the data and build the task, refusing what cannot be trained."""
     config, data = prepared or resolved(config)
@@ -142,11 +154,12 @@ def _open(
     task = build_task(config, info)
     parallel.check(loader.batch_size, config.optimizer.accumulate or 1)
     _check_shapes(task, config, train_source)
+    start = start_from(origin, task, config, info) if origin else None
     augment = build_augmentation(
         config.data, info, loader.batch_size // parallel.count, needs=task.needs
     )
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
-    return _Parts(config, parallel, loader, validation, task, augment, traced)
+    return _Parts(config, parallel, loader, validation, task, augment, traced, start)
 
 
 def _prepare(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, DataSet]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS
+from vision_jax.tasks import stages
 from vision_jax.tasks.accumulation import accumulate, rematerialize
 from vision_jax.tasks.state import Metrics, TrainState
 
@@ -115,6 +116,10 @@ class ModelTask(abc.ABC):
             `TrainState.averaged`; 0 for none.
         remat: whether the backward pass recomputes what lies within the model's stages, see
             `rematerialize`.
+        frozen: paths of the parameters that do not train, see `stages.stage_depths`. They cost no
+            backward pass and no optimizer state.
+        fixed_statistics: whether batch norm uses its running statistics in training too, and leaves
+            them as they are.
     """
 
     model: nn.Module
@@ -122,6 +127,8 @@ class ModelTask(abc.ABC):
     accumulate: int | None = dataclasses.field(default=None, kw_only=True)
     ema: float = dataclasses.field(default=0.0, kw_only=True)
     remat: bool = dataclasses.field(default=False, kw_only=True)
+    frozen: frozenset[str] = dataclasses.field(default=frozenset(), kw_only=True)
+    fixed_statistics: bool = dataclasses.field(default=False, kw_only=True)
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("loss", "min")
     needs: ClassVar[Needs] = Needs()
@@ -165,7 +172,21 @@ class ModelTask(abc.ABC):
             ValueError: the model does not take images of this shape.
         """
         variables = self.model.init(jax.random.fold_in(key, _INIT), batch["image"][:1])
-        state = TrainState.create(key, variables, self.optimizer)
+        return self.begin(key, variables)
+
+    def begin(self, key: Key[Array, ""], variables: Any) -> TrainState:
+        """Make the state before the first step, of weights that are there already.
+
+        Args:
+            key: the run's base key.
+            variables: the model's collections, `params` and `batch_stats`.
+
+        Returns:
+            A state at step 0.
+        """
+        trained, frozen = stages.split(variables["params"], self.frozen)
+        state = TrainState.create(key, {**variables, "params": trained}, self.optimizer)
+        state = state.replace(params=stages.merge(trained, frozen))
         return state.replace(average=state.variables if self.ema else {})
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -181,24 +202,29 @@ class ModelTask(abc.ABC):
         """
         key = jax.random.fold_in(state.step_key(), _STREAMS)
         count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
+        trained, frozen = stages.split(state.params, self.frozen)
+        fixed, moving = (state.stats, {}) if self.fixed_statistics else ({}, state.stats)
 
         def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
             mask, rngs = part["mask"], self._rngs(jax.random.fold_in(key, place))
 
-            def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
-                output, endpoints, new = self._forward(params, stats, part, rngs)
+            def loss_fn(trained: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
+                params = stages.merge(trained, frozen)
+                output, endpoints, new = self._forward(params, fixed or stats, part, rngs)
                 rows = self.examples(output, endpoints, part)
                 mean = jnp.sum(jnp.where(mask, rows["loss"], jnp.float32(0))) / count
                 return mean, (rows, new)
 
-            grads, (rows, new) = jax.grad(rematerialize(loss_fn, self.remat), has_aux=True)(
-                state.params
-            )
+            grads, (rows, new) = jax.grad(rematerialize(loss_fn, self.remat), has_aux=True)(trained)
             return grads, {name: masked_sum(values, mask) for name, values in rows.items()}, new
 
         parts = 1 if self.needs.whole_batch else self.accumulate
-        grads, metrics, stats = accumulate(gradients, state.stats, batch, parts)
-        state, moved = state.apply_gradients(grads, stats, self.optimizer)
+        grads, metrics, stats = accumulate(gradients, moving, batch, parts)
+        after, moved = state.replace(params=trained).apply_gradients(grads, stats, self.optimizer)
+        state = after.replace(
+            params=stages.merge(after.params, frozen),
+            stats=state.stats if self.fixed_statistics else after.stats,
+        )
         return state.averaged(state.variables, self.ema), metrics | moved
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
@@ -253,7 +279,7 @@ class ModelTask(abc.ABC):
             images.reshape(-1, *images.shape[-3:]),
             train=True,
             rngs=rngs,
-            mutable=["batch_stats"],
+            mutable=[] if self.fixed_statistics else ["batch_stats"],
         )
         if self.needs.views:
             output, endpoints = jax.tree.map(

@@ -1,7 +1,8 @@
 """Optimizers and learning rate schedules, from optax."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ def build_optimizer(
     momentum: float = 0.9,
     clip: float = 0.0,
     shards: int = 1,
+    depths: Mapping[str, int] | None = None,
+    layer_decay: float = 1.0,
+    head_steps: int = 0,
 ) -> optax.GradientTransformation:
     """Build an optimizer whose state records the learning rate of its last update.
 
@@ -35,13 +39,25 @@ def build_optimizer(
         clip: maximum global gradient norm; 0 disables clipping.
         shards: number of devices over which to split the optimizer state, see `split`; 1 with
             `muon`, whose updates are not elementwise.
+        depths: how many stages each parameter is below the head, by its path; see
+            `stages.stage_depths`. Needed by the next two.
+        layer_decay: the rate of a parameter `depth` stages below the head is `layer_decay ** depth`
+            times the schedule's (Bao et al., "BEiT", 2022).
+        head_steps: updates at the start that move the head alone, of depth 0; the rule then begins
+            anew for the other parameters.
 
     Returns:
         The optax transformation.
     """
     # The rules have a rate of 1: one last stage scales all of them, and records the rate.
     rate = optax.inject_hyperparams(optax.scale_by_learning_rate, static_args="flip_sign")
-    rule = optax.chain(_direction(name, weight_decay, momentum), rate(schedule, flip_sign=False))
+    direction = _direction(name, weight_decay, momentum)
+    if depths is not None and head_steps:
+        parts = {True: direction, False: _delayed(direction, head_steps)}
+        direction = optax.partition(parts, partial(_by_path, lambda path: depths[path] == 0))
+    if depths is not None and layer_decay != 1:
+        direction = optax.chain(direction, _scaled(depths, layer_decay))
+    rule = optax.chain(direction, rate(schedule, flip_sign=False))
     return optax.chain(
         optax.clip_by_global_norm(clip) if clip else optax.identity(),
         rule if shards == 1 else split(rule, shards),
@@ -105,6 +121,47 @@ def _direction(
                 consistent_rms=0.2,
                 muon_weight_dimension_numbers=_matrices,
             )
+
+
+class _Delayed(NamedTuple):
+    """How many updates were made, and the state of the rule that waits."""
+
+    updates: Any
+    inner: Any
+
+
+def _delayed(rule: optax.GradientTransformation, start: int) -> optax.GradientTransformation:
+    """Let a rule begin after some updates, as if there had been none before."""
+
+    def init(params: Any) -> _Delayed:
+        return _Delayed(jnp.zeros((), jnp.int32), rule.init(params))
+
+    def update(grads: Any, state: _Delayed, params: Any = None) -> tuple[Any, _Delayed]:
+        moves = state.updates >= start
+        updates, inner = rule.update(grads, state.inner, params)
+        # Adding a negative zero leaves every bit of a parameter.
+        updates = jax.tree.map(lambda leaf: jnp.where(moves, leaf, -jnp.zeros_like(leaf)), updates)
+        inner = jax.tree.map(partial(jnp.where, moves), inner, state.inner)
+        return updates, _Delayed(state.updates + 1, inner)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _scaled(depths: Mapping[str, int], decay: float) -> optax.GradientTransformation:
+    """Scale each parameter's update by a power of the decay."""
+
+    def update(updates: Any, params: Any) -> Any:
+        del params
+        factors = _by_path(lambda path: decay ** depths[path], updates)
+        return jax.tree.map(lambda leaf, factor: leaf * factor, updates, factors)
+
+    return optax.stateless(update)
+
+
+def _by_path(function: Callable[[str], Any], params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: function(jax.tree_util.keystr(path, simple=True, separator="/")), params
+    )
 
 
 def build_schedule(

@@ -60,6 +60,7 @@ def fit(
     epochs: int,
     batch_size: int | None = None,
     seed: int = 0,
+    state: TrainState | None = None,
     validation: Source | Loader | None = None,
     augment: Augment | None = None,
     parallel: DataParallel | None = None,
@@ -80,6 +81,7 @@ def fit(
         batch_size: images per step over all devices; only with a source.
         seed: seed of the weights, of every step's random numbers and of a source's order, in
             [0, 2**32).
+        state: the state to start from if there is no checkpoint; a new one by default.
         validation: a source or loader to evaluate after each epoch.
         augment: random transforms of the training batches, on device.
         parallel: the devices; all by default.
@@ -123,7 +125,11 @@ def fit(
     if validation is not None:
         evaluate = Evaluator(task, batches(validation, train=False), parallel)
     trained_step = augmented(task, augment)
-    state, totals, step = _begin(task, trained_step, train, seed, parallel, checkpoints)
+    if state is None:
+        state = initial_state(task, seed, train.source.image_shape)
+    else:  # a copy, since steps take the memory of what they are given
+        state = jax.tree.map(jnp.copy, state)
+    state, totals, step = _begin(state, trained_step, train, parallel, checkpoints)
     train_step = parallel.train_step(task, augment)
     resident = parallel.replicate(train.resident())
     per_epoch = train.steps_per_epoch
@@ -206,19 +212,17 @@ def _batches(
 
 
 def _begin(
-    task: Task,
+    state: TrainState,
     step: Callable[..., Any],
     train: Loader,
-    seed: int,
     parallel: DataParallel,
     checkpoints: Checkpoints | None,
 ) -> tuple[TrainState, Metrics, int]:
-    """Load state, running totals and step of the last checkpoint, or make those of a new run."""
-    shape = train.source.image_shape
-    state = parallel.replicate(initial_state(task, seed, shape))
+    """Load state, running totals and step of the last checkpoint, or begin with a state."""
+    state = parallel.replicate(state)
     totals = parallel.zeros(step, state, _shapes(train, parallel))
     if checkpoints is None or (found := checkpoints.find("last")) is None:
-        return state, totals, 0
+        return state, totals, int(state.step)
     targets = parallel.replicated({"state": state, "totals": totals})
     restored = parallel.to_own(checkpoints.restore(found, **targets))
     return restored["state"], restored["totals"], found
