@@ -67,7 +67,9 @@ def main(
 
 def config(way: Way, few: bool, folder: Path, lite0: Path) -> ClassifierConfig:
     """Return the config of one way to train on all images, or on few."""
-    data = DataConfig(name=str(folder), batch_size=32, image_size=96, recipe="light", flip=True)
+    data = DataConfig(
+        name=str(folder), batch_size=32, image_size=96, crop=1.0, recipe="light", flip=True
+    )
     if way == "scratch":
         return TrainCNN(
             data=dataclasses.replace(data, image_size=64, recipe="standard", flip=False),

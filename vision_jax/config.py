@@ -49,11 +49,11 @@ class DataConfig:
     """Folder with manually downloaded files of a data set (Fashion-MNIST: its four IDX files)."""
     image_size: int | None = None
     """Side in pixels: resize the shorter side to it, then centre-crop. Default: the set's own."""
-    crop: float = 1.0
+    crop: float | None = None
     """Share of the shorter side that the centre crop keeps, in (0, 1], such as 0.875: the shorter
-    side is resized to image_size / crop."""
-    interpolation: Interpolation = "bilinear"
-    """How images are resized, antialiased: bilinear or bicubic."""
+    side is resized to image_size / crop. Default: 1."""
+    interpolation: Interpolation | None = None
+    """How images are resized, antialiased: bilinear or bicubic. Default: bilinear."""
     channels: int | None = None
     """1 for grey, 3 for RGB. Default: the set's own, and RGB for folders."""
     mean: tuple[float, ...] | None = None
@@ -103,13 +103,19 @@ class DataConfig:
         _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
         size = self.image_size
         _require(size is None or size >= 1, "data.image_size", size, "at least 1")
-        _require(0 < self.crop <= 1, "data.crop", self.crop, "in (0, 1]")
+        crop = self.crop
+        _require(crop is None or 0 < crop <= 1, "data.crop", crop, "in (0, 1]")
         _require(
-            size is not None or self.crop == 1, "data.crop", self.crop, "1 without data.image_size"
+            size is not None or crop in (None, 1), "data.crop", crop, "1 without data.image_size"
         )
         for name, values in (("data.mean", self.mean), ("data.std", self.std)):
             _require(values is None or len(values) in (1, 3), name, values, "1 value, or 3")
         _require(all(s > 0 for s in self.std or ()), "data.std", self.std, "above 0")
+
+    @property
+    def resize(self) -> tuple[float, Interpolation]:
+        """The share that the crop keeps, and how images are resized."""
+        return self.crop or 1.0, self.interpolation or "bilinear"
 
 
 @dataclass(frozen=True)

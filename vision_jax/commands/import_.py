@@ -59,7 +59,7 @@ def import_text(run: "Run") -> str:
     return (
         f"{config.model.name} -> {run.workdir}: {count:,} parameters in {arrays} arrays from "
         f"{config.weights.origin}, named as {config.weights.source}'s. It {what}. Images are "
-        f"scaled to {round(size / data.crop)} pixels at their shorter side, {data.interpolation}, "
+        f"scaled to {round(size / data.resize[0])} pixels at their shorter side, {data.resize[1]}, "
         f"and cropped to {size}x{size}; mean {_values(data.mean)}, std {_values(data.std)}."
     )
 

@@ -100,7 +100,8 @@ def completed(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, Run | No
 
 def _filled(config: TrainConfig, like: TrainConfig) -> TrainConfig:
     """Take the model and what is done to images from another config where one leaves them open."""
-    names = ["image_size", "channels"] + ["mean", "std"] * config.normalizes
+    names = ["image_size", "crop", "interpolation", "channels"]
+    names += ["mean", "std"] if config.normalizes else []
     open_names = (name for name in names if getattr(config.data, name) is None)
     data = {name: getattr(like.data, name) for name in open_names}
     changes: dict[str, Any] = {"data": dataclasses.replace(config.data, **data)}

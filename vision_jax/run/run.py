@@ -142,7 +142,7 @@ class Run:
             "image_shape": self.info.image_shape,
             "data": {name: getattr(data, name) for name in _PREPROCESSING},
         }
-        resize = Resize(data.crop, data.interpolation)
+        resize = Resize(*data.resize)
         if resize != Resize():  # what earlier versions could not say must not change their hash
             told["resize"] = resize._asdict()
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
@@ -301,8 +301,8 @@ class Run:
             data_dir=data.data_dir,
             manual_dir=data.manual_dir if name == data.name else None,
             image_size=self._size,
-            crop=data.crop,
-            interpolation=data.interpolation,
+            crop=data.resize[0],
+            interpolation=data.resize[1],
             channels=self.info.image_shape[-1],
             bad_files=bad_files or data.bad_files,
         )
@@ -322,7 +322,7 @@ class Run:
             InputError: a file is unreadable, or cannot be brought to the run's shape.
         """
         channels, data = self.info.image_shape[-1], self.config.data
-        resize = Resize(data.crop, data.interpolation)
+        resize = Resize(*data.resize)
         images = [
             read_image(path, channels=channels, size=self._size, resize=resize) for path in paths
         ]
