@@ -112,6 +112,7 @@ def flops(task, state, batch):
     return jax.jit(step).lower(state, batch).compile().cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_costs_its_forward_pass_alone():
     model = build_model("cnn", num_classes=3, stages=(16, 16), hidden=8, padding="SAME")
     depths = stage_depths(model, SHAPE)
