@@ -11,10 +11,11 @@ Command     python experiments/emoji_folders.py emoji
             python experiments/fine_tuning_emoji.py emoji/categories
 Version     0.1.0, Python 3.11, jax 0.10.2
 Hardware    2 cores of an AMD EPYC (Zen 4), shared with other work
-Time        3 minutes (probe, of 20 epochs) and 14 minutes (tuned) with 20 images a class
+Time        with 20 images a class 3 minutes (scratch, probe) and 14 minutes (tuned)
 
-Measured so far, with 20 images a class and seed 0:
+Measured so far, accuracy with 20 images a class and seed 0:
 
+    scratch, 40 epochs  0.458
     probe, 20 epochs    0.539
     tuned, 40 epochs    0.605
 """
