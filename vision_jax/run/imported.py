@@ -15,7 +15,6 @@ from vision_jax.config import DataConfig, ImportedModel, ModelConfig, WeightsCon
 from vision_jax.data.info import DataInfo
 from vision_jax.errors import InputError
 from vision_jax.files import sha256_of
-from vision_jax.models import takes
 from vision_jax.run.build import build_task
 from vision_jax.run.run import Run, load_run
 from vision_jax.run.workdir import (
@@ -80,7 +79,7 @@ def import_weights(
         path, origin = _find(model, weights)
         begin(f"reading {path.name}")
         tensors = read_tensors(path)
-        found = load_weights(model, tensors, source=source, options=_options(model, image_size))
+        found = load_weights(model, tensors, source=source)
         told = WeightsConfig(origin, sha256_of(path), found.source)
         config = _config(model, found, told, image_size)
         check_config(config, workdir)
@@ -98,16 +97,6 @@ def _find(model: str, weights: str | Path | None) -> tuple[Path, str]:
         return local_file(weights), str(weights)
     path = Path(weights).expanduser().absolute()
     return path, str(path)
-
-
-def _options(model: str, image_size: int | None) -> dict[str, Any]:
-    """Return the constructor's options that the caller decides.
-
-    A vision transformer keeps the size of its position embeddings, and resamples them.
-    """
-    if image_size is None or not takes(model, "image_size") or takes(model, "resampling"):
-        return {}
-    return {"image_size": image_size}
 
 
 def _config(
