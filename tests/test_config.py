@@ -7,6 +7,7 @@ import pytest
 from vision_jax.config import (
     CNNConfig,
     DataConfig,
+    GANConfig,
     ModelConfig,
     OptimizerConfig,
     TrainAutoencoder,
@@ -65,6 +66,22 @@ def test_bad_json_is_named(edit, message):
 def test_values_out_of_range_are_refused(make):
     with pytest.raises(InputError, match="it must be"):
         make().check()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("data.mean", lambda x: TrainCNN(data=DataConfig(mean=(x,)))),
+        ("data.std", lambda x: TrainCNN(data=DataConfig(std=(x,)))),
+        ("warmup_epochs", lambda x: TrainCNN(optimizer=OptimizerConfig(warmup_epochs=x))),
+        ("model.r1", lambda x: TrainGAN(model=GANConfig(r1=x))),
+        ("model.options", lambda x: TrainClassifier(model=ModelConfig("vgg11", {"a": [x]}))),
+    ],
+)
+def test_what_json_cannot_hold_is_refused(name, make, value):
+    with pytest.raises(InputError, match=rf"{name} is .*(nan|inf)"):
+        make(value)
 
 
 def test_an_older_config_without_newer_fields_takes_their_defaults():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import os
 import types
 import typing
@@ -24,7 +25,8 @@ def check_fields(config: Any, prefix: str = "") -> None:
         prefix: what stands before the fields' names in messages.
 
     Raises:
-        InputError: a value is of another type, or none of the choices.
+        InputError: a value is of another type, none of the choices, or NaN or infinite, which JSON
+            does not have.
     """
     kind: Any = type(config)
     hints = _hints(kind)
@@ -62,6 +64,8 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
     elif hint is int and isinstance(value, Integral):
         return int(value)
     elif hint is float and isinstance(value, Real):
+        if not math.isfinite(value):
+            raise InputError(f"{name} is {value!r}; it must be finite")
         return float(value) if not isinstance(value, int) else value
     needed = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise InputError(f"{name} is {value!r}; it must be of type {needed}")

@@ -220,8 +220,8 @@ class ModelConfig:
     def check(self) -> None:
         """Refuse options that `config.json` cannot hold; `TrainConfig` calls it."""
         try:
-            json.dumps(self.options)
-        except TypeError as error:
+            json.dumps(self.options, allow_nan=False)
+        except (TypeError, ValueError) as error:
             _require(False, "model.options", self.options, f"JSON-able: {error}")
 
 

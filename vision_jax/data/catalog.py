@@ -207,13 +207,17 @@ def folder_of(name: Any) -> Path | None:
     or give a `Path`.
 
     Raises:
-        InputError: the name is neither text nor a path, or is empty.
+        InputError: the name is neither text nor a path, or is empty, or the folder cannot be read.
     """
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise InputError(f"name is {name!r}; a data set's name or a folder is needed")
-    path = Path(name).expanduser()
     is_name = isinstance(name, str) and name in DATA_SETS
-    return path if not is_name and path.is_dir() else None
+    try:
+        path = Path(name).expanduser()
+        return path if not is_name and path.is_dir() else None
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user's home
+        reason = getattr(error, "strerror", error)
+        raise InputError(f"{os.fspath(name)} cannot be read: {reason}") from error
 
 
 def _check_choice(name: str, got: Any, choices: Collection[Any]) -> None:

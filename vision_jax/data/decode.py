@@ -207,8 +207,8 @@ def path_fault(path: str | os.PathLike[str]) -> str | None:
         if Path(path).is_symlink():
             return f"is a link to {printable(Path(path).readlink())}, which does not exist"
         return "does not exist; an image file is needed"
-    except OSError as error:  # such as a loop of links, or no permission
-        return f"cannot be read: {error.strerror}"
+    except (OSError, ValueError) as error:  # such as a loop of links, no permission, a null byte
+        return f"cannot be read: {getattr(error, 'strerror', error)}"
     if stat.S_ISDIR(status.st_mode):
         return "is a folder; an image file is needed"
     if not stat.S_ISREG(status.st_mode):

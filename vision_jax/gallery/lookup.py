@@ -21,12 +21,7 @@ def load_index(path: str | Path) -> CosineIndex:
     Raises:
         InputError: If there is no such file, or it is damaged.
     """
-    try:
-        return CosineIndex.load(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; an index file is needed") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return CosineIndex.load(path)
 
 
 def find_duplicates(

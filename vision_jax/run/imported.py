@@ -95,7 +95,10 @@ def _find(model: str, weights: str | Path | None) -> tuple[Path, str]:
         return find_pretrained(model)
     if str(weights).startswith(HUB):
         return local_file(weights), str(weights)
-    path = Path(weights).expanduser().absolute()
+    try:
+        path = Path(weights).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user's home
+        raise InputError(f"{weights} cannot be read: {error}") from error
     return path, str(path)
 
 

@@ -14,7 +14,7 @@ from vision_jax.config import TrainConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
-from vision_jax.files import TEMPORARY, write_text
+from vision_jax.files import TEMPORARY, reading, write_text
 from vision_jax.run.build import task_class
 from vision_jax.run.config_file import differences, from_json
 from vision_jax.run.data import located
@@ -44,13 +44,15 @@ def read_config(workdir: Path) -> TrainConfig:
         InputError: there is none, or it is damaged.
     """
     path = workdir / "config.json"
-    if not path.is_file():
-        raise InputError(f"{workdir} holds no run: {path} does not exist; train one there first")
     try:
-        text = path.read_text(encoding="utf-8")
+        with reading(path, "train one there first") as file:
+            content = file.read()
+    except InputError as error:
+        raise InputError(f"{workdir} holds no run: {error}") from error
+    try:
+        return from_json(content.decode(), origin=str(path))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is damaged: {error}") from error
-    return from_json(text, origin=str(path))
 
 
 def check_config(config: TrainConfig, workdir: Path) -> None:
@@ -61,7 +63,11 @@ def check_config(config: TrainConfig, workdir: Path) -> None:
     Raises:
         InputError: it does.
     """
-    if (workdir / "config.json").is_file():
+    try:
+        has_config = (workdir / "config.json").is_file()
+    except OSError as error:
+        raise InputError(f"{workdir} cannot be read: {error.strerror}") from error
+    if has_config:
         changes = differences(located(read_config(workdir)), config)
         if changes and has_checkpoint(workdir):
             raise InputError(
@@ -156,10 +162,14 @@ def lock(workdir: Path) -> Iterator[None]:
     """Keep a second process from writing the same folder.
 
     Raises:
-        InputError: one is writing it.
+        InputError: one is writing it, or the folder cannot be made or written to.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("w")
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"{workdir} cannot hold a run: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

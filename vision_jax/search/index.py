@@ -246,7 +246,8 @@ class CosineIndex:
         Equal indexes give equal bytes.
 
         Raises:
-            InputError: If `about` or a metadata value is not JSON-able; nothing is written.
+            InputError: If `about` or a metadata value is not JSON-able, or the file cannot be
+                written there; nothing is written.
         """
         with self._lock.reading():
             values, scale = self._rows.rows(self._table.slots)
@@ -260,6 +261,7 @@ class CosineIndex:
         """Read an index that `save` wrote.
 
         Raises:
+            InputError: If there is no such file, or it cannot be read.
             index_file.IndexFileError: (an InputError) If the file is truncated, altered, of
                 another version or no index at all.
         """

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from vision_jax.errors import InputError
-from vision_jax.files import replacing
+from vision_jax.files import reading, replacing
 from vision_jax.search.arrays import without_direction
 
 MAGIC = b"VJXINDEX"
@@ -57,7 +57,8 @@ def write(path: Path, content: Content) -> None:
     """Write a file, atomically.
 
     Raises:
-        InputError: If the notes are not JSON-able; nothing is written.
+        InputError: If the notes are not JSON-able, or the file cannot be written there; nothing is
+            written.
     """
     try:
         notes = json.dumps(content.notes, sort_keys=True, allow_nan=False).encode()
@@ -90,8 +91,9 @@ def read(path: Path) -> Content:
 
     Raises:
         IndexFileError: If the file is truncated, altered, of another version, or none at all.
+        InputError: If there is no such file, or it cannot be read.
     """
-    with path.open("rb") as file:
+    with reading(path, "an index file is needed") as file:
         header, offset = _read_header(file, path)
         rest = os.fstat(file.fileno()).st_size - offset
         lengths = _check_header(header, path, rest)

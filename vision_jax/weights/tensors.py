@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from vision_jax.errors import InputError
+from vision_jax.files import check_file
 from vision_jax.weights.archives import Archive
 from vision_jax.weights.hub import local_file
 from vision_jax.weights.keras_h5 import IN_ARCHIVE, read_keras_archive, read_keras_h5
@@ -66,11 +67,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
 
 def _reader(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
     """Find the format of a file by its first bytes."""
-    if not path.is_file():
-        kind = (
-            "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
-        )
-        raise InputError(f"{path} {kind}; {NEEDED}")
+    check_file(path, NEEDED)
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
