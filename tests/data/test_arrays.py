@@ -108,6 +108,7 @@ def test_pillow_images_are_taken_in_the_modes_that_mean_pixels():
         ([np.zeros((2, 2, 1)), np.zeros((3, 2, 1))], "cannot be made one array"),
         (as_objects([np.zeros((2, 2, 1)), np.zeros((3, 2, 1))]), "cannot be made one array"),
         (np.ma.masked_equal(pixels(), 255), "are masked"),
+        (list(np.ma.masked_equal(pixels(), 255)), "are masked"),
         (None, r"shape \(\)"),
     ],
 )

@@ -65,8 +65,20 @@ def test_integers_stand_for_both_directions(normal):
     long = layers.Conv(4, (5, 5), (2, 2), ((2, 2), (2, 2)))
     variables = short.init(key, x)
     np.testing.assert_array_equal(short.apply(variables, x), long.apply(variables, x))
-    with pytest.raises(ValueError, match="Conv: kernel_size is 0, needs"):
-        layers.Conv(4, 0).init(key, x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (layers.Conv(4, 0), "Conv: kernel_size is 0, needs"),
+        (layers.Conv(0), "Conv: features is 0, needs"),
+        (layers.ConvTranspose(-1), "ConvTranspose: features is -1, needs"),
+        (layers.Conv(4, groups=0), "Conv: groups is 0, needs"),
+    ],
+)
+def test_layers_name_what_they_need(layer, message, normal):
+    with pytest.raises(ValueError, match=message):
+        layer.init(jax.random.key(0), normal(0, 2, 8, 7, 3))
 
 
 @pytest.mark.parametrize("groups", [2, 4])

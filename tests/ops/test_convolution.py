@@ -334,6 +334,7 @@ def test_devices_add_up_to_one(assert_close, normal):
         (lambda x, k: ops.conv(x[:, :2], k, padding="VALID"), r"window is \(3, 3\)"),
         (lambda x, k: ops.conv(x, k, padding=((1, 1),)), "needs a name, .* or two pairs"),
         (lambda x, k: ops.conv(x, k, padding=(1, 1, 1)), r"padding is \(1, 1, 1\), needs"),
+        (lambda x, k: ops.conv(x, k[:0]), r"kernel is \(0, 3, 1, 1\), needs \(rows"),
         (lambda x, k: ops.conv(x, k, padding=((-5, 9), (0, 0))), "needs to leave a pixel"),
         (lambda x, k: ops.conv(x, k, strides=0), "strides is 0, needs .* of 1 or more"),
         (lambda x, k: ops.conv(x, k, strides=(1, 0)), r"strides is \(1, 0\), needs"),

@@ -192,15 +192,11 @@ def _range(pixels: np.ndarray, name: str) -> tuple[Any, Any]:
 
 def _to_array(values: Any, name: str) -> np.ndarray:
     """Return a NumPy array; its type is for the caller to judge."""
-    if np.ma.is_masked(values):
+    rows = values if isinstance(values, list | tuple) else [values]
+    if any(isinstance(row, np.ma.MaskedArray) and np.ma.is_masked(row) for row in rows):
         raise InputError(f"{name} are masked; images and labels without gaps are needed")
-    if isinstance(values, list | tuple):
-        for number, image in enumerate(values):
-            if isinstance(image, Image.Image) and image.mode not in ("L", "RGB"):
-                raise InputError(
-                    f"{name}[{number}] is a Pillow image of mode {image.mode}; L or RGB is needed, "
-                    'as by image.convert("RGB")'
-                )
+    if rows is values and any(isinstance(row, Image.Image) for row in rows):
+        values = [_pillow_pixels(row, f"{name}[{number}]") for number, row in enumerate(rows)]
     try:
         array = np.asarray(values)
         if array.dtype == object and array.ndim == 1 and len(array):
@@ -210,3 +206,16 @@ def _to_array(values: Any, name: str) -> np.ndarray:
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{name} cannot be made one array: {error}") from error
     return array
+
+
+def _pillow_pixels(image: Any, name: str) -> Any:
+    """Return the pixels of a Pillow image, (height, width, channels); anything else as it is."""
+    if not isinstance(image, Image.Image):
+        return image
+    if image.mode not in ("L", "RGB"):
+        raise InputError(
+            f"{name} is a Pillow image of mode {image.mode}; L or RGB is needed, "
+            'as by image.convert("RGB")'
+        )
+    pixels = np.asarray(image)
+    return pixels if image.mode == "RGB" else pixels[..., None]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
@@ -237,7 +238,11 @@ def _parameters(
     layer: Conv | ConvTranspose, x: Array, groups: int = 1
 ) -> tuple[Array, Array, Array | None]:
     """Cast images, kernel and bias to the type to compute in."""
-    window = resolve_pair(type(layer).__name__, "kernel_size", layer.kernel_size)
+    name = type(layer).__name__
+    window = resolve_pair(name, "kernel_size", layer.kernel_size)
+    for what, count in (("features", layer.features), ("groups", groups)):
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"{name}: {what} is {count!r}, needs an integer of 1 or more")
     shape = (*window, x.shape[-1] // groups, layer.features)
     kernel = layer.param("kernel", layer.kernel_init, shape, jnp.float32)
     bias = None

@@ -119,7 +119,7 @@ def _check(name: str, x: Array, kernel: Array, groups: int = 1) -> None:
             f"{name}: groups is {groups}, needs to divide {channels} channels and {features} "
             "features"
         )
-    if kernel.ndim != 4 or kernel.shape[2] != channels // groups:
+    if kernel.ndim != 4 or kernel.shape[2] != channels // groups or 0 in kernel.shape:
         raise ValueError(
             f"{name}: kernel is {kernel.shape}, needs (rows, columns, {channels // groups}, "
             f"features) for images of {x.shape}" + (f" in {groups} groups" if groups > 1 else "")

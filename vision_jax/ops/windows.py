@@ -1,7 +1,7 @@
 """Windows, strides and padding as users write them, checked and resolved to pixels."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import SupportsIndex
 
 import jax.numpy as jnp
@@ -134,7 +134,7 @@ def _pairs(name: str, padding: SupportsIndex | Sequence) -> list[Pair]:
     try:
         axes = [operator.index(padding)] * 2  # type: ignore[arg-type]
     except TypeError:
-        axes = list(padding)  # type: ignore[arg-type]
+        axes = list(padding) if isinstance(padding, Iterable) else []
     pairs = [pair for pair in map(_integers, axes) if pair is not None]
     if (len(pairs), len(axes)) != (2, 2):
         raise ValueError(
