@@ -28,8 +28,8 @@ def marked(name):
 
 @pytest.mark.parametrize("name", [marked(name) for name in CLASSIFIERS])
 def test_a_classifier_gives_logits_an_embedding_and_its_last_map(name):
-    # The largest patch is 32, and DINOv2's is 14.
-    side = 56 if "dinov2" in name else 64
+    # Patches are of 14, 16 and 32 pixels.
+    side = 224 if name.startswith("vit") else 64
     options = {"padding": "SAME", "stages": [4, 4]} if name == "cnn" else {}
     if name.startswith("vit"):
         options["image_size"] = side
