@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -125,6 +126,25 @@ def test_only_the_head_trains_in_its_epochs(source, folder, tmp_path):
     train(config, tmp_path / "run", progress=False)
     params = {path for path in before if path.startswith("params/")}
     assert changed(before, flat(load_run(tmp_path / "run", "last"))) == params
+
+
+@pytest.mark.slow
+def test_averaged_weights_accumulation_and_shards_change_nothing_of_it(source, folder, tmp_path):
+    """The plain update is the oracle; the average is mixed of the weights after each update."""
+    config = tuned(source, folder, freeze="batch_norm", head_epochs=1, layer_decay=0.5)
+    moves = dataclasses.replace(config.optimizer, name="adamw", weight_decay=0.1)
+    train(dataclasses.replace(config, optimizer=moves), tmp_path / "plain", progress=False)
+    moves = dataclasses.replace(moves, ema=0.5, accumulate=2, shards=jax.device_count())
+    train(dataclasses.replace(config, optimizer=moves), tmp_path / "run", progress=False)
+    plain, run = (load_run(tmp_path / name, "last") for name in ("plain", "run"))
+    before, after, other = flat(load_run(source)), flat(run), flat(plain)
+    for path, leaf in other.items():
+        np.testing.assert_allclose(after[path], leaf, rtol=1e-3, atol=1e-5, err_msg=path)
+    average = {
+        path: np.asarray(leaf) for path, leaf in flatten_dict(run.state.average, sep="/").items()
+    }
+    trained = {path for path in before if path.startswith("params/")}
+    assert changed(before, average) == changed(average, after) == trained
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vision_jax.config import AUTO, ModelConfig, TrainConfig
@@ -167,8 +168,7 @@ def start_from(source: Run, task: Any, config: TrainConfig, info: DataInfo) -> S
         else:
             new[path] = leaf.shape
     _check_backbone([path for path in new if depths[_within(path)]], own, theirs, source)
-    mixed = {path: theirs[path] if path in set(taken) else leaf for path, leaf in own.items()}
-    variables = unflatten_dict(mixed, sep="/")
+    variables = unflatten_dict(own | {path: jnp.asarray(theirs[path]) for path in taken}, sep="/")
     return Start(
         task.begin(state.key, {"batch_stats": {}} | variables),
         {"run": str(source.workdir), "step": source.step, "identity": source.identity},

@@ -135,8 +135,14 @@ class DataParallel(Devices):
             returned = step(state, batch)
             return returned[1] if isinstance(returned, tuple) else returned
 
+        if self.splits_optimizer:
+            # The learning rate is the same in every part of the state, which vmap cannot know.
+            part = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state.opt_state
+            )
+            state = state.replace(opt_state=part)
         # vmap refuses to return unmapped what still differs along the axis; pmap would not.
-        mapped = jax.vmap(metrics_of, (self._state_axes, 0), out_axes=None, axis_name=AXIS)
+        mapped = jax.vmap(metrics_of, (None, 0), out_axes=None, axis_name=AXIS)
         metrics = jax.eval_shape(mapped, state, spread)
         return self.replicate(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics))
 
