@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from vision_jax.cli import main
+from vision_jax.commands.evaluate import evaluate
+from vision_jax.commands.messages import in_options
 
 
 @pytest.fixture
@@ -21,6 +23,11 @@ def read_strictly(path):
         raise ValueError(f"{word} is no JSON")
 
     return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_a_renamed_option_is_named_as_it_is_written():
+    told = in_options("this run has no data of its own; data.name is needed", evaluate)
+    assert told == "this run has no data of its own; --data.name is needed"
 
 
 def test_metrics_are_printed_and_written(copy, capsys):

@@ -22,7 +22,7 @@ def write(path, value=9, size=(4, 4), **options):
 @pytest.fixture
 def folder(tmp_path):
     """Two classes of good images."""
-    for number in range(6):
+    for number in range(12):
         for name in ("cat", "dog"):
             write(tmp_path / "photos" / name / f"{number}.png", number)
     return tmp_path / "photos"
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 def test_good_images_are_no_error(folder, capsys):
     assert main(["check", str(folder)]) == 0
-    assert capsys.readouterr().out == f"{folder}: 12 images, 0 errors, 0 warnings\n"
+    assert capsys.readouterr().out == f"{folder}: 24 images, 0 errors, 0 warnings\n"
 
 
 def test_the_table_has_errors_first_and_comes_as_csv_and_json(folder, tmp_path, capsys):
@@ -42,7 +42,7 @@ def test_the_table_has_errors_first_and_comes_as_csv_and_json(folder, tmp_path, 
     expected = [
         ("error", "cat/cut.png", "is not a readable image"),
         ("error", "dog/out.png", "is a link to /etc/hostname, outside of the folder"),
-        ("warning", ".", "has images of 2 sizes, from 4x4 to 7x9, 13 of them 4x4; training needs"),
+        ("warning", ".", "has images of 2 sizes, from 4x4 to 7x9, 25 of them 4x4; training needs"),
         ("warning", "dog/jpeg.PNG", "is a JPEG by its content"),
         ("warning", "dog/notes.txt", "is not an image by its name"),
     ]
@@ -51,7 +51,7 @@ def test_the_table_has_errors_first_and_comes_as_csv_and_json(folder, tmp_path, 
         assert main(["check", str(folder), "--out", str(out)]) == 1
         printed = capsys.readouterr()
         lines = printed.out.splitlines()
-        assert lines[-2] == f"{folder}: 16 images, 2 errors, 3 warnings"
+        assert lines[-2] == f"{folder}: 28 images, 2 errors, 3 warnings"
         assert printed.err.startswith("vision-jax: 2 errors in ")
         text = out.read_text()
         rows = json.loads(text) if suffix == "json" else list(csv.DictReader(text.splitlines()))
@@ -74,6 +74,26 @@ def test_one_class_is_a_warning(folder):
     assert "one class, cat" in finding.what
 
 
+@pytest.mark.parametrize("count", [11, 12, 40])
+def test_many_warnings_of_one_kind_are_counted(count, tmp_path, capsys):
+    for number in range(count):
+        write(tmp_path / "photos" / "train" / f"{number:02}" / "a.png")
+    write(tmp_path / "photos" / "test" / "00" / "a.png")
+    out = tmp_path / "all.json"
+    assert main(["check", str(tmp_path / "photos"), "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    printed = [line.split()[1:3] for line in lines if "0 images here" in line]
+    missing = [f"test/{number:02}" for number in range(1, count)]
+    written = json.loads(out.read_text())
+    assert [row["file"] for row in written if "0 images here" in row["what"]] == missing
+    assert lines[-2].endswith(f"{len(written)} warnings")
+    if count <= 12:
+        assert [place for place, _ in printed] == missing
+    else:
+        assert [place for place, _ in printed[:-1]] == missing[:10]
+        assert printed[-1] == [str(count - 11), "more"]
+
+
 def test_a_data_set_is_checked(data_dir, capsys):
     assert main(["check", "digits", "--data-dir", str(data_dir), "--split", "test"]) == 0
     assert "digits: 360 images, 0 errors" in capsys.readouterr().out
@@ -85,7 +105,7 @@ def test_a_data_set_is_checked(data_dir, capsys):
         ("{tmp}/gone", "is not a data set"),
         ("{tmp}/empty", "holds 0 images (.png"),
         ("{tmp}/empty/notes", "holds 0 images (.png, .jpg, .jpeg, .webp, .bmp, .gif, .tif,"),
-        ("{folder} --split val", "has nothing at 'val'; its splits: test (2), train (10)"),
+        ("{folder} --split val", "has nothing at 'val'; its splits: test (4), train (20)"),
         ("{folder} --out {tmp}/bad.txt", "a .csv or .json in an existing folder is needed"),
         ("{folder} --out {tmp}/gone/bad.csv", "a .csv or .json in an existing folder is needed"),
     ],

@@ -191,7 +191,9 @@ def test_data_may_be_named_from_anywhere_and_move(photos, tmp_path, monkeypatch)
         check_config(config(moved, epochs=1), run)
     check_config(config(f"{moved}/"), run)
     assert load_run(run, "last", data=moved).source("train").image_shape == (8, 8, 1)
-    with pytest.raises(InputError, match=r"photos, the data of the run in .* data must say where"):
+    with pytest.raises(
+        InputError, match=r"photos, the data of the run in .* data.name must say where"
+    ):
         load_run(run, "last").source("train")
 
 

@@ -22,8 +22,9 @@ def check(
 
     Prints a table. Errors are files that training cannot use (damaged, empty, not an image, a link
     out of the folder, ...). Warnings are files it can use or will skip, and what else is unusual (a
-    PNG that holds a JPEG, a class with 0 images, a missing test split, notes.txt, ...). The exit
-    code is 1 if there are errors. Example: vision-jax check ~/photos --image-size 224 --out bad.csv
+    PNG that holds a JPEG, a class with 0 images, a missing test split, notes.txt, ...).
+    Of many warnings of one kind the first are printed; --out lists all. The exit code is 1 if there
+    are errors. Example: vision-jax check ~/photos --image-size 224 --out bad.csv
 
     Args:
         data: A folder of images, or a data set's name.

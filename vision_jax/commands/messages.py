@@ -50,7 +50,7 @@ def _paths(command: Callable[..., Any]) -> Iterator[str]:
         if dataclasses.is_dataclass(kind):
             yield from _fields(typing.cast(type, kind), "")
         elif "Positional" not in repr(marks):
-            yield name
+            yield next(filter(None, (getattr(mark, "name", None) for mark in marks)), name)
 
 
 def _fields(kind: type, prefix: str) -> Iterator[str]:

@@ -20,6 +20,9 @@ from vision_jax.data.records import scan_of
 from vision_jax.errors import InputError
 from vision_jax.files import write_text
 
+_LISTED = 10
+"""Warnings of one kind that are printed."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -139,11 +142,22 @@ def _by(size: tuple[int, ...]) -> str:
 
 
 def print_check(check: Check, name: str) -> None:
-    """Print a table of what is wrong with which file, and a line of counts."""
+    """Print a table of what is wrong with which file, and a line of counts.
+
+    Of many warnings of one kind, such as a thousand classes without test images, the first are
+    listed and the others counted.
+    """
+    alike = Counter(finding.what for finding in check.findings if not finding.error)
+    listed: Counter[str] = Counter()
     width = min(60, max((len(finding.path) for finding in check.findings), default=0))
-    for finding in check.findings:
-        kind = "error" if finding.error else "warning"
-        print(f"{kind:<9}{finding.path:<{width}}  {finding.what}")
+    for path, what, error in check.findings:
+        kind = "error" if error else "warning"
+        listed[what] += not error
+        if listed[what] > _LISTED and alike[what] > _LISTED + 1:
+            if listed[what] == alike[what]:
+                print(f"{kind:<9}{f'{alike[what] - _LISTED} more':<{width}}  {what}")
+            continue
+        print(f"{kind:<9}{path:<{width}}  {what}")
     warnings = len(check.findings) - check.errors
     print(f"{name}: {check.images} images, {check.errors} errors, {warnings} warnings")
 

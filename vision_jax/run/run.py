@@ -119,8 +119,8 @@ class Run:
             )
         if Path(name).is_absolute() and not Path(name).is_dir():
             raise InputError(
-                f"{name}, the data of the run in {self.workdir}, is not there; data must say where "
-                "it is now: load_run(workdir, data=…) or --data"
+                f"{name}, the data of the run in {self.workdir}, is not there; data.name must say "
+                "where it is now, in Python load_run(workdir, data=…)"
             )
         return open_config_data(self.config.data)
 
