@@ -71,7 +71,7 @@ def test_sizes_must_agree_unless_one_is_asked_for(tmp_path):
     write(tmp_path / "a.png", 1)
     write(tmp_path / "b.png", 2, size=(6, 5))
     source = open_source(str(tmp_path), "all")
-    with pytest.raises(InputError, match=r"[ab]\.png has shape .*image_size brings"):
+    with pytest.raises(InputError, match=r"[ab]\.png has shape .*sizes take image_size"):
         source.read([0, 1])
     resized = open_source(tmp_path, "all", image_size=3, channels=3)
     assert [row["image"].shape for row in resized.read([0, 1])] == [(3, 3, 3)] * 2
