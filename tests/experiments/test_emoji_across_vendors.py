@@ -1,19 +1,10 @@
 """The search across vendors, by vectors whose answer is known."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import emoji_across_vendors as script
 import numpy as np
 import pytest
 
 from vision_jax.errors import InputError
-
-SCRIPT = Path(__file__).parents[2] / "experiments" / "emoji_across_vendors.py"
-SPEC = importlib.util.spec_from_file_location("emoji_across_vendors", SCRIPT)
-script = importlib.util.module_from_spec(SPEC)
-sys.modules["emoji_across_vendors"] = script
-SPEC.loader.exec_module(script)
 
 
 def test_figures_are_those_of_numpy():

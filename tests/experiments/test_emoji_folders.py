@@ -1,12 +1,10 @@
 """The folders of emoji, from packages made up as npm's are."""
 
-import importlib.util
 import io
 import json
-import sys
 import tarfile
-from pathlib import Path
 
+import emoji_folders as folders
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,12 +12,6 @@ from PIL import Image
 from vision_jax.data.catalog import open_source
 from vision_jax.errors import InputError
 from vision_jax.files import sha256_of
-
-SCRIPT = Path(__file__).parents[2] / "experiments" / "emoji_folders.py"
-SPEC = importlib.util.spec_from_file_location("emoji_folders", SCRIPT)
-folders = importlib.util.module_from_spec(SPEC)
-sys.modules["emoji_folders"] = folders
-SPEC.loader.exec_module(folders)
 
 COUNT = 40
 CATEGORIES = ("Smileys & Emotion", "Flags")

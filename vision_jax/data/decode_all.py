@@ -1,7 +1,6 @@
 """Look at every image once, on all cores, to find those that cannot be decoded."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from vision_jax.data.decode import BadImageError
 from vision_jax.data.findings import Finding
+from vision_jax.parallel.threads import core_count
 
 _AT_ONCE = 512
 _T = TypeVar("_T")
@@ -45,7 +45,7 @@ def look_at_all(look: Callable[[int], _T], count: int, name: str) -> list[_T]:
         What it returned, in order.
     """
     results: list[_T] = []
-    threads = os.cpu_count() or 1
+    threads = core_count()
     with (
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=count, desc=f"checking {name}", unit="img", delay=2, leave=False) as bar,

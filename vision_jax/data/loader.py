@@ -28,12 +28,12 @@ from tqdm import tqdm
 
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
-from vision_jax.parallel.threads import map_in_order
+from vision_jax.parallel.threads import core_count, map_in_order
 
 Item = dict[str, np.ndarray]
 Batch = dict[str, Array]
 _READ_AT_ONCE = 64
-_THREADS = max(2, min(os.cpu_count() or 1, 8))  # each holds a batch
+_THREADS = max(2, min(core_count(), 8))  # each holds a batch
 # grain has no exception of its own for it.
 _ENDED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 _UNGUARDED = 87

@@ -57,12 +57,13 @@ def write_photos_report(photos: Photos, run: Run, path: Path) -> int:
     rows = [places[row["key"]] for row in index.metadata(index.ids)]
     vectors = np.empty((len(source), index.vectors(index.ids).shape[1]), np.float32)
     vectors[rows] = index.vectors(index.ids)
-    groups = _groups(vectors)
+    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    groups = _groups(units)
     copies = [[places[row["key"]] for row in rows] for _, rows in find_duplicates(index, NEAR)]
     sections = [
         ("Groups", _GROUPED, _group_rows(groups, photos, run)),
         ("Searches", _SEARCHED, _search_rows(groups, index, rows, photos)),
-        ("Nearly the same", _COPIED, _copy_rows(copies, vectors, photos)),
+        ("Nearly the same", _COPIED, _copy_rows(copies, units, photos)),
     ]
     name = source.name
     parts = [
@@ -80,7 +81,7 @@ def write_photos_report(photos: Photos, run: Run, path: Path) -> int:
     return len(copies)
 
 
-_GROUPED = "Photographs that are alike to the network, the largest group first."
+_GROUPED = "Photographs that the network finds alike, the largest group first."
 _SEARCHED = "A photograph of each group, and those most like it with their cosine similarity."
 _COPIED = f"Photographs with a cosine similarity of {NEAR} or more."
 
@@ -91,12 +92,11 @@ def _next(photos: Photos, run: Run) -> str:
     return paragraph(made) + f"<pre>{html.escape(command)}</pre>"
 
 
-def _groups(vectors: Float[np.ndarray, "photos features"]) -> list[Int[np.ndarray, " members"]]:
+def _groups(units: Float[np.ndarray, "photos features"]) -> list[Int[np.ndarray, " members"]]:
     """Divide photographs by k-means; of each group, the most typical come first."""
     from sklearn.cluster import KMeans
 
-    count = min(_GROUPS, len(vectors) // _IMAGES_A_GROUP)
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    count = min(_GROUPS, len(units) // _IMAGES_A_GROUP)
     if count < 2:
         return [np.argsort(-units @ units.mean(0), kind="stable")]
     found = KMeans(count, n_init=1, random_state=0).fit(units)
@@ -148,13 +148,11 @@ def _search_rows(
 
 
 def _copy_rows(
-    copies: Sequence[Sequence[int]], vectors: Float[np.ndarray, "photos features"], photos: Photos
+    copies: Sequence[Sequence[int]], units: Float[np.ndarray, "photos features"], photos: Photos
 ) -> list[_Row]:
     rows = []
     for members in copies[:_COPIES]:
-        units = vectors[list(members)]
-        units = units / np.linalg.norm(units, axis=1, keepdims=True)
-        likeness = units @ units[0]
+        likeness = units[list(members)] @ units[members[0]]
         shown = [
             _Thumb(place, f"{score:.3f} {_short(photos.source.key(place), photos.source.name)}")
             for place, score in list(zip(members, likeness, strict=True))[:_SHOWN]

@@ -1,7 +1,6 @@
 """Starting a run from another one: its model and preprocessing as defaults, and its weights."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vision_jax.config import AUTO, ModelConfig, TrainConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.errors import InputError
-from vision_jax.files import write_text
+from vision_jax.files import json_text, write_text
 from vision_jax.run.run import Run, load_run
 from vision_jax.run.workdir import has_checkpoint, read_config
 from vision_jax.tasks.stages import stage_depths
@@ -56,8 +55,7 @@ class Start:
     def write(self, workdir: Path) -> None:
         """Record in a run's folder where its weights come from."""
         record = {**self.origin, "taken": len(self.taken), "new": self.new}
-        text = json.dumps({**record, "left_out": self.left_out}, indent=2)
-        write_text(workdir / RECORD, text + "\n")
+        write_text(workdir / RECORD, json_text({**record, "left_out": self.left_out}))
 
 
 def _listed(leaves: dict[str, tuple[int, ...]]) -> str:

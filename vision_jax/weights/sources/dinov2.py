@@ -7,9 +7,8 @@ from vision_jax.weights.rules import SAME_NAMES, Rule, SourceMapping
 from vision_jax.weights.sources.vit_names import (
     HEAD,
     STEM,
-    blocks,
     found_sizes,
-    query_key_value,
+    hugging_face_rules,
     with_class_place,
 )
 
@@ -59,22 +58,10 @@ _PREFIX = r"(?:dinov2(?:_with_registers)?\.)?"
 
 
 def _hugging_face_rules() -> tuple[Rule, ...]:
-    layer = rf"{_PREFIX}encoder\.layer\."
-    attention = r"attention\.attention\."
-    return (
-        Rule(rf"{_PREFIX}embeddings\.cls_token", "cls_token"),
-        Rule(rf"{_PREFIX}embeddings\.register_tokens", "reg_token"),
-        Rule(rf"{_PREFIX}embeddings\.position_embeddings", "pos_embed"),
-        Rule(rf"{_PREFIX}embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
-        *query_key_value(layer, tuple(f"{attention}{name}" for name in ("query", "key", "value"))),
-        *blocks(
-            layer,
-            {
-                r"attention\.output\.dense\.(\w+)": r"attn.proj.\2",
-                r"layer_scale([12])\.lambda1": r"ls\2.gamma",
-                r"norm([12])\.(\w+)": r"norm\2.\3",
-                r"mlp\.fc([12])\.(\w+)": r"mlp.fc\2.\3",
-            },
-        ),
-        Rule(rf"{_PREFIX}layernorm\.(\w+)", r"norm.\1"),
-    )
+    layers = {
+        r"layer_scale([12])\.lambda1": r"ls\2.gamma",
+        r"norm([12])\.(\w+)": r"norm\2.\3",
+        r"mlp\.fc([12])\.(\w+)": r"mlp.fc\2.\3",
+    }
+    registers = Rule(rf"{_PREFIX}embeddings\.register_tokens", "reg_token")
+    return (registers, *hugging_face_rules(_PREFIX, layers))

@@ -14,7 +14,7 @@ from vision_jax.weights.sources.vit_names import (
     blocks,
     flax,
     found_sizes,
-    query_key_value,
+    hugging_face_rules,
     with_class_place,
 )
 
@@ -94,24 +94,10 @@ def _torchvision_rules() -> tuple[Rule, ...]:
 
 
 def _hugging_face_rules() -> tuple[Rule, ...]:
-    prefix = r"(?:vit\.)?"
-    layer = rf"{prefix}encoder\.layer\."
-    attention = r"attention\.attention\."
-    return (
-        Rule(rf"{prefix}embeddings\.cls_token", "cls_token"),
-        Rule(rf"{prefix}embeddings\.position_embeddings", "pos_embed"),
-        Rule(rf"{prefix}embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
-        *query_key_value(layer, tuple(f"{attention}{name}" for name in ("query", "key", "value"))),
-        *blocks(
-            layer,
-            {
-                r"attention\.output\.dense\.(\w+)": r"attn.proj.\2",
-                r"layernorm_before\.(\w+)": r"norm1.\2",
-                r"layernorm_after\.(\w+)": r"norm2.\2",
-                r"intermediate\.dense\.(\w+)": r"mlp.fc1.\2",
-                r"output\.dense\.(\w+)": r"mlp.fc2.\2",
-            },
-        ),
-        Rule(rf"{prefix}layernorm\.(\w+)", r"norm.\1"),
-        Rule(r"classifier\.(\w+)", r"head.\1"),
-    )
+    layers = {
+        r"layernorm_before\.(\w+)": r"norm1.\2",
+        r"layernorm_after\.(\w+)": r"norm2.\2",
+        r"intermediate\.dense\.(\w+)": r"mlp.fc1.\2",
+        r"output\.dense\.(\w+)": r"mlp.fc2.\2",
+    }
+    return (*hugging_face_rules(r"(?:vit\.)?", layers), Rule(r"classifier\.(\w+)", r"head.\1"))

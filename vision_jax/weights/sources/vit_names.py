@@ -60,6 +60,25 @@ def query_key_value(prefix: str, names: Iterable[str]) -> tuple[Rule, ...]:
     )
 
 
+def hugging_face_rules(prefix: str, layers: Mapping[str, str]) -> tuple[Rule, ...]:
+    r"""Return the rules that Transformers' vision transformers have in common.
+
+    Args:
+        prefix: Regular expression of what may stand before all names.
+        layers: Those of each network's own blocks, as for `blocks`.
+    """
+    layer = rf"{prefix}encoder\.layer\."
+    names = tuple(rf"attention\.attention\.{name}" for name in ("query", "key", "value"))
+    return (
+        Rule(rf"{prefix}embeddings\.cls_token", "cls_token"),
+        Rule(rf"{prefix}embeddings\.position_embeddings", "pos_embed"),
+        Rule(rf"{prefix}embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
+        *query_key_value(layer, names),
+        *blocks(layer, {r"attention\.output\.dense\.(\w+)": r"attn.proj.\2", **layers}),
+        Rule(rf"{prefix}layernorm\.(\w+)", r"norm.\1"),
+    )
+
+
 def as_token(tensor: Tensor) -> Tensor:
     """Lay out a vector (D,) as a token (1, 1, D)."""
     return tensor.reshape(1, 1, -1)
