@@ -14,6 +14,17 @@ from typing import Any, Literal
 from vision_jax.errors import InputError
 
 
+def require(condition: bool, name: str, got: Any, needed: str) -> None:
+    """Refuse the value of a config's field unless a condition holds.
+
+    Raises:
+        InputError: the condition is false; the message names the field, its value and what it must
+            be.
+    """
+    if not condition:
+        raise InputError(f"{name} is {got!r}; it must be {needed}")
+
+
 def check_fields(config: Any, prefix: str = "") -> None:
     """Check every field of a frozen dataclass, and of those within it, in place.
 

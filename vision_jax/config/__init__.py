@@ -1,0 +1,61 @@
+"""What a run is made of: frozen dataclasses, checked once, written to `WORKDIR/config.json`.
+
+The command line is generated from these fields and their docstrings. Inner code receives plain
+values, never a config; a task's `from_config` is where one becomes the other.
+"""
+
+from vision_jax.config.data import AUTO, BadFiles, DataConfig, Interpolation, Recipe, Truncated
+from vision_jax.config.models import (
+    AdversarialLoss,
+    AutoencoderConfig,
+    CNNConfig,
+    DifferentiableAugmentation,
+    GANConfig,
+    ModelConfig,
+    PixelLoss,
+)
+from vision_jax.config.optimizer import Freeze, OptimizerConfig, OptimizerName, Schedule
+from vision_jax.config.tasks import (
+    CONFIGS,
+    TASKS,
+    ClassifierConfig,
+    ImportedModel,
+    Precision,
+    TrainAutoencoder,
+    TrainClassifier,
+    TrainCNN,
+    TrainConfig,
+    TrainGAN,
+    WeightsConfig,
+)
+
+__all__ = [
+    "AUTO",
+    "CONFIGS",
+    "TASKS",
+    "AdversarialLoss",
+    "AutoencoderConfig",
+    "BadFiles",
+    "CNNConfig",
+    "ClassifierConfig",
+    "DataConfig",
+    "DifferentiableAugmentation",
+    "Freeze",
+    "GANConfig",
+    "ImportedModel",
+    "Interpolation",
+    "ModelConfig",
+    "OptimizerConfig",
+    "OptimizerName",
+    "PixelLoss",
+    "Precision",
+    "Recipe",
+    "Schedule",
+    "TrainAutoencoder",
+    "TrainCNN",
+    "TrainClassifier",
+    "TrainConfig",
+    "TrainGAN",
+    "Truncated",
+    "WeightsConfig",
+]

@@ -1,0 +1,96 @@
+"""What images a run has, and how they reach the model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vision_jax.checked import require
+
+Recipe = Literal["none", "light", "standard", "strong", "views"]
+BadFiles = Literal["error", "skip"]
+Truncated = Literal["error", "use"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+AUTO = "auto"
+"""A split that is left to the data set, or a model that is left to the run to start from."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Images, and how they reach the model."""
+
+    name: str = "digits"
+    """`digits`, `fashion_mnist`, a folder of images, or any prepared tfds data set."""
+    data_dir: str | None = None
+    """Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default: $TFDS_DATA_DIR, else
+    ~/tensorflow_datasets."""
+    manual_dir: str | None = None
+    """Folder with manually downloaded files of a data set (Fashion-MNIST: its four IDX files)."""
+    image_size: int | None = None
+    """Side in pixels: resize the shorter side to it, then centre-crop. Default: the set's own."""
+    crop: float | None = None
+    """Share of the shorter side that the centre crop keeps, in (0, 1], such as 0.875: the shorter
+    side is resized to image_size / crop. Default: 1."""
+    interpolation: Interpolation | None = None
+    """How images are resized, antialiased: bilinear or bicubic. Default: bilinear."""
+    channels: int | None = None
+    """1 for grey, 3 for RGB. Default: the set's own, and RGB for folders."""
+    mean: tuple[float, ...] | None = None
+    """Subtracted from images in [0, 1], one value or one per channel. Default: the model's own."""
+    std: tuple[float, ...] | None = None
+    """Divides the images after that, one value or one per channel. Default: the model's own."""
+    train_split: str = AUTO
+    """Split to train on, in tfds's slicing syntax. `auto`: the set's own, less what is held out."""
+    validation_split: str = AUTO
+    """Split to evaluate after every epoch; it chooses the best checkpoint. `auto`: the set's own,
+    else a tenth of the training split."""
+    test_split: str = AUTO
+    """Split that `evaluate` and `report` use. `auto`: the set's own, else the validation split."""
+    batch_size: int = 128
+    """Images per step, over all devices."""
+    recipe: Recipe = "none"
+    """Augmentation: `light` shifts and changes brightness, for digits too; `standard` also crops,
+    mirrors and changes colours, for photographs and objects; `strong`, for long training of a
+    classifier, distorts and mixes images; `views` is SimCLR's, for learning without labels.
+    `vision-jax augmentations` shows them."""
+    flip: bool = False
+    """Augmentation: mirror half of the images left to right, before the recipe."""
+    pad_crop: int = 0
+    """Augmentation: pad by this many pixels, reflected, then crop at random to the original size,
+    before the recipe."""
+    transforms: tuple[str, ...] = ()
+    """Augmentation: single transforms in this order, before the recipe, such as rotate erase.
+    `vision-jax augmentations` shows them all."""
+    on_device_mib: int = 1024
+    """Sets up to this size are held on the device as uint8; larger ones are read ahead."""
+    workers: int = 0
+    """Reader processes for sets that are not held on the device; 0 reads in threads."""
+    bad_files: BadFiles = "error"
+    """Unreadable images: stop and name the file; or look for them first and skip them, with a
+    warning."""
+    truncated: Truncated = "error"
+    """JPEG files whose last bytes are missing: count as unreadable, or use what is there."""
+    links: bool = False
+    """Follow symbolic links in a folder that leave it, and links to folders."""
+
+    def check(self) -> None:
+        """Refuse values out of range; `TrainConfig` calls it."""
+        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
+        require(self.workers >= 0, "data.workers", self.workers, "at least 0")
+        require(self.on_device_mib >= 0, "data.on_device_mib", self.on_device_mib, "at least 0")
+        require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
+        size = self.image_size
+        require(size is None or size >= 1, "data.image_size", size, "at least 1")
+        crop = self.crop
+        require(crop is None or 0 < crop <= 1, "data.crop", crop, "in (0, 1]")
+        require(
+            size is not None or crop in (None, 1), "data.crop", crop, "1 without data.image_size"
+        )
+        for name, values in (("data.mean", self.mean), ("data.std", self.std)):
+            require(values is None or len(values) in (1, 3), name, values, "1 value, or 3")
+        require(all(s > 0 for s in self.std or ()), "data.std", self.std, "above 0")
+
+    @property
+    def resize(self) -> tuple[float, Interpolation]:
+        """The share that the crop keeps, and how images are resized."""
+        return self.crop or 1.0, self.interpolation or "bilinear"

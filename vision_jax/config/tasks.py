@@ -1,0 +1,231 @@
+"""A training run, or an imported model: one dataclass for each task."""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vision_jax.checked import check_fields, require
+from vision_jax.config.data import AUTO, DataConfig
+from vision_jax.config.models import AutoencoderConfig, CNNConfig, GANConfig, ModelConfig
+from vision_jax.config.optimizer import OptimizerConfig
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Subclasses choose the task, and have its `model`."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: int = 10
+    """Passes over the training split."""
+    seed: int = 0
+    """Seed of every random number: weights, order, augmentation, dropout."""
+    precision: Precision = "float32"
+    """Type that convolutions and products compute in; weights, losses and statistics stay float32.
+    """
+    remat: bool = False
+    """Save memory: recompute what lies within the model's stages in the backward pass."""
+    init_from: str | None = field(default=None, kw_only=True)
+    """Folder of a run, trained or imported, whose weights to start from. Its model and what it does
+    to images are the defaults here."""
+
+    task: typing.ClassVar[str]
+    """Where the class of the task is, which has a method `from_config`."""
+    takes_mixed_labels: typing.ClassVar[bool] = False
+    """Whether the task can train on images that are mixed with their labels."""
+    normalizes: typing.ClassVar[bool] = False
+    """Whether the model subtracts a mean and divides by a deviation."""
+    trains: typing.ClassVar[bool] = True
+    """Whether it is trained here, on data of its own."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        named = bool(self.data.name) or not self.trains
+        require(named, "data.name", self.data.name, "a data set's name or a folder")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2**32)")
+        # Validate here: the CLI parser would swallow errors raised in the parts.
+        for part in (getattr(self, entry.name) for entry in dataclasses.fields(self)):
+            if hasattr(part, "check"):
+                part.check()
+        require(
+            self.data.recipe != "strong" or self.takes_mixed_labels,
+            "data.recipe",
+            self.data.recipe,
+            f"none, light or standard with a {self.name}: strong mixes images and their labels",
+        )
+        for name in ("mean", "std"):
+            value = getattr(self.data, name)
+            require(
+                value is None or self.normalizes, f"data.{name}", value, f"None with a {self.name}"
+            )
+        self._check_start()
+
+    def _check_start(self) -> None:
+        moves = self.optimizer
+        require(self.init_from != "", "init_from", self.init_from, "the folder of a run")
+        require(
+            self.init_from is not None or moves.freeze == "none",
+            "optimizer.freeze",
+            moves.freeze,
+            "none without init_from: frozen parts would keep random weights",
+        )
+        require(
+            moves.head_epochs < self.epochs,
+            "optimizer.head_epochs",
+            moves.head_epochs,
+            f"less than epochs, {self.epochs}",
+        )
+
+    @property
+    def name(self) -> str:
+        """The task's name, a key of `CONFIGS`."""
+        return next(name for name, kind in CONFIGS.items() if kind is type(self))
+
+    @property
+    def step_options(self) -> dict[str, Any]:
+        """What every task of one model takes; see `tasks.base.ModelTask`."""
+        moves = self.optimizer
+        return {"accumulate": moves.accumulate, "ema": moves.ema, "remat": self.remat}
+
+    def to_json(self) -> str:
+        """Return the config as JSON text, with the task's name."""
+        return json.dumps({"task": self.name, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(TrainConfig):
+    """What every training of a classifier has."""
+
+    label_smoothing: float = 0.0
+    """Probability spread evenly over the classes."""
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.classification:Classification"
+    takes_mixed_labels: typing.ClassVar[bool] = True
+    normalizes: typing.ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "label_smoothing", smoothing, "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainClassifier(ClassifierConfig):
+    """Train any model of the table as a classifier.
+
+    Example: vision-jax train classifier --workdir runs/digits --model.name resnet18
+    --model.options stem=small
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = self.model.name != AUTO or self.init_from is not None
+        require(named, "model.name", self.model.name, "a model's name, without init_from")
+
+
+@dataclass(frozen=True)
+class TrainCNN(ClassifierConfig):
+    """Train the convolutional classifier.
+
+    Example: vision-jax train cnn --workdir runs/fashion --data.name fashion_mnist --data.flip
+    """
+
+    model: CNNConfig = field(default_factory=CNNConfig)
+
+
+@dataclass(frozen=True)
+class TrainAutoencoder(TrainConfig):
+    """Train an autoencoder: convolutional, dense or variational.
+
+    Example: vision-jax train autoencoder --workdir runs/codes --model.kind dense
+    """
+
+    data: DataConfig = field(default_factory=lambda: DataConfig(batch_size=256))
+    epochs: int = 50
+    """Passes over the training split."""
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.reconstruction:Reconstruction"
+
+
+@dataclass(frozen=True)
+class TrainGAN(TrainConfig):
+    """Train a generator against a discriminator.
+
+    Example: vision-jax train gan --workdir runs/garments --data.name fashion_mnist
+    """
+
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=1e-4, schedule="constant", momentum=0.5
+        )
+    )
+    epochs: int = 50
+    """Passes over the training split."""
+    model: GANConfig = field(default_factory=GANConfig)
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.adversarial:Adversarial"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ema = self.optimizer.ema
+        require(ema == 0, "optimizer.ema", ema, "0 with a GAN, which has its own model.ema")
+        require(self.init_from is None, "init_from", self.init_from, "None with a GAN")
+        moves, plain = self.optimizer, OptimizerConfig()
+        for name in ("freeze", "layer_decay", "head_epochs"):
+            value, needed = getattr(moves, name), getattr(plain, name)
+            require(value == needed, f"optimizer.{name}", value, f"{needed} with a GAN")
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """Where imported weights come from."""
+
+    origin: str
+    """The file, its place on the Hugging Face Hub, or the package and its version."""
+    sha256: str
+    """SHA-256 of the file."""
+    source: str
+    """Whose names of the parameters it has, such as torchvision."""
+
+
+@dataclass(frozen=True)
+class ImportedModel(TrainConfig):
+    """A model whose weights were trained elsewhere.
+
+    `data` holds what is done to images; its `name` is empty until the run is told of some.
+    """
+
+    model: ModelConfig = field(kw_only=True)
+    weights: WeightsConfig = field(kw_only=True)
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.imported:Imported"
+    normalizes: typing.ClassVar[bool] = True
+    trains: typing.ClassVar[bool] = False
+
+    def to_json(self) -> str:
+        """Return the config as JSON text, without what concerns training alone."""
+        values = json.loads(super().to_json())
+        return json.dumps({name: values[name] for name in _NOT_TRAINED}, indent=2) + "\n"
+
+
+_NOT_TRAINED = ("task", "model", "weights", "precision", "data")
+
+
+TASKS: dict[str, type[TrainConfig]] = {
+    "classifier": TrainClassifier,
+    "cnn": TrainCNN,
+    "autoencoder": TrainAutoencoder,
+    "gan": TrainGAN,
+}
+"""What can be trained, by its name on the command line."""
+
+CONFIGS: dict[str, type[TrainConfig]] = {**TASKS, "import": ImportedModel}
+"""What a run may be made of, by the name that its `config.json` gives."""
