@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants, errors
 
 from vision_jax.errors import InputError
-from vision_jax.weights.hub import local_file
+from vision_jax.weights.hub import library_of, local_file
 from vision_jax.weights.tensors import read_tensors
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -35,6 +35,12 @@ def cache(tmp_path, monkeypatch):
 
 def test_a_path_stays_as_it_is():
     assert str(local_file("some/file.pth")) == "some/file.pth"
+
+
+def test_an_owner_may_tell_the_library():
+    assert library_of("hf://timm/resnet50.a1_in1k") == "timm"
+    assert library_of("hf://google/vit-base-patch16-224") is None
+    assert library_of("timm/resnet50.pth") is None
 
 
 def test_safetensors_are_preferred_then_the_others(cache):

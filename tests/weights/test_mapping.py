@@ -108,6 +108,8 @@ def test_images_of_one_channel_are_normalised_by_the_averages(tensors):
 def test_libraries_of_the_same_names_differ_in_preprocessing_alone(tensors):
     first, second = load(tensors), load(tensors, source="timm")
     assert (first.source, second.source) == ("torchvision", "timm")
+    assert load(tensors, prefer="timm").preprocessing == second.preprocessing
+    assert load(tensors, prefer="keras").source == "torchvision"  # Keras has other names
     assert first.options == second.options
     assert first.preprocessing.interpolation == "bilinear"
     assert second.preprocessing.interpolation == "bicubic"

@@ -28,7 +28,7 @@ def import_(
             hf://REPO[/FILE]. Default: the weights that come with a package, for efficientnet_lite0,
             efficientnet_lite1 and efficientnet_lite2.
         source: Library whose names the tensors have, such as timm or torchvision. Default: found
-            out from the names.
+            out from the names, or from hf://timm/….
         image_size: Side in pixels that images are brought to. Default: the one that the weights
             were trained for.
     """

@@ -30,7 +30,7 @@ from vision_jax.tasks.state import TrainState
 from vision_jax.training.loop import initial_state
 from vision_jax.training.steps import DataParallel
 from vision_jax.weights.hub import START as HUB
-from vision_jax.weights.hub import local_file
+from vision_jax.weights.hub import library_of, local_file
 from vision_jax.weights.mapping import Weights, load_weights
 from vision_jax.weights.pretrained import PRETRAINED, class_names, find_pretrained
 from vision_jax.weights.tensors import read_tensors
@@ -55,7 +55,7 @@ def import_weights(
             `weights.pretrained.PRETRAINED`.
         workdir: the run's folder; made if it is not there. If it holds the same import already,
             nothing is done.
-        source: the library whose names the tensors have, such as `timm`; found out by default.
+        source: the library whose names the tensors have, such as `timm`; found out by default. A repository of timm's is taken for timm's.
         image_size: side in pixels that images are brought to; by default the one that the weights
             were trained for.
 
@@ -79,7 +79,7 @@ def import_weights(
         path, origin = _find(model, weights)
         begin(f"reading {path.name}")
         tensors = read_tensors(path)
-        found = load_weights(model, tensors, source=source)
+        found = load_weights(model, tensors, source=source, prefer=library_of(weights or ""))
         told = WeightsConfig(origin, sha256_of(path), found.source)
         config = _config(model, found, told, image_size)
         check_config(config, workdir)

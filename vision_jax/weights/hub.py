@@ -16,6 +16,8 @@ FILES = (
     "flax_model.msgpack",
 )
 """Tried in this order where no file is named."""
+OWNERS = {"timm": "timm"}
+"""The library whose weights an owner publishes, where two libraries share the tensors' names."""
 
 
 def local_file(place: str | Path) -> Path:
@@ -51,6 +53,12 @@ def local_file(place: str | Path) -> Path:
         raise InputError(f"{place}: the Hub cannot be reached, and its cache here holds {what}")
     more = "" if parts["file"] else "; name a file: hf://OWNER/NAME/FILE"
     raise InputError(f"{place}: {parts['repo']} holds {what}{more}")
+
+
+def library_of(place: str | Path) -> str | None:
+    """Return the library that the owner of a repository publishes; None of other places."""
+    parts = PLACE.fullmatch(str(place))
+    return OWNERS.get(parts["repo"].partition("/")[0]) if parts else None
 
 
 class _NotThereError(Exception):

@@ -49,6 +49,7 @@ def load_weights(
     tensors: Mapping[str, Tensor],
     *,
     source: str | None = None,
+    prefer: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Weights:
     """Turn another library's tensors into the variables of a model.
@@ -60,6 +61,7 @@ def load_weights(
         tensors: The tensors by their names in that library.
         source: The library; None to find it out from the names. Where several give the same
             network, the first of `sources_of` is taken, whose preprocessing it is then.
+        prefer: The library to take first among those that give the same network.
         options: Arguments of the model's constructor, which go before those found.
 
     Returns:
@@ -77,7 +79,7 @@ def load_weights(
     placements = [_place(mapping, tensors) for mapping in own or mappings]
     fewest = min(len(placement.left) for placement in placements)
     fits = [_fit(name, p, dict(options or {})) for p in placements if len(p.left) == fewest]
-    best = min(fits, key=lambda fit: fit.faults)
+    best = min(fits, key=lambda fit: (fit.faults, fit.source != prefer))
     if best.faults:
         raise InputError(f"the tensors do not fit {name} as {best.source}'s: {best.message()}")
     rivals = [fit for fit in fits if not fit.faults and fit.options != best.options]
