@@ -55,7 +55,8 @@ def import_weights(
             `weights.pretrained.PRETRAINED`.
         workdir: the run's folder; made if it is not there. If it holds the same import already,
             nothing is done.
-        source: the library whose names the tensors have, such as `timm`; found out by default. A repository of timm's is taken for timm's.
+        source: the library whose names the tensors have, such as `timm`; found out by default,
+            from the names or from the repository.
         image_size: side in pixels that images are brought to; by default the one that the weights
             were trained for.
 
