@@ -18,6 +18,9 @@ from vision_jax.tasks.base import Needs, Task, TrainState
 from vision_jax.training.steps import augmented
 
 KEY = jax.random.key(3)
+LONG_ONE_SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "strong" else name for name in RECIPES
+]
 
 
 def make_batch(height, width, channels, count=8):
@@ -43,7 +46,7 @@ def test_keys_do_not_depend_on_how_a_batch_is_spread():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 9, 1), (66, 64, 3)])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", LONG_ONE_SLOW)
 def test_augmented_parts_equal_the_augmented_whole(recipe, shape):
     batch = make_batch(*shape)
     apply = jax.jit(partial(augment, recipe=recipe, flip=True, pad_crop=2))
@@ -112,7 +115,7 @@ class TwoViews(Task):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "none"])
+@pytest.mark.parametrize("recipe", LONG_ONE_SLOW[1:])
 def test_views_differ_and_depend_on_step_place_and_view_alone(recipe):
     batch = jax.tree.map(np.asarray, make_batch(8, 9, 3))
     start = TrainState.create(KEY, {"params": {}}, optax.identity())

@@ -39,7 +39,7 @@ def trained(task, small_source):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["none", "strong"])
+@pytest.mark.parametrize("recipe", ["none", pytest.param("strong", marks=pytest.mark.slow)])
 def test_many_devices_train_as_one_does(trained, recipe):
     one = trained(1, recipe)
     for devices in (2, 4):
