@@ -25,18 +25,22 @@ def figure_html(figure: Figure, description: str) -> str:
     return _image(buffer, description)
 
 
-def image_html(image: Image.Image, caption: str, *, lossy: bool = False) -> str:
+def image_html(
+    image: Image.Image, caption: str, *, description: str = "", lossy: bool = False
+) -> str:
     """Embed an image as HTML, with a caption below it.
 
     Args:
         image: what to show.
         caption: plain text.
-        lossy: store it as JPEG rather than PNG; a photograph then takes a quarter of the bytes.
+        description: what it shows, for readers who cannot see it, where the caption does not say.
+        lossy: store it as JPEG rather than PNG, or as WebP if it is transparent; a photograph then
+            takes a quarter of the bytes.
     """
-    buffer, kind = io.BytesIO(), "jpeg" if lossy else "png"
+    kind = "png" if not lossy else "webp" if image.has_transparency_data else "jpeg"
+    buffer = io.BytesIO()
     image.save(buffer, kind, quality=90)  # PNG knows no quality and ignores it
-    # The caption beside it says what it shows.
-    picture = _image(buffer, "", kind)
+    picture = _image(buffer, description, kind)
     return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
@@ -66,28 +70,42 @@ def write_page(
     body = "".join(f"<h2>{html.escape(head)}</h2>{part}" for head, part in sections)
     write_text(
         path,
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
-        f"</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>{introduction}"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>{introduction}"
         f"{body}</body></html>\n",
     )
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
+:root { color-scheme: light dark; --page: #fff; --ink: #1f2328; --muted: #57606a;
+--line: #d0d7de; --soft: #f6f8fa; }
+@media (prefers-color-scheme: dark) { :root { --page: #0d1117; --ink: #e6edf3; --muted: #9198a1;
+--line: #3d444d; --soft: #161b22; } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
+background: var(--page); color: var(--ink); }
 h1 { overflow-wrap: anywhere; } p { max-width: 52em; }
-img { max-width: 100%; } pre { background: #f6f8fa; padding: 1em; overflow: auto; }
-table { border-collapse: collapse; } td, th { padding: .2em .9em .2em 0; text-align: left; }
-figure { margin: 0 0 1em; } figcaption { color: #57606a; }
+img { max-width: 100%; } pre { background: var(--soft); padding: 1em; overflow: auto; }
+table { border-collapse: collapse; display: block; overflow-x: auto; }
+td, th { padding: .2em .9em .2em 0; text-align: left; }
+figure { margin: 0 0 1em; } figcaption { color: var(--muted); }
 .cells { display: flex; gap: .5em; font-size: 12px; } .cells figure { width: 112px; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; } .row figure { flex: 1 1 300px; }
 .row figcaption { overflow-wrap: anywhere; }
 .thumbs { display: flex; flex-wrap: wrap; gap: .6em; } .thumbs figure { width: 150px; }
-.thumbs img { width: 110px; image-rendering: pixelated; border: 1px solid #d0d7de; }
+.thumbs img { width: 110px; image-rendering: pixelated; border: 1px solid var(--line); }
 .thumbs figcaption { font-size: 11px; line-height: 1.3; white-space: pre-wrap;
 overflow-wrap: anywhere; }
 .photos { display: flex; flex-wrap: wrap; gap: .4em; } .photos figure { width: 125px; margin: 0; }
 .photos figcaption { font-size: 11px; overflow-wrap: anywhere; }
-tr { border-bottom: 1px solid #d0d7de; } td { font-variant-numeric: tabular-nums; }
+.maps { display: grid; gap: .4em 1em; margin-bottom: 1.5em;
+grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
+.maps figure { margin: 0; } .maps img { width: 100%; border-radius: 4px; }
+.wide { max-width: 640px; }
+.scale { max-width: 420px; font-size: 12px; color: var(--muted); margin: .3em 0 0; }
+.scale .bar { height: 10px; border-radius: 5px; }
+.scale .ends { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
+tr { border-bottom: 1px solid var(--line); } td { font-variant-numeric: tabular-nums; }
 """
 
 
