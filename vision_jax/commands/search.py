@@ -1,7 +1,7 @@
 """Find the nearest images in an index."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -25,6 +25,7 @@ def search(
     keys: tuple[str, ...] = (),
     k: int | None = None,
     where: tuple[str, ...] = (),
+    min_score: float | None = None,
     method: Method = "exact",
     workdir: Path | None = None,
     picture: Path | None = None,
@@ -41,8 +42,12 @@ def search(
         keys: Indexed images to look up, each by its key as a search prints it; each leaves itself
             out.
         k: How many neighbours of each. Default: 10, or as many as may be found.
-        where: FIELD=VALUE conditions on label, split or key of what may be found; of the same field
-            one must hold, of different fields all.
+        where: Conditions on what may be found: FIELD=VALUE, or FIELD<VALUE and with <=, > or >=, or
+            FIELD=LOW..HIGH. Fields are label, split and key; of photographs also taken, camera,
+            latitude, longitude, folder and modified, as far as a file has them. A shorter date
+            stands for all of its time. All must hold, but of one field with = any. Quote what
+            holds < or >, which mean files to a shell: --where "taken>=2024-05" latitude=40..50
+        min_score: Least cosine in [-1, 1]: what is less similar is not found.
         method: How to search: `exact`; `sharded`, exact too, over all devices; `inverted_file`,
             approximate; or `approx_max_k`, approximate, fast on TPU only.
         workdir: Folder of the run that made the index, if it has moved since.
@@ -52,6 +57,7 @@ def search(
 
     from vision_jax.data.decode import printable
     from vision_jax.gallery import lookup
+    from vision_jax.search.min_score import check_min_score
 
     if picture is not None and not picture.parent.is_dir():
         raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
@@ -60,22 +66,25 @@ def search(
             f"{len(images)} images and {len(keys)} keys to look up were given; some images or some "
             "keys are needed"
         )
+    check_min_score(min_score)
     loaded = lookup.load_index(index)
     allowed = lookup.select_ids(loaded, where)
     asked = lookup.find_keys(loaded, keys)
     k = _neighbours(k, len(allowed) - int(bool(np.isin(asked, allowed).any())))
-    filtered = allowed if where else None
+    options: Any = {"where": allowed if where else None, "min_score": min_score, "method": method}
     run = None if keys and picture is None else _load_run(loaded, workdir)
     if run is not None and images:
-        found = lookup.search_images(loaded, run, images, k, where=filtered, method=method)
+        found = lookup.search_images(loaded, run, images, k, **options)
     else:
-        found = lookup.search_indexed(loaded, asked, k, where=filtered, method=method)
+        found = lookup.search_indexed(loaded, asked, k, **options)
     names = [*map(printable, images), *keys]
     for name, scores, ids in zip(names, *found, strict=True):
         print(name)
-        rows = loaded.metadata(ids)
-        for place, (score, row) in enumerate(zip(scores, rows, strict=True), start=1):
+        rows = loaded.metadata(ids[ids >= 0])
+        for place, (score, row) in enumerate(zip(scores[: len(rows)], rows, strict=True), start=1):
             print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
+        if not rows:
+            print(f"  nothing of {min_score} or more")
     if picture is not None and run is not None:
         from vision_jax.reports.searches import found_grid
         from vision_jax.visual.plots import write_png

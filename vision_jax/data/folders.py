@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
 from vision_jax.data.decode import PLAIN, BadImageError, Resize, printable, read_image
 from vision_jax.data.decode_all import Scan, find_bad, look_at_all
+from vision_jax.data.exif import Details, photo_details
 from vision_jax.data.findings import Finding, warn_of
 from vision_jax.data.folder_tree import Tree, flat_tree, read_tree
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
@@ -66,6 +68,24 @@ class FolderSource(Source):
     def splits(self) -> list[str]:
         """Return the split of each file; see `Source.splits`."""
         return list(self.parts)
+
+    def details(self) -> list[Details]:
+        """Return what each file's EXIF data, folder and date say.
+
+        Returns:
+            `taken`, `camera`, `latitude` and `longitude` as `photo_details` reads them; `folder`,
+            the file's, below the root; and `modified`, local date and time of its last change.
+        """
+        return look_at_all(self._details, len(self.files), self.name)
+
+    def _details(self, index: int) -> Details:
+        file = self.files[index]
+        details = photo_details(file)
+        details["folder"] = printable(os.path.relpath(file.parent, self.name))
+        with contextlib.suppress(OSError, OverflowError, ValueError):
+            changed = datetime.fromtimestamp(int(file.stat().st_mtime))
+            details["modified"] = changed.isoformat()
+        return details
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return the shape of an image, which need not be `image_shape`; decodes it."""

@@ -14,6 +14,7 @@ from jaxtyping import Integer, UInt8
 from vision_jax import config
 from vision_jax.data.arrays import as_images, as_labels
 from vision_jax.data.decode import BadImageError
+from vision_jax.data.exif import Details
 from vision_jax.errors import InputError
 
 BadFiles = Literal[config.BadFiles, "later"]
@@ -72,6 +73,14 @@ class Source(abc.ABC):
     def splits(self) -> list[str]:
         """Return the named split of each example, such as `train`."""
         return [self.split] * len(self)
+
+    def details(self) -> list[Details]:
+        """Return what is known of each example besides: when and where it was taken and the like.
+
+        Returns:
+            Filterable facts by name, as far as there are any; see `FolderSource.details`.
+        """
+        return [{} for _ in range(len(self))]
 
     def key(self, index: int) -> str:
         """Name the example at an index for people: a path, or data set, split and index."""
@@ -187,6 +196,11 @@ class Subset(Source):
         splits = self.whole.splits()
         return [splits[i] for i in self.chosen]
 
+    def details(self) -> list[Details]:
+        """Return what is known of each example besides; see `Source.details`."""
+        details = self.whole.details()
+        return [details[i] for i in self.chosen]
+
     def key(self, index: int) -> str:
         """Name the example at an index; see `Source.key`."""
         return self.whole.key(self.chosen[index])
@@ -249,6 +263,10 @@ class Concatenated(Source):
     def splits(self) -> list[str]:
         """Return the split of each example; see `Source.splits`."""
         return [split for part in self.parts for split in part.splits()]
+
+    def details(self) -> list[Details]:
+        """Return what is known of each example besides; see `Source.details`."""
+        return [details for part in self.parts for details in part.details()]
 
     def key(self, index: int) -> str:
         """Name the example at an index; see `Source.key`."""

@@ -46,7 +46,8 @@ def build_index(run: Run, source: Source) -> CosineIndex:
         source: Images in the run's shape.
 
     Returns:
-        An index with, per image, the metadata `key`, `digest`, `split` and, with labels, `label`.
+        An index with, per image, the metadata `key`, `digest`, `split`, with labels `label`, and
+        what `source.details` says, such as `taken`.
         Its `about` holds the fields of an `Origin`.
 
     Raises:
@@ -93,6 +94,8 @@ def update_index(
     vectors = run.embed(new) if fresh else None
     skipped = new.faults if isinstance(new, _Readable) else {}
     index.remove(gone)
+    kept_ids = {i: row for row in rows if (i := there.get((row["key"], row["digest"]))) is not None}
+    index.set_metadata(list(kept_ids), list(kept_ids.values()))  # what was touched, or read anew
     if vectors is not None:
         kept = [place for place in range(len(fresh)) if place not in skipped]
         _add(index, vectors[kept], [rows[fresh[place]] for place in kept])
@@ -170,6 +173,8 @@ def _describe(source: Source) -> list[dict[str, Any]]:
         {"key": source.key(i), "digest": digest, "split": split}
         for i, (digest, split) in enumerate(zip(source.digests(), source.splits(), strict=True))
     ]
+    for row, details in zip(rows, source.details(), strict=True):
+        row |= details
     if names is not None and labels is not None:
         for row, label in zip(rows, labels.tolist(), strict=True):
             row["label"] = names[label]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vision_jax.errors import InputError
+from vision_jax.gallery.conditions import meets
 from vision_jax.gallery.origin import check_encoder, entries, origin_of
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex, near_duplicates
@@ -51,29 +52,21 @@ def select_ids(index: CosineIndex, conditions: Sequence[str]) -> Int[np.ndarray,
 
     Args:
         index: The index.
-        conditions: `FIELD=VALUE` each, such as `label=shirt` or `split=test`. Of the same field one
-            must hold, of different fields all.
+        conditions: Such as `label=shirt`, `taken>=2024-05` or `latitude=40..50`; see
+            `conditions.meets`.
 
     Returns:
         The ids, in the index's order; all of them without conditions.
 
     Raises:
-        InputError: If a condition is not of that form, names an unknown field, or none fits.
+        InputError: If a condition cannot be read, names an unknown field, or no image meets all.
     """
-    wanted: dict[str, set[str]] = {}
-    for condition in conditions:
-        field, equals, value = condition.partition("=")
-        if not equals:
-            raise InputError(f"a condition is {condition!r}; it must be FIELD=VALUE")
-        wanted.setdefault(field, set()).add(value)
     images = entries(index)
-    fields = {field for _, row in images for field in row}
-    if unknown := wanted.keys() - fields:
-        raise InputError(f"images have no {min(unknown)!r}; they have {', '.join(sorted(fields))}")
-    met = [i for i, row in images if all(str(row.get(f)) in v for f, v in wanted.items())]
-    if not met:
+    ids = np.array([i for i, _ in images])
+    met = ids[meets([row for _, row in images], conditions)]
+    if not len(met):
         raise InputError(f"no indexed image meets {' '.join(conditions)}")
-    return np.array(met)
+    return met
 
 
 def find_keys(index: CosineIndex, keys: Sequence[str]) -> Int[np.ndarray, " images"]:
@@ -95,6 +88,7 @@ def search_images(
     k: int,
     *,
     where: Where | None = None,
+    min_score: float | None = None,
     method: str = "exact",
 ) -> Found:
     """Look image files up in an index.
@@ -105,6 +99,7 @@ def search_images(
         paths: The images to look up.
         k: How many neighbours.
         where: Which may be found, as for `CosineIndex.search`; all by default.
+        min_score: Least cosine, as for `CosineIndex.search`.
         method: As for `CosineIndex.search`.
 
     Returns:
@@ -115,8 +110,9 @@ def search_images(
     """
     check_encoder(index, run)
     if not paths:
-        return index.search([], k, where, method=method)
-    return index.search(run.embed(run.read_images(paths)), k, where, method=method)
+        return index.search([], k, where, min_score=min_score, method=method)
+    vectors = run.embed(run.read_images(paths))
+    return index.search(vectors, k, where, min_score=min_score, method=method)
 
 
 def search_indexed(
@@ -125,6 +121,7 @@ def search_indexed(
     k: int,
     *,
     where: Where | None = None,
+    min_score: float | None = None,
     method: str = "exact",
 ) -> Found:
     """Look indexed images up by their ids, each leaving itself out.
@@ -134,6 +131,7 @@ def search_indexed(
         ids: The images to look up.
         k: How many neighbours.
         where: Which may be found, as for `CosineIndex.search`; all by default.
+        min_score: Least cosine, as for `CosineIndex.search`.
         method: As for `CosineIndex.search`.
 
     Returns:
@@ -142,7 +140,7 @@ def search_indexed(
     Raises:
         InputError: If an id is not present.
     """
-    return index.search_by_id(ids, k, where, method=method)
+    return index.search_by_id(ids, k, where, min_score=min_score, method=method)
 
 
 def read_indexed(

@@ -15,6 +15,7 @@ from vision_jax.search.device_rows import DeviceRows
 from vision_jax.search.filters import Where, to_mask
 from vision_jax.search.lock import ReadWriteLock
 from vision_jax.search.methods import METHODS, find_method
+from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.protocol import Found, Method
 from vision_jax.search.slots import SlotTable
 
@@ -164,6 +165,22 @@ class CosineIndex:
         with self._lock.reading():
             return [self._metadata.get(item) for item in wanted.ravel().tolist()]
 
+    def set_metadata(self, ids: ArrayLike | int, metadata: Sequence[Any] | np.ndarray) -> None:
+        """Replace metadata.
+
+        Args:
+            ids: An id, or (M,) of them.
+            metadata: One JSON-able value per id.
+
+        Raises:
+            InputError: If an id is not present, or there is another number of values.
+        """
+        wanted = arrays.ids("ids", ids)
+        _check_metadata(metadata, len(wanted))
+        with self._lock.writing():
+            self._table.find(wanted)
+            self._metadata.update(zip(wanted.tolist(), metadata, strict=True))
+
     def vectors(self, ids: ArrayLike | int) -> Float[np.ndarray, "rows dim"]:
         """Look up the normalised vectors of ids, as they are stored.
 
@@ -180,6 +197,7 @@ class CosineIndex:
         k: SupportsIndex,
         where: Where | None = None,
         *,
+        min_score: MinScore | None = None,
         method: str = "exact",
         **options: Any,
     ) -> Found:
@@ -190,6 +208,8 @@ class CosineIndex:
             k: How many neighbours, at least 1; it may exceed the size of the index.
             where: Which vectors may be found: a boolean mask in the order of `ids`, (N,) or
                 (Q, N); or a list of ids; or Q lists of ids.
+            min_score: Least cosine, in [-1, 1] and compared as float32: what scores less is not
+                found, what scores the same is. By default whatever is nearest is found.
             method: How to search. "exact" finds the true neighbours; "sharded" does too, with all
                 of this machine's devices, and keeps a copy of the vectors spread over them.
                 "inverted_file" looks only at the lists of vectors nearest to a query, and finds
@@ -204,11 +224,14 @@ class CosineIndex:
 
         Raises:
             InputError: If queries have another width or no direction, k is below 1, `where` has
-                the wrong shape or an id that is not present, or there is no such method or option.
+                the wrong shape or an id that is not present, min_score is no cosine, or there is
+                no such method or option.
         """
+        check_min_score(min_score)
         rows = arrays.directions("queries", queries, self.dim)
         with self._lock.reading():
-            return self._search(rows, arrays.count("k", k), where, method, options)
+            found = self._search(rows, arrays.count("k", k), where, method, options)
+        return at_least(found, min_score)
 
     def search_by_id(
         self,
@@ -216,6 +239,7 @@ class CosineIndex:
         k: SupportsIndex,
         where: Where | None = None,
         *,
+        min_score: MinScore | None = None,
         method: str = "exact",
         **options: Any,
     ) -> Found:
@@ -225,12 +249,14 @@ class CosineIndex:
             ids: An id, or (Q,) of them.
             k: As for `search`.
             where: As for `search`.
+            min_score: As for `search`.
             method: As for `search`.
             **options: As for `search`.
 
         Raises:
             InputError: As for `search`, or if an id is not present.
         """
+        check_min_score(min_score)
         given, count = arrays.ids("ids", ids), arrays.count("k", k)
         with self._lock.reading():
             rows = self._rows.vectors(self._table.find(given))
@@ -238,7 +264,8 @@ class CosineIndex:
         # A filter or duplicates may keep the query itself off the list: then the last place goes.
         itself = found == given[:, None]
         itself[~itself.any(1), -1] = True
-        return scores[~itself].reshape(-1, count), found[~itself].reshape(-1, count)
+        others = scores[~itself].reshape(-1, count), found[~itself].reshape(-1, count)
+        return at_least(others, min_score)
 
     def save(self, path: str | Path) -> None:
         """Write the index to one file, replacing an older one only once it is complete.

@@ -18,6 +18,7 @@ from vision_jax.search.batching import in_parts, pad_rows
 from vision_jax.search.device_rows import DeviceRows
 from vision_jax.search.exact import Exact
 from vision_jax.search.filters import Where, to_mask
+from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.protocol import Found
 from vision_jax.search.similarity import cosine_top_k, normalize
 
@@ -143,6 +144,7 @@ class InvertedFile:
         k: SupportsIndex,
         where: Where | None = None,
         *,
+        min_score: MinScore | None = None,
         nprobe: SupportsIndex | None = None,
     ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
         """Find about the k most similar vectors of each query.
@@ -152,6 +154,8 @@ class InvertedFile:
             k: How many, at least 1.
             where: Which vectors may be found: a boolean mask, (N,) or (Q, N); or a list of row
                 numbers; or Q lists of them. Lists without any such vector are passed over.
+            min_score: Least cosine, in [-1, 1] and compared as float32; what scores less is not
+                found.
             nprobe: How many lists to look at, each query's nearest; by default the file's
                 `nprobe`. Lists count with their mean size, so that as many vectors are scored for
                 every query; more are where these hold fewer than k that may be found.
@@ -162,8 +166,9 @@ class InvertedFile:
 
         Raises:
             InputError: If queries have another width or no direction, k is below 1, `where` has
-                the wrong shape, or nprobe is outside [1, nlist].
+                the wrong shape, min_score is no cosine, or nprobe is outside [1, nlist].
         """
+        check_min_score(min_score)
         rows = arrays.directions("queries", queries, self.centroids.shape[1])
         k = arrays.count("k", k)
         probe = _within("nprobe", self.nprobe if nprobe is None else nprobe, self.nlist)
@@ -185,7 +190,7 @@ class InvertedFile:
             return found
 
         scores, ids = in_parts(find, len(rows))
-        return scores, ids
+        return at_least((scores, ids), min_score)
 
     def recall(
         self,

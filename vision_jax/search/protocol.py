@@ -1,7 +1,7 @@
 """What every index and every search method does."""
 
 from collections.abc import Callable
-from typing import Protocol, SupportsIndex, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -43,8 +43,18 @@ class Index(Protocol):
     def remove(self, ids: ArrayLike) -> None:
         """Remove the vectors with these ids."""
 
-    def search(self, queries: ArrayLike, k: SupportsIndex, where: Where | None = None) -> Found:
-        """Find the k nearest vectors of each query (Q, D), among those that `where` allows."""
+    def search(
+        self,
+        queries: ArrayLike,
+        k: SupportsIndex,
+        where: Where | None = None,
+        *,
+        min_score: Any = None,
+    ) -> Found:
+        """Find the k nearest vectors of each query (Q, D), among those that `where` allows.
+
+        Places below `min_score`, a cosine, stay empty.
+        """
 
     def __len__(self) -> int:
         """Count the vectors."""

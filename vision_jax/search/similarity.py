@@ -12,6 +12,7 @@ from vision_jax.errors import InputError
 from vision_jax.search import arrays
 from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.kernel import Rows, search
+from vision_jax.search.min_score import MinScore, at_least_on_device, check_min_score
 
 
 def normalize(vectors: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
@@ -59,7 +60,12 @@ def cosine_similarity(queries: ArrayLike, gallery: ArrayLike) -> Float[Array, "q
 
 
 def cosine_top_k(
-    queries: ArrayLike, gallery: ArrayLike, k: SupportsIndex, *, normalized: bool = False
+    queries: ArrayLike,
+    gallery: ArrayLike,
+    k: SupportsIndex,
+    *,
+    normalized: bool = False,
+    min_score: MinScore | None = None,
 ) -> tuple[Float[Array, "queries k"], Int[Array, "queries k"]]:
     """Find each query's k most similar gallery vectors, exactly.
 
@@ -75,15 +81,17 @@ def cosine_top_k(
         k: How many neighbours, at least 1; static under `jit`. It may exceed N.
         normalized: Declare that gallery rows have length 1 and are finite, which saves a pass
             over them.
+        min_score: Least cosine, in [-1, 1] and compared as float32: what scores less is not found,
+            what scores the same is. It may be traced.
 
     Returns:
         `(scores, ids)`, both (Q, k): cosines in float32, best first, and int32 row numbers of
-        `gallery`. Ties go to the lower id. Where the gallery has fewer than k rows the missing
-        places hold -inf and -1.
+        `gallery`. Ties go to the lower id. Where fewer than k rows may be found the missing places
+        hold -inf and -1.
 
     Raises:
-        InputError: If an argument is no matrix of real numbers, the widths differ, or k is less
-            than 1.
+        InputError: If an argument is no matrix of real numbers, the widths differ, k is less than
+            1, or min_score is no cosine.
 
     >>> import numpy as np
     >>> from vision_jax.search import cosine_top_k
@@ -94,7 +102,9 @@ def cosine_top_k(
     array([[0.949, 0.894]], dtype=float32)
     """
     asked, rows = matching(queries, gallery)
-    return _cosine_top_k(asked, rows, arrays.count("k", k), normalized)
+    check_min_score(min_score)
+    scores, ids = _cosine_top_k(asked, rows, arrays.count("k", k), normalized)
+    return (scores, ids) if min_score is None else at_least_on_device(scores, ids, min_score)
 
 
 @partial(jax.jit, static_argnums=(2, 3))

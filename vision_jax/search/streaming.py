@@ -14,11 +14,17 @@ from vision_jax.errors import InputError
 from vision_jax.search import arrays
 from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.kernel import merge
+from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.similarity import masked_top_k
 
 
 def streamed_top_k(
-    queries: ArrayLike, gallery: ArrayLike, k: SupportsIndex, *, block: SupportsIndex = 1 << 16
+    queries: ArrayLike,
+    gallery: ArrayLike,
+    k: SupportsIndex,
+    *,
+    block: SupportsIndex = 1 << 16,
+    min_score: MinScore | None = None,
 ) -> tuple[Float[np.ndarray, "queries k"], Int[np.ndarray, "queries k"]]:
     """Find as `cosine_top_k` does, in a gallery that stays in host memory or in a mapped file.
 
@@ -30,14 +36,16 @@ def streamed_top_k(
             are sent as they are, all else as float32.
         k: At least 1.
         block: Gallery rows per transfer, at least 1.
+        min_score: As for `cosine_top_k`.
 
     Returns:
         `(scores, ids)`, (Q, k) float32 and int64.
 
     Raises:
-        InputError: If an argument is no matrix of real numbers, the widths differ, or k or block is
-            less than 1.
+        InputError: If an argument is no matrix of real numbers, the widths differ, k or block is
+            less than 1, or min_score is no cosine.
     """
+    check_min_score(min_score)
     k, block = arrays.count("k", k), arrays.count("block", block)
     asked = jnp.asarray(arrays.vectors("queries", queries))
     rows = arrays.matrix("gallery", gallery)
@@ -53,7 +61,8 @@ def streamed_top_k(
         chosen = np.asarray(old)
         kept = np.take_along_axis(ids, np.maximum(chosen, 0), 1)
         ids = np.where(chosen >= 0, kept, np.asarray(places) + start)
-    return np.asarray(scores), np.where(np.isneginf(np.asarray(scores)), -1, ids)
+    best = np.asarray(scores)
+    return at_least((best, np.where(np.isneginf(best), -1, ids)), min_score)
 
 
 @partial(jax.jit, static_argnums=4)
