@@ -1,0 +1,1 @@
+"""Explanations: where a network looks, why two images match, and whether maps can be trusted."""
