@@ -105,6 +105,29 @@ def test_an_index_is_brought_up_to_date_embedding_only_what_changed(run, photos,
         np.testing.assert_allclose(found[key], vector, atol=1e-5)
 
 
+def test_a_listings_columns_are_metadata_and_changes_of_them_are_taken_over(run, photos, tmp_path):
+    files = sorted(path.relative_to(tmp_path) for path in (tmp_path / "photos").glob("*/*.png"))
+    listed, path = tmp_path / "photos.csv", tmp_path / "photos.index"
+
+    def write(text):
+        rows = [f"{file},{'even' if i % 2 else 'odd'},cam{i % 3}" for i, file in enumerate(files)]
+        listed.write_text("\n".join(["file,label,camera", *rows]).replace(*text))
+        return write_index(run, run.open_images(str(listed), "all"), path)
+
+    assert write(("", "")) == IndexChange(20, 0, 0)
+    index = load_index(path)
+    row = index.metadata(find_keys(index, [str(tmp_path / files[4])]))[0]
+    assert (row["label"], row["camera"]) == ("odd", "cam1")
+    before = index.vectors(select_ids(index, ["camera=cam1", "label=odd"]))
+    assert len(before) == 3
+    assert write(("cam1", "Leica")) == IndexChange(0, 0, 20)
+    index = load_index(path)
+    after = index.vectors(select_ids(index, ["camera=Leica", "label=odd"]))
+    np.testing.assert_allclose(np.sort(before, 0), np.sort(after, 0), atol=1e-6)
+    with pytest.raises(InputError, match="no indexed image meets camera=cam1"):
+        select_ids(index, ["camera=cam1"])
+
+
 def test_duplicates_across_splits_come_first(run, photos):
     folder, opened = photos
     (folder / "train" / "copy.png").write_bytes((folder / "train" / "4.png").read_bytes())

@@ -34,7 +34,7 @@ def augmentations(
         manual_dir: Folder with manually downloaded files of a data set.
         seed: Seed of the random draws, in [0, 2**32).
     """
-    from vision_jax.data.catalog import open_source
+    from vision_jax.data.catalog import open_source, path_of
     from vision_jax.reports.augmentations import write_augmentations
 
     if not out.parent.is_dir():
@@ -43,7 +43,7 @@ def augmentations(
         raise InputError(f"out is {str(out)!r}, a folder; it must be a file")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}; it must be in [0, 2**32)")
-    if image_size is None and Path(data).is_dir():
+    if image_size is None and path_of(data) is not None:
         image_size = _FOLDER_SIDE
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size is {image_size}; it must be at least 1")

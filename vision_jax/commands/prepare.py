@@ -43,13 +43,13 @@ def prepare(
         manual_dir: Folder with files fetched by hand.
     """
     from vision_jax.data import prepare as preparing
-    from vision_jax.data.catalog import folder_of
+    from vision_jax.data.catalog import path_of
 
-    folder = folder_of(dataset)
-    if folder is not None:
-        name = name or re.sub(r"\W+", "_", folder.absolute().name.lower())
+    path = path_of(dataset)
+    if path is not None:
+        name = name or re.sub(r"\W+", "_", path.absolute().name.lower())
         builder = preparing.prepare_folder(
-            folder,
+            path,
             name,
             data_dir=data_dir,
             image_size=image_size,
@@ -59,7 +59,9 @@ def prepare(
             truncated=truncated,
         )
     elif name is not None or image_size is not None:
-        raise InputError(f"{dataset!r} is not a folder; name and image_size are for folders")
+        raise InputError(
+            f"{dataset!r} is not a folder; name and image_size are for folders and listings"
+        )
     else:
         builder = preparing.prepare(dataset, data_dir=data_dir, manual_dir=manual_dir)
     counts = ", ".join(

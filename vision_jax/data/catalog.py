@@ -9,6 +9,8 @@ from vision_jax.config import Interpolation, Truncated
 from vision_jax.data.decode import Resize
 from vision_jax.data.folder_tree import FILES
 from vision_jax.data.folders import FolderData
+from vision_jax.data.listing_file import is_listing
+from vision_jax.data.listings import open_folder
 from vision_jax.data.prepared import check_data_dir, open_prepared, own_builder, write
 from vision_jax.data.records import TfdsData
 from vision_jax.data.sources import BadFiles, Source
@@ -39,10 +41,11 @@ def open_source(
     """Open a split of a data set or folder, preparing it first where this project can.
 
     Args:
-        name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
+        name: `digits`, `fashion_mnist`, a folder of images, a listing (a .csv, .tsv or .jsonl file
+            that names images and their labels), or a prepared tfds data set.
         split: tfds's slicing syntax, such as `train`, `train[:90%]` or `all`. A folder without
-            split folders has `train` and `test`, a fixed 80:20 division of each class. `files` are
-            all images of a folder, whatever its subfolders are called, without labels.
+            split folders, or a listing without splits, has `train` and `test`, a fixed 80:20
+            division of each class. `files` are all images of a folder or listing, without labels.
         data_dir: where prepared data sets live, a folder or `gs://BUCKET/FOLDER`; tfds's own
             default if None.
         manual_dir: a folder of manually downloaded files.
@@ -97,7 +100,7 @@ def open_data(
     truncated: Truncated = "error",
     labels: bool = True,
 ) -> FolderData | TfdsData:
-    """Open a data set or folder once, to take several splits of it; see `open_source`.
+    """Open a data set, folder or listing once, to take several splits of it; see `open_source`.
 
     Without `labels`, a folder has the one split `files`.
 
@@ -117,10 +120,10 @@ def open_data(
     resize = Resize(crop, interpolation)
     if image_size is not None and image_size < 1:
         raise InputError(f"image_size is {image_size}; it must be at least 1")
-    folder = folder_of(name)
-    if folder is not None:
-        return FolderData.of(
-            folder,
+    path = path_of(name)
+    if path is not None:
+        return open_folder(
+            path,
             image_size=image_size,
             channels=channels or 3,
             bad_files=bad_files,
@@ -218,6 +221,20 @@ def folder_of(name: Any) -> Path | None:
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user's home
         reason = getattr(error, "strerror", error)
         raise InputError(f"{os.fspath(name)} cannot be read: {reason}") from error
+
+
+def path_of(name: Any) -> Path | None:
+    """Return the folder or listing that a name means; None for the name of a data set.
+
+    A name that ends in .csv, .tsv or .jsonl means a listing, whether it is there or not.
+
+    Raises:
+        InputError: see `folder_of`.
+    """
+    folder = folder_of(name)
+    if folder is None and is_listing(path := Path(name).expanduser()):
+        return path
+    return folder
 
 
 def _check_choice(name: str, got: Any, choices: Collection[Any]) -> None:

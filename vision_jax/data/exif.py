@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from vision_jax.data.formats import kind_of, open_image
 from vision_jax.data.pillow_warnings import pillow_warnings_ignored
 
-Details = dict[str, str | float]
+Details = dict[str, str | int | float]
 """Filterable facts about an image, by name."""
 
 _TAKEN = (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized)

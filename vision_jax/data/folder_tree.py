@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +92,7 @@ def read_tree(root: Path, *, links: bool = False) -> Tree:
         entries.faults,
         (),
     )
-    found += [*_odd_labels(tree), *_odd_classes(tree), *entries.findings]
+    found += [*_odd_labels(tree), *odd_classes(tree), *entries.findings]
     return dataclasses.replace(tree, findings=tuple(found))
 
 
@@ -106,7 +107,7 @@ def flat_tree(root: Path, *, links: bool = False) -> Tree:
         InputError: no file is named as an image.
     """
     entries = _images(root, links)
-    files = {FILES: _ordered(entries.files, "")}
+    files = {FILES: ordered(entries.files, "")}
     unlabelled = frozenset(files)
     return Tree(root, files, {}, (), unlabelled, False, entries.faults, tuple(entries.findings))
 
@@ -227,7 +228,7 @@ def _leave_out_what_is_in_no_split(entries: Entries, base: str) -> None:
 
 def _given_splits(paths: list[str], folders: dict[str, str], base: str) -> dict[str, list[str]]:
     files = defaultdict(list)
-    for path in _ordered(paths, base):
+    for path in ordered(paths, base):
         head = path[len(base) :].partition("/")[0]
         files[folders[f"{base}{head}/"]].append(path)
     return dict(sorted(files.items()))
@@ -236,19 +237,32 @@ def _given_splits(paths: list[str], folders: dict[str, str], base: str) -> dict[
 def _divided(paths: list[str], base: str) -> dict[str, list[str]]:
     """Divide each class 80:20; without class folders, all images as one class."""
     labelled = all("/" in path[len(base) :] for path in paths)
-    ordered = _ordered(paths, base)
+    classes = {path: path[len(base) :].partition("/")[0] if labelled else "" for path in paths}
+    return divided(ordered(paths, base), classes)
+
+
+def divided(paths: list[str], classes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Divide each class into `train` and `test`, 80:20.
+
+    Args:
+        paths: the files, as `ordered` returns them.
+        classes: the class of each.
+
+    Returns:
+        The files of each split that has any.
+    """
     groups = defaultdict(list)
-    for path in ordered:
-        groups[path[len(base) :].partition("/")[0] if labelled else ""].append(path)
+    for path in paths:
+        groups[classes[path]].append(path)
     test = {path for group in groups.values() for path in group[: round(len(group) * _TEST_SHARE)]}
     files = {
-        "test": [path for path in ordered if path in test],
-        "train": [path for path in ordered if path not in test],
+        "test": [path for path in paths if path in test],
+        "train": [path for path in paths if path not in test],
     }
     return {split: group for split, group in files.items() if group}
 
 
-def _ordered(paths: list[str], base: str) -> list[str]:
+def ordered(paths: list[str], base: str) -> list[str]:
     """Sort files by a hash of their path, whatever folder wraps them."""
     return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path[len(base) :])).digest())
 
@@ -294,7 +308,7 @@ def _odd_labels(tree: Tree) -> list[Finding]:
     return found
 
 
-def _odd_classes(tree: Tree) -> list[Finding]:
+def odd_classes(tree: Tree) -> list[Finding]:
     """List the classes without images, in all or some of the splits."""
     splits = {split: paths for split, paths in tree.files.items() if split not in tree.unlabelled}
     if not splits:

@@ -18,6 +18,7 @@ from vision_jax.data.decode_all import Scan, find_bad, look_at_all
 from vision_jax.data.exif import Details, photo_details
 from vision_jax.data.findings import Finding, warn_of
 from vision_jax.data.folder_tree import Tree, flat_tree, read_tree
+from vision_jax.data.listing_file import is_listing
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
 from vision_jax.data.splits import Part, Splits, parts_of
 from vision_jax.errors import InputError
@@ -36,6 +37,7 @@ class FolderSource(Source):
         skipped: number of bad files left out; None if they were not looked for.
         truncated: see `read_image`.
         resize: see `read_image`.
+        columns: what a listing says of each file besides its label; empty for a folder.
     """
 
     files: tuple[Path, ...]
@@ -45,9 +47,16 @@ class FolderSource(Source):
     skipped: int | None = None
     truncated: Truncated = "error"
     resize: Resize = PLAIN
+    columns: tuple[Details, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def root(self) -> Path:
+        """The folder, or the one that the listing lies in."""
+        path = Path(self.name)
+        return path.parent if is_listing(path) else path
 
     def key(self, index: int) -> str:
         """Return the path of the file at an index, as text that can be printed."""
@@ -74,18 +83,19 @@ class FolderSource(Source):
 
         Returns:
             `taken`, `camera`, `latitude` and `longitude` as `photo_details` reads them; `folder`,
-            the file's, below the root; and `modified`, local date and time of its last change.
+            the file's, below the root; `modified`, local date and time of its last change; and
+            the other columns of a listing, which come before these.
         """
         return look_at_all(self._details, len(self.files), self.name)
 
     def _details(self, index: int) -> Details:
         file = self.files[index]
         details = photo_details(file)
-        details["folder"] = printable(os.path.relpath(file.parent, self.name))
+        details["folder"] = printable(os.path.relpath(file.parent, self.root))
         with contextlib.suppress(OSError, OverflowError, ValueError):
             changed = datetime.fromtimestamp(int(file.stat().st_mtime))
             details["modified"] = changed.isoformat()
-        return details
+        return details | (self.columns[index] if self.columns else {})
 
     def shape(self, index: int) -> tuple[int, int, int]:
         """Return the shape of an image, which need not be `image_shape`; decodes it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from vision_jax.config import BadFiles, Truncated
 from vision_jax.data.catalog import DATA_SETS
-from vision_jax.data.folders import FolderData
+from vision_jax.data.listings import open_folder
 from vision_jax.data.prepared import check_data_dir, own_builder, stock_builder, write
 from vision_jax.errors import InputError
 
@@ -50,7 +50,7 @@ def prepare_folder(
     """Write a folder of images to disk, with its splits, labels and file names.
 
     Args:
-        root: the folder.
+        root: the folder, or a listing.
         name: what to call the data set.
         data_dir: where prepared data sets live; tfds's own default if None.
         image_size: side to resize and crop to, written as PNG; None keeps the files' own bytes.
@@ -72,7 +72,7 @@ def prepare_folder(
         raise InputError(
             f"name is {name!r}, which is one of {', '.join(DATA_SETS)}; another is needed"
         )
-    data = FolderData.of(
+    data = open_folder(
         root,
         image_size=image_size,
         channels=channels,

@@ -79,7 +79,7 @@ def options(found: Inspection) -> str:
     words = [f"--data.name {shlex.quote(found.source.name)}"]
     if len(found.files.sizes) > 1 or (width, height) not in found.files.sizes:
         words.append(f"--data.image-size {height}")
-    if Path(found.source.name).is_dir() and channels != 3:
+    if Path(found.source.name).exists() and channels != 3:
         words.append(f"--data.channels {channels}")
     histograms = found.pixels.histograms
     chosen = [histograms["train"]] if "train" in histograms else list(histograms.values())

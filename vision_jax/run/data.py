@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax.config import AUTO, DataConfig, TrainConfig
-from vision_jax.data.catalog import folder_of, open_data
+from vision_jax.data.catalog import open_data, path_of
 from vision_jax.data.data_set import DataSet
 from vision_jax.data.loader import Loader, padded, read_parts
 from vision_jax.data.sources import Source
@@ -22,8 +22,8 @@ def located(config: TrainConfig) -> TrainConfig:
     places: dict[str, Any] = {
         name: _absolute(getattr(data, name)) for name in ("data_dir", "manual_dir")
     }
-    if data.name and (folder := folder_of(data.name)) is not None:
-        places["name"] = _absolute(str(folder))
+    if data.name and (path := path_of(data.name)) is not None:
+        places["name"] = _absolute(str(path))
     return dataclasses.replace(
         config,
         data=dataclasses.replace(data, **places),

@@ -117,7 +117,7 @@ class Run:
                 f"{self.workdir} holds imported weights and has no data of its own; data.name is "
                 "needed, a data set's name or a folder"
             )
-        if Path(name).is_absolute() and not Path(name).is_dir():
+        if Path(name).is_absolute() and not Path(name).exists():
             raise InputError(
                 f"{name}, the data of the run in {self.workdir}, is not there; data.name must say "
                 "where it is now, in Python load_run(workdir, data=…)"

@@ -1,6 +1,7 @@
 """A folder of images as a tfds data set of its own name."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -103,6 +104,6 @@ class ImageFolder(tfds.core.GeneratorBasedBuilder):
                 image = to_png(source.read([place])[0]["image"])
             else:
                 image = file.read_bytes()
-            name = printable(file.relative_to(source.name))
+            name = printable(os.path.relpath(file, source.root))
             label = {} if labels is None else {"label": int(labels[place])}
             yield name, {"image": image, "file": name, **label}
