@@ -24,7 +24,7 @@ def augmentations(
     --data.recipe or --data.transforms. Example: vision-jax augmentations fashion_mnist
 
     Args:
-        data: A data set's name or a folder of images, as for --data.name.
+        data: A data set's name, a folder of images or a listing, as for --data.name.
         out: HTML page to write.
         split: Split to take images from, in tfds's slicing syntax.
         image_size: Side in pixels: resize the shorter side to it, then centre-crop. Default: the

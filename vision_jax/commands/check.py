@@ -18,7 +18,7 @@ def check(
     data_dir: str | None = None,
     manual_dir: str | None = None,
 ) -> None:
-    """Find what is wrong with a folder of images or a data set, by decoding all of it.
+    """Find what is wrong with a folder, listing or data set, by decoding all of it.
 
     Prints a table. Errors are files that training cannot use (damaged, empty, not an image, a link
     out of the folder, ...). Warnings are files it can use or will skip, and what else is unusual (a
@@ -27,7 +27,7 @@ def check(
     are errors. Example: vision-jax check ~/photos --image-size 224 --out bad.csv
 
     Args:
-        data: A folder of images, or a data set's name.
+        data: A folder of images, a listing, or a data set's name.
         split: What to look at, in tfds's slicing syntax.
         image_size: Side in pixels that training will resize the images to. Default: they must all
             have one size.

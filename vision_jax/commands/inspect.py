@@ -34,7 +34,7 @@ def inspect(
     and: vision-jax inspect fashion_mnist --splits train --workdir runs/fashion
 
     Args:
-        data: A folder of images, or a data set's name.
+        data: A folder of images, a listing, or a data set's name.
         splits: Parts to inspect, in tfds's slicing syntax. Default: all splits.
         data_dir: Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default: the run's;
             without one $TFDS_DATA_DIR, else ~/tensorflow_datasets.

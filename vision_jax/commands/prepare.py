@@ -20,7 +20,7 @@ def prepare(
     data_dir: str | None = None,
     manual_dir: str | None = None,
 ) -> None:
-    """Write a data set or a folder of images to disk as ArrayRecord, for fast random access.
+    """Write a data set, a folder or a listing to disk as ArrayRecord, for fast random access.
 
     `digits` and `fashion_mnist` need nothing else; any other data set of tfds's catalogue needs
     TensorFlow: pip install 'vision_jax[prepare]'. A folder keeps its splits, labels and file names,
@@ -28,7 +28,7 @@ def prepare(
     and vision-jax prepare ~/photos --name photos --image-size 224
 
     Args:
-        dataset: A data set's name, or a folder of images.
+        dataset: A data set's name, a folder of images, or a listing.
         name: Name for the folder's data set. Default: the folder's name.
         image_size: Side in pixels that a folder's images are resized and cropped to, and stored as
             PNG. Default: the files are stored unchanged.

@@ -19,7 +19,8 @@ class DataConfig:
     """Images, and how they reach the model."""
 
     name: str = "digits"
-    """`digits`, `fashion_mnist`, a folder of images, or any prepared tfds data set."""
+    """`digits`, `fashion_mnist`, a folder of images, a listing (a .csv, .tsv or .jsonl file of
+    images and their labels), or any prepared tfds data set."""
     data_dir: str | None = None
     """Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default: $TFDS_DATA_DIR, else
     ~/tensorflow_datasets."""

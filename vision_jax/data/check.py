@@ -1,4 +1,4 @@
-"""Find what is wrong with a data set or a folder of images, by decoding all of it."""
+"""Find what is wrong with a data set, folder or listing, by decoding all of it."""
 
 import csv
 import dataclasses
@@ -63,7 +63,8 @@ def check_data(
     be trained on.
 
     Args:
-        name: `digits`, `fashion_mnist`, a folder of images, or a prepared tfds data set.
+        name: `digits`, `fashion_mnist`, a folder of images, a listing, or a prepared
+            tfds data set.
         split: what to look at, in tfds's slicing syntax.
         data_dir: where prepared data sets live; tfds's own default if None.
         manual_dir: a folder of manually downloaded files.

@@ -44,8 +44,9 @@ def open_prepared(name: str, data_dir: str | Path | None, choices: Collection[st
             what = str(error).partition("\n")[0] or type(error).__name__
             raise damaged(folder / "dataset_info.json", f"cannot be read ({what})") from error
         raise InputError(
-            f"{name!r} is not a data set; needed: {', '.join(choices)}, a folder of images, a "
-            f"listing (.csv, .tsv, .jsonl), or a tfds data set prepared in {data_dir or tfds.core.constants.DATA_DIR}"
+            f"{name!r} is not a data set; needed: {', '.join(choices)}, a folder of images, "
+            f"a listing (.csv, .tsv, .jsonl), or a tfds data set prepared in "
+            f"{data_dir or tfds.core.constants.DATA_DIR}"
         ) from error
     check_files(builder.data_path)
     return builder
