@@ -96,6 +96,11 @@ def test_quoted_values_and_integer_labels_are_read(pair):
     assert source.label_names == ("3", "7")
     by_name = dict(zip(source.files, source.columns, strict=True))
     assert by_name == {pair / "a, b\n.png": {"place": "Rome, Italy"}, pair / "c.png": {}}
+    text = "file,label,year,weight,code\na.png,x,2019,-0.5,007\nb.png,y,,1,1"
+    source = open_source(listing(pair / "x.csv", text), "all")
+    by_name = dict(zip(source.files, source.columns, strict=True))
+    assert by_name[pair / "a.png"] == {"year": 2019, "weight": -0.5, "code": "007"}
+    assert by_name[pair / "b.png"] == {"weight": 1.0, "code": "1"}
     text = '{"file": "a.png", "label": 7, "year": 2019}\n\n{"file": "b.png", "label": "x"}\n'
     source = open_source(listing(pair / "x.jsonl", text), "all")
     assert source.label_names == ("7", "x")

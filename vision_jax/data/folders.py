@@ -84,7 +84,7 @@ class FolderSource(Source):
         Returns:
             `taken`, `camera`, `latitude` and `longitude` as `photo_details` reads them; `folder`,
             the file's, below the root; `modified`, local date and time of its last change; and
-            the other columns of a listing, which come before these.
+            the other columns of a listing, which replace those of the same name.
         """
         return look_at_all(self._details, len(self.files), self.name)
 
