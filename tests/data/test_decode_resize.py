@@ -8,7 +8,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from vision_jax.data.catalog import open_source
-from vision_jax.data.decode import Resize, read_image
+from vision_jax.data.decode import read_image
+from vision_jax.data.resize import Resize
 from vision_jax.errors import InputError
 
 

@@ -183,8 +183,8 @@ def test_the_command_prints_and_writes_all_of_it(folder, tmp_path, capsys):
     text = page.read_text()
     for head in ("Splits", "Files", "Classes", "Samples", "Pixel values", "Exact duplicates"):
         assert f"<h2>{head}</h2>" in text
-    # Two figures, a sheet per class, and the images of five groups.
-    assert text.count("data:image/png;base64,") == 2 + 2 + 10
+    # Two figures, ten images per class, and the images of five groups.
+    assert text.count("data:image/png;base64,") == 2 + 20 + 10
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from vision_jax.data.sources import Subset
 from vision_jax.evaluation.data import EvaluationData
-from vision_jax.reports.searches import _spread_over_classes, search_grid
+from vision_jax.reports.searches import _spread_over_classes, search_rows
 from vision_jax.run.run import load_run
 
 
@@ -15,17 +15,15 @@ def data(workdir):
 
 
 def test_the_marks_of_a_run_agree_with_its_labels(data):
-    axes = search_grid(data).axes
-    columns = 9
-    marks = 0
-    for start in range(0, len(axes), columns):
-        true = axes[start].get_title()
-        for neighbour in axes[start + 1 : start + columns]:
-            mark, label, _ = neighbour.get_title().split()
-            assert mark == ("✓" if label == true else "✗")
-            marks += 1
-    assert marks == 80
-    assert {axes[i].get_title() for i in range(0, len(axes), columns)} == set("0123456789")
+    rows = search_rows(data)
+    assert [len(row) for row in rows] == [9] * 10
+    for asked, *found in rows:
+        for shown in found:
+            label, score = shown.text.split("\n")
+            assert shown.right == (label == asked.text)
+            assert shown.caption == ("✓ " if shown.right else "✗ ") + shown.text
+            assert 0 < float(score) <= 1
+    assert {row[0].text for row in rows} == set("0123456789")
 
 
 def test_images_without_a_direction_are_neither_asked_nor_found(data):
@@ -35,10 +33,13 @@ def test_images_without_a_direction_are_neither_asked_nor_found(data):
     vectors = data.run.embed(few.train)
     vectors[[0, 2]] = [[np.nan], [0]]
     few.__dict__["train_vectors"] = vectors
-    axes = search_grid(few).axes
-    assert [len(axes), sum(len(each.images) for each in axes)] == [3 * 4, 3 * (1 + 3)]
+    rows = search_rows(few)
+    assert [len(row) for row in rows] == [1 + 3] * 3
+    assert {shown.title for row in rows for shown in row[1:]} == {
+        few.train.key(i) for i in (1, 3, 4)
+    }
     few.__dict__["train_vectors"] = vectors * np.nan
-    assert search_grid(few) is None
+    assert search_rows(few) == []
 
 
 @pytest.mark.parametrize("labels", [np.array([0, 0, 0, 1, 1, 2]), None])

@@ -12,7 +12,7 @@ def test_columns_are_aligned_for_letters_of_any_width():
 
 @pytest.mark.parametrize(
     ("text", "width", "expected"),
-    [("short", 5, "short"), ("too long", 5, "too …"), ("金毛寻回", 5, "金毛…"), ("", 0, "")],
+    [("short", 5, "short"), ("too long", 5, "to…ng"), ("金毛寻回", 5, "金…回"), ("", 0, "")],
 )
 def test_text_is_cut_to_a_width(text, width, expected):
     assert shorten(text, width) == expected

@@ -51,7 +51,8 @@ def search(
         method: How to search: `exact`; `sharded`, exact too, over all devices; `inverted_file`,
             approximate; or `approx_max_k`, approximate, fast on TPU only.
         workdir: Folder of the run that made the index, if it has moved since.
-        picture: PNG to draw the queries and their neighbours into.
+        picture: File to draw the queries and their neighbours into: a PNG, or a page if it ends in
+            .html, in which long names wrap.
     """
     import numpy as np
 
@@ -72,8 +73,8 @@ def search(
     asked = lookup.find_keys(loaded, keys)
     k = _neighbours(k, len(allowed) - int(bool(np.isin(asked, allowed).any())))
     options: Any = {"where": allowed if where else None, "min_score": min_score, "method": method}
-    run = None if keys and picture is None else _load_run(loaded, workdir)
-    if run is not None and images:
+    run = None if keys else _load_run(loaded, workdir)
+    if run is not None:
         found = lookup.search_images(loaded, run, images, k, **options)
     else:
         found = lookup.search_indexed(loaded, asked, k, **options)
@@ -85,13 +86,16 @@ def search(
             print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
         if not rows:
             print(f"  nothing of {min_score} or more")
-    if picture is not None and run is not None:
-        from vision_jax.reports.searches import found_grid
-        from vision_jax.visual.plots import write_png
+    if picture is not None:
+        from vision_jax.gallery.originals import Originals
+        from vision_jax.reports.searches import write_found
+        from vision_jax.visual.thumbnails import file_thumbnail
 
-        shown = lookup.read_indexed(loaded, run, keys) if keys else run.read_images(images)
-        titles = [Path(name).name for name in names]
-        write_png(found_grid(loaded, run, shown, titles, *found), picture)
+        originals = Originals(loaded, workdir)
+        rows = loaded.metadata(asked)
+        shown = map(originals.thumbnail, rows) if keys else map(file_thumbnail, images)
+        for note in write_found(picture, loaded, originals, shown, names, *found):
+            print(f"note: {note}")
         print(f"picture -> {picture}")
 
 

@@ -4,7 +4,15 @@ The command line is generated from these fields and their docstrings. Inner code
 values, never a config; a task's `from_config` is where one becomes the other.
 """
 
-from vision_jax.config.data import AUTO, BadFiles, DataConfig, Interpolation, Recipe, Truncated
+from vision_jax.config.data import (
+    AUTO,
+    BadFiles,
+    DataConfig,
+    Fit,
+    Interpolation,
+    Recipe,
+    Truncated,
+)
 from vision_jax.config.models import (
     AdversarialLoss,
     AutoencoderConfig,
@@ -40,6 +48,7 @@ __all__ = [
     "ClassifierConfig",
     "DataConfig",
     "DifferentiableAugmentation",
+    "Fit",
     "Freeze",
     "GANConfig",
     "ImportedModel",

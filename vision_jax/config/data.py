@@ -9,6 +9,7 @@ Recipe = Literal["none", "light", "standard", "strong", "views"]
 BadFiles = Literal["error", "skip"]
 Truncated = Literal["error", "use"]
 Interpolation = Literal["bilinear", "bicubic"]
+Fit = Literal["crop", "pad", "stretch"]
 
 AUTO = "auto"
 """A split that is left to the data set, or a model that is left to the run to start from."""

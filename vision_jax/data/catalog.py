@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vision_jax.config import Interpolation, Truncated
-from vision_jax.data.decode import Resize
 from vision_jax.data.folder_tree import FILES
 from vision_jax.data.folders import FolderData
 from vision_jax.data.listing_file import is_listing
 from vision_jax.data.listings import open_folder
 from vision_jax.data.prepared import check_data_dir, open_prepared, own_builder, write
 from vision_jax.data.records import TfdsData
+from vision_jax.data.resize import Resize
 from vision_jax.data.sources import BadFiles, Source
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError

@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from vision_jax.config import Interpolation, Truncated
+from vision_jax.config import Truncated
 from vision_jax.data.findings import warn_once
 from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
 from vision_jax.data.metadata import with_end, without_metadata
 from vision_jax.data.pillow_warnings import pillow_warnings_ignored
 from vision_jax.data.profiles import profile_mode, to_srgb
+from vision_jax.data.resize import PLAIN, Resize, Size, least_size, to_size
 from vision_jax.errors import InputError
 
 try:
@@ -43,10 +44,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """The transposition that turns an image upright, by its EXIF orientation."""
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+_ACROSS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
+"""Those that swap width and height."""
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -83,22 +82,6 @@ def printable(path: str | os.PathLike[str]) -> str:
     )
 
 
-class Resize(NamedTuple):
-    """How images are brought to a size.
-
-    Attributes:
-        crop: share of the shorter side that the centre crop keeps, in (0, 1]. The image is scaled
-            so that its shorter side is `round(size / crop)`.
-        interpolation: how it is scaled, antialiased.
-    """
-
-    crop: float = 1.0
-    interpolation: Interpolation = "bilinear"
-
-
-PLAIN = Resize()
-
-
 class Decoded(NamedTuple):
     """A decoded image.
 
@@ -117,7 +100,7 @@ def read_image(
     file: str | os.PathLike[str] | bytes,
     *,
     channels: int,
-    size: int | None = None,
+    size: Size | None = None,
     resize: Resize = PLAIN,
     name: str | None = None,
     truncated: Truncated = "error",
@@ -132,15 +115,16 @@ def read_image(
     Args:
         file: a path, or the encoded bytes.
         channels: 1 for grey, 3 for RGB.
-        size: if given, the shorter side is resized to it and the centre square of that side is cut
-            out. A JPEG of up to 250 megapixels is then decoded at a reduced scale.
-        resize: how; by default bilinear, antialiased, and without a margin.
+        size: if given, what the image is brought to: a side, or (height, width). A JPEG of up to
+            250 megapixels is then decoded at a reduced scale.
+        resize: how; by default the largest part of that shape is cut out of the centre and scaled,
+            bilinear and antialiased.
         name: what to call the image in messages; the path by default.
         truncated: `error` refuses a JPEG whose last bytes are missing; `use` takes what is there
             with a `DataWarning`, and leaves the rest grey.
 
     Returns:
-        (height, width, channels) uint8 in [0, 255]; (size, size, channels) if `size` is given.
+        (height, width, channels) uint8 in [0, 255], of `size` if it is given.
 
     Raises:
         BadImageError: the file is missing, empty, damaged, too large, or not an image of a known
@@ -155,7 +139,7 @@ def decode_image(
     file: str | os.PathLike[str] | bytes,
     *,
     channels: int,
-    size: int | None = None,
+    size: Size | None = None,
     resize: Resize = PLAIN,
     name: str | None = None,
     truncated: Truncated = "error",
@@ -253,7 +237,7 @@ def _plain_shape(start: bytes, channels: int) -> tuple[int, int, int] | None:
 def _decode(
     file: str | os.PathLike[str] | bytes,
     channels: int,
-    size: int | None,
+    size: Size | None,
     resize: Resize,
     truncated: Truncated,
 ) -> Decoded:
@@ -288,7 +272,7 @@ def _mended(data: bytes, truncated: Truncated) -> Iterator[tuple[bytes, str]]:
 
 
 def _decode_whole(
-    file: str | os.PathLike[str] | bytes, channels: int, size: int | None, resize: Resize
+    file: str | os.PathLike[str] | bytes, channels: int, size: Size | None, resize: Resize
 ) -> Decoded:
     notes: list[str] = []
     with pillow_warnings_ignored():
@@ -298,14 +282,14 @@ def _decode_whole(
             # Resize in the profile's own colours and convert after that: it is fewer pixels.
             held = mode if profile is None else profile_mode(image)
             kind = kind_of(image)
-            _bound_pixels(image, _draft_side(size, resize) if kind == "JPEG" else None, held)
+            _bound_pixels(image, size if kind == "JPEG" else None, resize, held)
             image.load()
             turn = _turn(image, notes)
             picture = _convert(image, held, notes)
         if turn is not None:
             picture = picture.transpose(turn)
     if size is not None:
-        picture = _resize_and_crop(picture, size, resize)
+        picture = to_size(picture, size, resize)
     if profile is not None:
         picture = profile(picture)
         picture = picture if picture.mode == mode else picture.convert(mode)
@@ -313,23 +297,14 @@ def _decode_whole(
     return Decoded(pixels, kind, tuple(notes))
 
 
-def _draft_side(size: int | None, resize: Resize) -> int | None:
-    """Return how long a reduced JPEG's sides must be at least.
-
-    Networks trained elsewhere saw images scaled from all of their pixels. Of twice as many as are
-    needed, what is scaled differs from that by less than a level on average.
-    """
-    if size is None or resize == PLAIN:
-        return size
-    return 2 * round(size / resize.crop)
-
-
-def _bound_pixels(image: Image.Image, side: int | None, mode: str) -> None:
-    """Refuse too many pixels, after setting a JPEG to a reduced scale where `side` allows."""
+def _bound_pixels(image: Image.Image, size: Size | None, resize: Resize, mode: str) -> None:
+    """Refuse too many pixels, after setting a JPEG to a reduced scale where a size allows."""
     width, height = image.size
-    if side is not None and width * height <= MAX_REDUCED_PIXELS:
+    if size is not None and width * height <= MAX_REDUCED_PIXELS:
+        turned = _turn(image, []) in _ACROSS
+        least = least_size((height, width) if turned else image.size, size, resize)
         # Mode L decodes the brightness alone.
-        image.draft("L" if mode == "L" else None, (side, side))
+        image.draft("L" if mode == "L" else None, least[::-1] if turned else least)
     if image.width * image.height > MAX_PIXELS:
         raise UnusableError(
             f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are read, and of a JPEG "
@@ -369,30 +344,3 @@ def _to_eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
     grey = deep.astype(np.uint32) >> (4 if is_12_bits else 8)
     grey = np.where(deep == image.info.get("transparency", -1), 255, grey)
     return Image.fromarray(grey.astype(np.uint8))
-
-
-def _resize_and_crop(image: Image.Image, size: int, resize: Resize) -> Image.Image:
-    if resize != PLAIN:
-        return _scale_and_crop(image, size, resize)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = (left, top, left + side, top + side)
-    if side == size:
-        return image.crop(square)
-    return image.resize((size, size), Image.Resampling.BILINEAR, square)
-
-
-def _scale_and_crop(image: Image.Image, size: int, resize: Resize) -> Image.Image:
-    """Scale the shorter side, then crop, by torchvision's rules for odd numbers.
-
-    Only what is kept is computed: the box names its place in the original.
-    """
-    shorter = round(size / resize.crop)
-    scaled = [int(shorter * side / min(image.size)) for side in image.size]
-    corner = [round((side - size) / 2) for side in scaled]
-    ratios = [old / new for old, new in zip(image.size, scaled, strict=True)]
-    left, top = (at * ratio for at, ratio in zip(corner, ratios, strict=True))
-    right, bottom = ((at + size) * ratio for at, ratio in zip(corner, ratios, strict=True))
-    # Rounding may put an edge beyond the image's by a tiny part of a pixel.
-    box = (left, top, min(right, image.width), min(bottom, image.height))
-    return image.resize((size, size), _FILTERS[resize.interpolation], box)

@@ -9,16 +9,17 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 
 from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import PLAIN, BadImageError, Resize, printable, read_image
+from vision_jax.data.decode import BadImageError, printable, read_image
 from vision_jax.data.decode_all import Scan, find_bad, look_at_all
 from vision_jax.data.exif import Details, photo_details
 from vision_jax.data.findings import Finding, warn_of
 from vision_jax.data.folder_tree import Tree, flat_tree, read_tree
 from vision_jax.data.listing_file import is_listing
+from vision_jax.data.resize import PLAIN, WITHIN, Resize
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
 from vision_jax.data.splits import Part, Splits, parts_of
 from vision_jax.errors import InputError
@@ -65,6 +66,11 @@ class FolderSource(Source):
     def read(self, indices: Sequence[int]) -> list[Example]:
         """Read examples; see `Source.read`."""
         return [self._read(i) for i in indices]
+
+    def picture(self, index: int, *, side: int) -> UInt8[np.ndarray, "height width channels"]:
+        """Read an image as its file has it, for people; see `Source.picture`."""
+        file, truncated = self.files[index], self.truncated
+        return read_image(file, channels=3, size=side, resize=WITHIN, truncated=truncated)
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """Return the labels of all examples; see `Source.labels`."""

@@ -8,14 +8,15 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 
 from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import PLAIN, BadImageError, Resize, read_image
+from vision_jax.data.decode import BadImageError, read_image
 from vision_jax.data.decode_all import Scan, find_bad
 from vision_jax.data.findings import warn_of
 from vision_jax.data.manifest import damaged
+from vision_jax.data.resize import PLAIN, WITHIN, Resize
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
 from vision_jax.data.splits import parts_of
 from vision_jax.errors import InputError
@@ -54,6 +55,14 @@ class TfdsSource(Source):
         """Read examples; see `Source.read`."""
         stored = zip(indices, self._stored(indices), strict=True)
         return [self._decode(index, features) for index, features in stored]
+
+    def picture(self, index: int, *, side: int) -> UInt8[np.ndarray, "height width channels"]:
+        """Read an image as it is stored, for people; see `Source.picture`."""
+        (features,) = self._stored([index])
+        data, name, truncated = _image(features), self.key(index), self.truncated
+        return read_image(
+            data, channels=3, size=side, resize=WITHIN, name=name, truncated=truncated
+        )
 
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """Return the labels of all examples; see `Source.labels`."""

@@ -15,6 +15,8 @@ from vision_jax import config
 from vision_jax.data.arrays import as_images, as_labels
 from vision_jax.data.decode import BadImageError
 from vision_jax.data.exif import Details
+from vision_jax.data.encode import to_pil
+from vision_jax.data.resize import WITHIN, to_size
 from vision_jax.errors import InputError
 
 BadFiles = Literal[config.BadFiles, "later"]
@@ -69,6 +71,23 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def digests(self) -> list[str]:
         """Return a SHA-256 of each example's stored bytes: it differs once the image changes."""
+
+    def picture(self, index: int, *, side: int) -> UInt8[np.ndarray, "height width channels"]:
+        """Read one image for people to look at: the original, before it is brought to a size.
+
+        Args:
+            index: a position in [0, len(self)).
+            side: pixels that either side has at most; the proportions stay, and a smaller image
+                keeps its size.
+
+        Returns:
+            (height, width, channels) uint8, upright.
+
+        Raises:
+            BadImageError: the image cannot be read.
+        """
+        (example,) = self.read([index])
+        return reduced(example["image"], side)
 
     def splits(self) -> list[str]:
         """Return the named split of each example, such as `train`."""
@@ -181,6 +200,10 @@ class Subset(Source):
         """Read examples; see `Source.read`."""
         return self.whole.read([self.chosen[i] for i in indices])
 
+    def picture(self, index: int, *, side: int) -> UInt8[np.ndarray, "height width channels"]:
+        """Read an image for people; see `Source.picture`."""
+        return self.whole.picture(self.chosen[index], side=side)
+
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """Return the labels of all examples; see `Source.labels`."""
         labels = self.whole.labels()
@@ -250,6 +273,11 @@ class Concatenated(Source):
         ]
         return [next(rows[number]) for number, _ in places]
 
+    def picture(self, index: int, *, side: int) -> UInt8[np.ndarray, "height width channels"]:
+        """Read an image for people; see `Source.picture`."""
+        number, place = self._place(index)
+        return self.parts[number].picture(place, side=side)
+
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """Return the labels of all examples; see `Source.labels`."""
         labels = [part.labels() for part in self.parts]
@@ -278,6 +306,14 @@ class Concatenated(Source):
         ends = list(itertools.accumulate(map(len, self.parts)))
         number = bisect.bisect_right(ends, index)
         return number, index - (ends[number] - len(self.parts[number]))
+
+
+def reduced(
+    image: UInt8[np.ndarray, "height width channels"], side: int
+) -> UInt8[np.ndarray, "new_height new_width channels"]:
+    """Scale pixels down until no side is longer than `side`; see `Source.picture`."""
+    small = np.asarray(to_size(to_pil(image), side, WITHIN))
+    return small.reshape(*small.shape[:2], image.shape[-1])
 
 
 def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> None:

@@ -1,15 +1,12 @@
 """An inspection as one HTML page to look at."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from matplotlib.figure import Figure
-from PIL import Image
 
-from vision_jax.data.encode import to_pil
 from vision_jax.inspection.copies import Copies
 from vision_jax.inspection.survey import Inspection
 from vision_jax.inspection.tables import (
@@ -27,13 +24,13 @@ from vision_jax.inspection.tables import (
     split_table,
     title,
 )
-from vision_jax.visual.grids import enlarge, tile
-from vision_jax.visual.html import figure_html, image_html, paragraph, table, write_page
+from vision_jax.visual.html import figure_html, paragraph, table, write_page
 from vision_jax.visual.plots import axis_names
+from vision_jax.visual.sheets import Shown, row_html
+from vision_jax.visual.thumbnails import source_thumbnail
 
 _SAMPLES = 10  # images of each class
 _GROUPS, _COPIES, _SUSPECTS = 40, 6, 60  # shown at most
-_SIDE = 96  # pixels of the longer side to which larger images are reduced
 _COLORS = ("red", "green", "blue")
 
 
@@ -110,10 +107,10 @@ def _samples(found: Inspection) -> str:
     body = ""
     for name, rows in groups:
         places = np.linspace(0, len(rows) - 1, min(_SAMPLES, len(rows))).astype(np.int64)
-        grid = tile(_read(found, rows[places].tolist()), columns=_SAMPLES // 2)
         caption = f"{name}: {counted(len(rows), 'image')}".removeprefix(": ")
-        body += image_html(enlarge(grid), caption)
-    return f'<div class="row">{body}</div>'
+        shown = rows[places].tolist()
+        body += paragraph(caption) + _thumbs(found, shown, [""] * len(shown))
+    return body
 
 
 def _copies(found: Inspection, groups: Sequence[Copies]) -> str:
@@ -126,7 +123,7 @@ def _copies(found: Inspection, groups: Sequence[Copies]) -> str:
         ]
         more = len(group.rows) - len(rows)
         head = kind_of(group) + (f", and {counted(more, 'more image')}" if more > 0 else "")
-        body += paragraph(head) + _thumbs(_read(found, rows), captions)
+        body += paragraph(head) + _thumbs(found, rows, captions)
     return body
 
 
@@ -138,7 +135,7 @@ def _suspects(found: Inspection) -> str:
         f"\n{found.source.key(s.row)}"
         for s in shown
     ]
-    pictures = _thumbs(_read(found, [s.row for s in shown]), captions) if shown else ""
+    pictures = _thumbs(found, [s.row for s in shown], captions)
     return (
         paragraph(
             f"{_sentence(count_suspects(found))}. Below each image: its label with its "
@@ -159,21 +156,8 @@ def _first(shown: int, count: int) -> str:
     return f"The first {shown} are shown." if count > shown else ""
 
 
-def _thumbs(images: Iterable[np.ndarray], captions: Sequence[str]) -> str:
-    body = ""
-    for image, caption in zip(images, captions, strict=True):
-        body += image_html(to_pil(image), caption)
-    return f'<div class="thumbs">{body}</div>'
-
-
-def _read(
-    found: Inspection, rows: Sequence[int]
-) -> UInt8[np.ndarray, "images height width channels"]:
-    """Read images, reduced where they are large."""
-    images = np.stack([example["image"] for example in found.source.read(rows)])
-    factor = _SIDE / max(images.shape[1:3])
-    if factor >= 1:
-        return images
-    height, width = (max(1, round(side * factor)) for side in images.shape[1:3])
-    small = [to_pil(image).resize((width, height), Image.Resampling.BOX) for image in images]
-    return np.stack([np.asarray(image).reshape(height, width, -1) for image in small])
+def _thumbs(found: Inspection, rows: Sequence[int], captions: Sequence[str]) -> str:
+    return row_html(
+        Shown(source_thumbnail(found.source, row), caption, found.source.key(row))
+        for row, caption in zip(rows, captions, strict=True)
+    )

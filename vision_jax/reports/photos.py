@@ -8,20 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from vision_jax.data.decode import read_image
 from vision_jax.data.decode_all import look_at_all
-from vision_jax.data.encode import to_pil
 from vision_jax.gallery.lookup import find_duplicates, load_index
 from vision_jax.gallery.photos import Photos
 from vision_jax.inspection.tables import counted
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
 from vision_jax.tasks.base import Classifies
-from vision_jax.visual.html import image_html, paragraph, table, write_page
+from vision_jax.visual.html import paragraph, table, write_page
+from vision_jax.visual.sheets import Shown, shown_html
+from vision_jax.visual.thumbnails import source_thumbnail
 
 NEAR = 0.9
 """Cosine from which two photographs count as nearly the same."""
-_SIDE = 160  # pixels of a thumbnail
 _GROUPS, _SHOWN, _COPIES, _FAULTS = 12, 8, 20, 50  # at most
 _NAMES = 3  # classes that describe a group
 _IMAGES_A_GROUP = 8  # at least, on average
@@ -168,17 +167,13 @@ def _html(rows: Sequence[_Row], photos: Photos) -> str:
 
     def draw(number: int) -> str:
         place, caption = thumbs[number]
-        file = source.files[place]
-        image = to_pil(read_image(file, channels=3, size=_SIDE))
-        link, title = (
-            html.escape(file.as_uri()),
-            html.escape(_short(source.key(place), source.name)),
-        )
-        return f'<a href="{link}" title="{title}">{image_html(image, caption, lossy=True)}</a>'
+        name = _short(source.key(place), source.name)
+        shown = Shown(source_thumbnail(source, place), caption, name)
+        return shown_html(shown, link=source.files[place].as_uri())
 
     drawn = iter(look_at_all(draw, len(thumbs), "thumbnails"))
     return "".join(
-        paragraph(head) + f'<div class="photos">{"".join(next(drawn) for _ in row)}</div>'
+        paragraph(head) + f'<div class="sheet">{"".join(next(drawn) for _ in row)}</div>'
         for head, row in rows
     )
 

@@ -11,13 +11,14 @@ from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
 from vision_jax.reports.generated import Grids, image_grids
 from vision_jax.reports.metrics import class_rows, metric_rows, retrieval_rows
-from vision_jax.reports.searches import search_grid
+from vision_jax.reports.searches import search_rows
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.tasks.base import Decodes
 from vision_jax.training.metrics import read_metrics
 from vision_jax.visual.grids import enlarge
 from vision_jax.visual.html import figure_html, image_html, paragraph, table, write_page
 from vision_jax.visual.plots import confusion_matrix, learning_curves
+from vision_jax.visual.sheets import row_html
 
 _EPOCHS_SHOWN = 6
 
@@ -103,11 +104,9 @@ def _search(data: EvaluationData, metrics: dict[str, Any]) -> Sections:
     sections = []
     if metrics.get("retrieval"):
         sections.append(("Search", paragraph(_RETRIEVAL) + table(*retrieval_rows(metrics))))
-    figure = search_grid(data)
-    if figure is not None:
+    if rows := search_rows(data):
         caption = _NEAREST + (_MARKS if data.train.label_names else ".")
-        picture = figure_html(figure, "test images and their nearest training images")
-        sections.append(("Nearest images", paragraph(caption) + picture))
+        sections.append(("Nearest images", paragraph(caption) + "".join(map(row_html, rows))))
     return sections
 
 

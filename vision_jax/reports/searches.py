@@ -1,102 +1,156 @@
 """Pictures of searches: queries beside what was found."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
-from matplotlib.figure import Figure
+from jaxtyping import Float, Integer
 
 from vision_jax.data.sources import Example, Source
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.retrieval import nearest
-from vision_jax.gallery.lookup import read_indexed
-from vision_jax.run.run import Run
+from vision_jax.gallery.originals import Originals
 from vision_jax.search import CosineIndex
 from vision_jax.search.arrays import without_direction
-from vision_jax.visual.plots import neighbour_grid
+from vision_jax.visual.fonts import without_font
+from vision_jax.visual.html import paragraph, write_page
+from vision_jax.visual.plots import write_png
+from vision_jax.visual.sheets import Shown, row_html, sheet_figure
+from vision_jax.visual.thumbnails import Thumbnail, file_name, source_thumbnail
 
 _QUERIES, _NEIGHBOURS = 10, 8
 
 
-def search_grid(data: EvaluationData) -> Figure | None:
-    """Draw test images with their nearest training images.
+def search_rows(data: EvaluationData) -> list[list[Shown]]:
+    """Show test images with their nearest training images.
 
     Args:
         data: a trained run and its data.
 
     Returns:
-        Ten queries, spread over the classes, with eight neighbours each; None if no query or no
+        Ten queries, spread over the classes, with eight neighbours each; none if no query or no
         training image has an embedding that can be compared.
     """
     train, test = data.train, data.test
-    examples = test.read(_spread_over_classes(test.labels(), len(test)))
+    places = _spread_over_classes(test.labels(), len(test))
+    examples = test.read(places)
     vectors = data.run.embed(np.stack([example["image"] for example in examples]))
     lost = without_direction(vectors)
-    examples = [example for i, example in enumerate(examples) if i not in lost]
-    if not examples:
-        return None
+    asked = [(i, e) for n, (i, e) in enumerate(zip(places, examples, strict=True)) if n not in lost]
+    if not asked:
+        return []
     scores, ids, _ = nearest(np.delete(vectors, lost, 0), [data.train_vectors], _NEIGHBOURS)
     if not (ids >= 0).any():
-        return None
-    found = [train.read(row[row >= 0].tolist()) for row in ids]
-    return neighbour_grid(
-        np.stack([example["image"] for example in examples]),
-        [_class_name(example, test) for example in examples],
-        [np.stack([example["image"] for example in row]) for row in found],
-        [
-            [
-                _title(_class_name(example, train), score)
-                for example, score in zip(row, line[: len(row)], strict=True)
-            ]
-            for row, line in zip(found, scores.tolist(), strict=True)
-        ],
-        [
-            [None if "label" not in e else e["label"] == example["label"] for e in row]
-            for example, row in zip(examples, found, strict=True)
-        ],
-    )
+        return []
+    rows = []
+    for (place, example), line, found in zip(asked, scores, ids, strict=True):
+        near = found[found >= 0].tolist()
+        row = [Shown(source_thumbnail(test, place), _class_name(example, test), test.key(place))]
+        for item, other, score in zip(near, train.read(near), line.tolist(), strict=False):
+            row.append(
+                Shown(
+                    source_thumbnail(train, item),
+                    _lines(_class_name(other, train), score),
+                    train.key(item),
+                    other["label"] == example["label"] if "label" in other else None,
+                )
+            )
+        rows.append(row)
+    return rows
 
 
-def found_grid(
+def found_rows(
     index: CosineIndex,
-    run: Run,
-    images: UInt8[np.ndarray, "queries height width channels"],
+    originals: Originals,
+    asked: Iterable[Thumbnail],
     names: Sequence[str],
     scores: Float[np.ndarray, "queries k"],
     ids: Integer[np.ndarray, "queries k"],
-) -> Figure:
-    """Draw images with what a search found for them.
+) -> Iterator[list[Shown]]:
+    """Give each image looked up beside what a search found for it.
 
     Args:
-        index: what was searched; its images are read again from where it was made.
-        run: the run whose network made it.
-        images: (Q, H, W, C) the images looked up.
-        names: what to write above each of them.
+        index: what was searched.
+        originals: its images.
+        asked: the images looked up, each taken when its row is.
+        names: their names.
         scores: (Q, k) the similarities of their neighbours.
-        ids: (Q, k) the ids of their neighbours.
+        ids: (Q, k) the ids of their neighbours; -1 for none.
+
+    Yields:
+        A row of pictures for each; they are opened as the rows are taken.
+    """
+    for picture, name, line, found in zip(asked, names, scores, ids, strict=True):
+        rows = index.metadata(found[found >= 0])
+        yield [
+            Shown(picture, f"looked up\n{file_name(name)}", name),
+            *(
+                Shown(
+                    originals.thumbnail(row),
+                    _lines(row.get("label", ""), score, file_name(row["key"])),
+                    row["key"],
+                )
+                for row, score in zip(rows, line[found >= 0].tolist(), strict=True)
+            ),
+        ]
+
+
+def write_found(
+    path: Path,
+    index: CosineIndex,
+    originals: Originals,
+    asked: Iterable[Thumbnail],
+    names: Sequence[str],
+    scores: Float[np.ndarray, "queries k"],
+    ids: Integer[np.ndarray, "queries k"],
+) -> list[str]:
+    """Write what a search found as PNG, or as a page that needs no other file.
+
+    Args:
+        path: a page if it ends in `.html`. An older file stays until the new one is whole.
+        index: see `found_rows`; so are the others.
+        originals: likewise.
+        asked: likewise.
+        names: likewise.
+        scores: likewise.
+        ids: likewise.
 
     Returns:
-        One row per image looked up.
-
-    Raises:
-        InputError: the indexed images can no longer be read.
+        Sentences that say what the file does not show.
     """
-    found = [index.metadata(line) for line in ids]
-    pictures = iter(read_indexed(index, run, [row["key"] for rows in found for row in rows]))
-    return neighbour_grid(
-        images,
-        names,
-        [np.stack([next(pictures) for _ in rows]) for rows in found],
-        [
-            [_title(row.get("label", ""), score) for row, score in zip(rows, line, strict=True)]
-            for rows, line in zip(found, scores.tolist(), strict=True)
-        ],
-        [[None] * len(rows) for rows in found],
-    )
+    if path.suffix.lower() in PAGES:
+        rows = found_rows(index, originals, asked, names, scores, ids)
+        write_page(path, "Found", [("", "".join(map(row_html, rows)))], introduction=_FOUND)
+        return []
+    kept = slice(_ROWS)
+    few = (names[kept], scores[kept, :_COLUMNS], ids[kept, :_COLUMNS])
+    sheet = list(found_rows(index, originals, itertools.islice(asked, len(few[0])), *few))
+    write_png(sheet_figure(sheet), path, dpi=_DPI)
+    notes = []
+    if few[2].shape != ids.shape:
+        notes.append(
+            f"{path} shows {few[2].shape[1]} of {ids.shape[1]} neighbours of {len(few[0])} of "
+            f"{len(ids)} images; a page, such as {path.with_suffix('.html')}, shows all"
+        )
+    if boxes := without_font("".join(shown.caption for row in sheet for shown in row)):
+        notes.append(
+            f"no installed font has {boxes[:_CHARACTERS]}; a page, such as "
+            f"{path.with_suffix('.html')}, shows names in the browser's fonts"
+        )
+    return notes
 
 
-def _title(name: str, score: float) -> str:
-    return f"{name}\n{score:.2f}".lstrip()
+PAGES = (".html", ".htm")
+_ROWS, _COLUMNS = 40, 20  # pictures of a PNG at most
+_CHARACTERS = 5
+_DPI = 150
+_FOUND = paragraph("Images looked up, each with what was found and its cosine similarity.")
+
+
+def _lines(*parts: str | float) -> str:
+    texts = [part if isinstance(part, str) else f"{part:.3f}" for part in parts]
+    return "\n".join(text for text in texts if text)
 
 
 def _class_name(example: Example, source: Source) -> str:

@@ -18,9 +18,10 @@ from vision_jax.config import TrainConfig
 from vision_jax.data.arrays import as_pixels
 from vision_jax.data.catalog import open_source
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import Resize, read_image
+from vision_jax.data.decode import read_image
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import to_float
+from vision_jax.data.resize import Resize
 from vision_jax.data.sources import BadFiles, Source, check_shape
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError

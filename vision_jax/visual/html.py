@@ -26,22 +26,33 @@ def figure_html(figure: Figure, description: str) -> str:
 
 
 def image_html(
-    image: Image.Image, caption: str, *, description: str = "", lossy: bool = False
+    image: Image.Image,
+    caption: str,
+    *,
+    description: str = "",
+    lossy: bool = False,
+    title: str = "",
+    kind: str = "",
 ) -> str:
     """Embed an image as HTML, with a caption below it.
 
     Args:
         image: what to show.
         caption: plain text.
-        description: what it shows, for readers who cannot see it, where the caption does not say.
+        description: what it shows, for readers who cannot see it, where neither the caption nor
+            the title says so.
         lossy: store it as JPEG rather than PNG, or as WebP if it is transparent; a photograph then
             takes a quarter of the bytes.
+        title: its whole name, shown to those who point at it or cannot see it.
+        kind: CSS class of the whole.
     """
-    kind = "png" if not lossy else "webp" if image.has_transparency_data else "jpeg"
+    format = "png" if not lossy else "webp" if image.has_transparency_data else "jpeg"
     buffer = io.BytesIO()
-    image.save(buffer, kind, quality=90)  # PNG knows no quality and ignores it
-    picture = _image(buffer, description, kind)
-    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    image.save(buffer, format, quality=90)  # PNG knows no quality and ignores it
+    picture = _image(buffer, description or title, format)
+    start = "<figure" + (f' class="{kind}"' if kind else "")
+    start += f' title="{html.escape(title)}"' if title else ""
+    return f"{start}>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def paragraph(text: str) -> str:
@@ -72,7 +83,7 @@ def write_page(
         path,
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>{introduction}"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}{SHEET_STYLE}</style></head><body><h1>{html.escape(title)}</h1>{introduction}"
         f"{body}</body></html>\n",
     )
 
@@ -92,12 +103,6 @@ figure { margin: 0 0 1em; } figcaption { color: var(--muted); }
 .cells { display: flex; gap: .5em; font-size: 12px; } .cells figure { width: 112px; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; } .row figure { flex: 1 1 300px; }
 .row figcaption { overflow-wrap: anywhere; }
-.thumbs { display: flex; flex-wrap: wrap; gap: .6em; } .thumbs figure { width: 150px; }
-.thumbs img { width: 110px; image-rendering: pixelated; border: 1px solid var(--line); }
-.thumbs figcaption { font-size: 11px; line-height: 1.3; white-space: pre-wrap;
-overflow-wrap: anywhere; }
-.photos { display: flex; flex-wrap: wrap; gap: .4em; } .photos figure { width: 125px; margin: 0; }
-.photos figcaption { font-size: 11px; overflow-wrap: anywhere; }
 .maps { display: grid; gap: .4em 1em; margin-bottom: 1.5em;
 grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
 .maps figure { margin: 0; } .maps img { width: 100%; border-radius: 4px; }
@@ -107,6 +112,18 @@ grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
 .scale .ends { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
 tr { border-bottom: 1px solid var(--line); } td { font-variant-numeric: tabular-nums; }
 """
+SHEET_STYLE = """
+.sheet { display: flex; flex-wrap: wrap; gap: .6em; margin: 0 0 1em; }
+.sheet > * { flex: 1 1 110px; max-width: 150px; } .sheet figure { margin: 0; }
+.sheet a { color: inherit; text-decoration: none; }
+.sheet img { max-width: 100%; max-height: 150px; border: 2px solid var(--line, #d0d7de);
+box-sizing: border-box; }
+.sheet figcaption { font-size: 12px; line-height: 1.3; color: var(--muted, #57606a);
+white-space: pre-wrap; overflow-wrap: anywhere; }
+.sheet .right img { border-color: #1a7f37; } .sheet .right figcaption { color: #1a7f37; }
+.sheet .wrong img { border-color: #cf222e; } .sheet .wrong figcaption { color: #cf222e; }
+"""
+"""CSS of `sheets`."""
 
 
 def _image(file: io.BytesIO, description: str, kind: str = "png") -> str:

@@ -2,45 +2,40 @@
 
 import contextlib
 import io
-import warnings
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 
 from vision_jax.files import replacing
-from vision_jax.visual.text import shorten, text_width
+from vision_jax.visual.fonts import families_for, fit_text, missing_glyphs_allowed
+from vision_jax.visual.text import text_width
 
 RIGHT, WRONG, NEUTRAL = "#1a7f37", "#cf222e", "#57606a"
 
-Pictures = UInt8[np.ndarray, "_ height width channels"]
-
 _MAX_CELLS = 25  # classes up to which the numbers of a confusion matrix can be read
-_CELL = 1.15  # inches that an image of a grid takes
-_TITLE, _LABEL = 7.0, 10.0  # points
+_LABEL = 10.0  # points
 _NAME = 2.0  # inches that a class name may take beside an axis
 _DPI = 110
 
 
-def write_png(figure: Figure, target: Path | io.BytesIO) -> None:
+def write_png(figure: Figure, target: Path | io.BytesIO, *, dpi: int = _DPI) -> None:
     """Write a figure as PNG; a file is written whole or not at all.
 
     Args:
         figure: what to draw.
         target: a path, or a buffer.
+        dpi: pixels per inch.
     """
     with contextlib.ExitStack() as stack:
         if isinstance(target, Path):
             target = stack.enter_context(replacing(target))
-        stack.enter_context(_missing_glyphs_allowed())
-        figure.savefig(target, format="png", dpi=_DPI)
+        stack.enter_context(missing_glyphs_allowed())
+        figure.savefig(target, format="png", dpi=dpi)
 
 
 def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -93,10 +88,11 @@ def confusion_matrix(
     if len(names) <= _MAX_CELLS:
         short = axis_names(names)
         turned: dict[str, Any] = {}
+        fonts: Any = {"family": list(families_for("".join(short)))}
         if max(map(text_width, short)) > 3:
             turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-        axes.set_xticks(range(len(names)), short, parse_math=False, **turned)
-        axes.set_yticks(range(len(names)), short, parse_math=False)
+        axes.set_xticks(range(len(names)), short, parse_math=False, **fonts, **turned)
+        axes.set_yticks(range(len(names)), short, parse_math=False, **fonts)
         for (row, column), count in np.ndenumerate(confusion):
             if count:
                 color = "white" if shares[row, column] > 0.5 else "black"
@@ -106,72 +102,4 @@ def confusion_matrix(
 
 def axis_names(names: Sequence[str]) -> list[str]:
     """Cut class names to what fits beside an axis."""
-    return [_fit(name, _NAME, _LABEL) for name in names]
-
-
-def neighbour_grid(
-    queries: Pictures,
-    query_titles: Sequence[str],
-    neighbours: Sequence[Pictures],
-    titles: Sequence[Sequence[str]],
-    right: Sequence[Sequence[bool | None]],
-) -> Figure:
-    """Draw each query to the left of its nearest images, right ones green and wrong ones red.
-
-    Args:
-        queries: (Q, H, W, C) uint8.
-        query_titles: what to write above each query.
-        neighbours: for each query, its (k, H, W, C) neighbours, best first.
-        titles: what to write above each neighbour; lines that do not fit are cut.
-        right: whether each neighbour has the query's class; None where that is unknown.
-
-    Returns:
-        Q rows of 1 + k images.
-    """
-    columns = 1 + max(len(row) for row in neighbours)
-    lines = max(text.count("\n") + 1 for row in (query_titles, *titles) for text in row)
-    size = (_CELL * columns, (_CELL + 0.08 + 0.12 * lines) * len(queries))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(queries), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for row, axes in enumerate(grid):
-        show_image(axes[0], queries[row], query_titles[row], NEUTRAL)
-        for place, image in enumerate(neighbours[row]):
-            verdict = right[row][place]
-            color = NEUTRAL if verdict is None else RIGHT if verdict else WRONG
-            mark = "" if verdict is None else "✓ " if verdict else "✗ "
-            show_image(axes[1 + place], image, mark + titles[row][place], color)
-    return figure
-
-
-def show_image(axes: Any, image: UInt8[np.ndarray, "h w c"], title: str, color: str) -> None:
-    """Draw one image with a title and a coloured frame."""
-    axes.axis("on")
-    axes.set(xticks=[], yticks=[])
-    axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-    text = "\n".join(_fit(line, 0.95 * _CELL, _TITLE) for line in title.split("\n"))
-    axes.set_title(text, size=_TITLE, color=color, parse_math=False)  # file names may hold a $
-    for spine in axes.spines.values():
-        spine.set(color=color, linewidth=2.5)
-
-
-@lru_cache(maxsize=4096)
-def _fit(line: str, inches: float, points: float) -> str:
-    """Cut a line to a width, as matplotlib draws it at a size."""
-    font = FontProperties(size=points)
-
-    def measure(text: str) -> float:
-        width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
-        return float(width)
-
-    with _missing_glyphs_allowed():
-        return shorten(line, 72 * inches, measure)
-
-
-@contextlib.contextmanager
-def _missing_glyphs_allowed() -> Iterator[None]:
-    """Silence warnings of glyphs that the font lacks: boxes are drawn for them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph \d+")
-        yield
+    return [fit_text(name, _NAME, _LABEL)[0] for name in names]

@@ -31,7 +31,9 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, indent: in
 def shorten(
     text: str, width: float | int, measure: Callable[[str], float | int] | None = None
 ) -> str:
-    """Cut text that is too wide, marking the cut by an ellipsis.
+    """Cut text that is too wide in its middle, marking the cut by an ellipsis.
+
+    The ends of names tell them apart: a file's number, a class's last word.
 
     Args:
         text: one line.
@@ -41,8 +43,11 @@ def shorten(
     measure = measure or text_width
     if measure(text) <= width:
         return text
-    short = bisect_right(range(1, len(text)), width, key=lambda kept: measure(text[:kept] + "…"))
-    return text[:short] + "…"
+
+    def cut(kept: int) -> str:
+        return text[: -(-kept // 2)] + "…" + text[len(text) - kept // 2 :]
+
+    return cut(bisect_right(range(1, len(text)), width, key=lambda kept: measure(cut(kept))))
 
 
 def text_width(text: str) -> int:
