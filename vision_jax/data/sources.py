@@ -14,8 +14,8 @@ from jaxtyping import Integer, UInt8
 from vision_jax import config
 from vision_jax.data.arrays import as_images, as_labels
 from vision_jax.data.decode import BadImageError
-from vision_jax.data.exif import Details
 from vision_jax.data.encode import to_pil
+from vision_jax.data.exif import Details
 from vision_jax.data.resize import WITHIN, to_size
 from vision_jax.errors import InputError
 
