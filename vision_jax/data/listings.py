@@ -8,12 +8,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from vision_jax.config import Truncated
-from vision_jax.data.decode import PLAIN, Resize, path_fault, printable
+from vision_jax.data.decode import path_fault, printable
 from vision_jax.data.findings import Finding
 from vision_jax.data.folder_tree import FILES, Tree, divided, odd_classes, ordered
 from vision_jax.data.folders import FolderData, FolderSource
 from vision_jax.data.formats import SUFFIXES
 from vision_jax.data.listing_file import Entry, Listing, bad_line, is_listing, read_listing
+from vision_jax.data.resize import PLAIN, Resize
 from vision_jax.data.sources import BadFiles
 from vision_jax.data.splits import KNOWN, Part, Splits, canonical
 from vision_jax.errors import InputError
