@@ -76,7 +76,8 @@ class Autoencoder(nn.Module):
 class ConvAutoencoder(Autoencoder):
     """3x3 convolutions with max-pooling down to a code, and with nearest upsampling back.
 
-    The defaults map 28x28x1 to a 7x7x8 code (392 values, at least 0) with 3,801 parameters.
+    The defaults map 28x28x1 to a 7x7x8 code (392 values, at least 0) with 3,801 parameters. The
+    endpoints also hold `features` (B, h, w, code), the code as a map.
 
     Attributes:
         image_shape: (height, width, channels); each side a multiple of 2 to the power of
@@ -105,6 +106,13 @@ class ConvAutoencoder(Autoencoder):
         self.encoder = _ConvEncoder(self.hidden, self.code, self.dtype)
         self.decoder = _ConvDecoder(tuple(reversed(self.hidden)), channels, self.dtype)
 
+    def __call__(
+        self, images: Images, train: bool = False
+    ) -> tuple[Images, dict[str, Float[Array, "batch ..."]]]:
+        """Encode and decode images; see the class."""
+        output, endpoints = super().__call__(images, train)
+        return output, endpoints | {"features": self._to_map(endpoints["embedding"])}
+
     def encode(self, images: Images) -> Codes:
         """Encode images; see the base."""
         self._check(images)
@@ -112,8 +120,11 @@ class ConvAutoencoder(Autoencoder):
 
     def decode(self, codes: Codes) -> Images:
         """Decode codes to logits; see the base."""
+        return self.decoder(self._to_map(codes))
+
+    def _to_map(self, codes: Codes) -> Maps:
         height, width = (side // 2 ** len(self.hidden) for side in self.image_shape[:2])
-        return self.decoder(codes.reshape(-1, height, width, self.code))
+        return codes.reshape(-1, height, width, self.code)
 
 
 class DenseAutoencoder(Autoencoder):

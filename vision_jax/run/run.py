@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from tqdm import tqdm
 
 from vision_jax.config import TrainConfig
 from vision_jax.data.arrays import as_pixels
@@ -25,9 +24,9 @@ from vision_jax.data.resize import Resize
 from vision_jax.data.sources import BadFiles, Source, check_shape
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
-from vision_jax.parallel.threads import map_in_order
 from vision_jax.run.build import build_task
-from vision_jax.run.data import chosen_splits, open_config_data, row_chunks, split_loader
+from vision_jax.run.data import chosen_splits, open_config_data, split_loader
+from vision_jax.run.mapping import Function, map_no_rows, map_rows
 from vision_jax.run.workdir import check_classes, open_checkpoints, read_config, read_info
 from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
@@ -107,7 +106,7 @@ class Run:
     state: TrainState
     parallel: DataParallel
     # pmap compiles anew for every new function.
-    _mapped: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    _mapped: dict[Hashable, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @cached_property
     def _data(self) -> DataSet:
@@ -173,7 +172,7 @@ class Run:
         task = self.task
         if not isinstance(task, Classifies):
             raise self._lacks("a classifier")
-        return self._map_images(
+        return self.map_images(
             lambda state, pixels: jax.nn.softmax(task.logits(state, pixels)), images, "predicting"
         )
 
@@ -190,7 +189,7 @@ class Run:
         Raises:
             InputError: the images have another shape than the run's own.
         """
-        return self._map_images(self.task.embed, images, "embedding")
+        return self.map_images(self.task.embed, images, "embedding")
 
     def reconstruct(self, images: Images) -> Float[np.ndarray, "images height width channels"]:
         """Encode images and decode them again.
@@ -207,7 +206,7 @@ class Run:
         """
         if not isinstance(self.task, Reconstructs):
             raise self._lacks("an autoencoder")
-        return self._map_images(self.task.reconstruct, images, "reconstructing")
+        return self.map_images(self.task.reconstruct, images, "reconstructing")
 
     @property
     def latent_size(self) -> int | None:
@@ -250,7 +249,8 @@ class Run:
         """
         if not isinstance(self.task, Decodes):
             raise self._lacks("a GAN or an autoencoder")
-        return self._map(self.task.decode, latents, "decoding")
+        decode = self.task.decode
+        return self._map(lambda state, rows: decode(state, *rows), latents, "decoding")
 
     def evaluate(self, split: str | Source | None = None) -> dict[str, Any]:
         """Evaluate on a split of the run's data.
@@ -349,56 +349,68 @@ class Run:
             made += " without an output layer, and so no classifier"
         return InputError(f"{self.workdir} is {made}; {needed} is needed here")
 
-    def _map_images(
-        self, function: Callable[[Any, Array], Array], images: Images, verb: str
+    def map_images(
+        self,
+        function: Callable[..., Array],
+        images: Images,
+        verb: str,
+        *,
+        extras: Sequence[np.ndarray] = (),
+        name: Hashable = None,
     ) -> np.ndarray:
-        if not isinstance(images, Source):
-            images = as_pixels(images, image_shape=self.info.image_shape)
-        shape = images.image_shape if isinstance(images, Source) else images.shape[1:]
-        self._check_shape(shape)
-
-        def of_pixels(state: Any, pixels: Array) -> Array:
-            return function(state, to_float(pixels) if pixels.dtype == np.uint8 else pixels)
-
-        return self._map(of_pixels, images, verb)
-
-    def _map(
-        self, function: Callable[[Any, Array], Array], rows: np.ndarray | Source, verb: str
-    ) -> np.ndarray:
-        """Apply a function of the state and many rows, all devices at work.
+        """Apply a function to many images in parts, all devices at work.
 
         Args:
-            function: `(state, rows) -> results`; the same for every call of one verb, since it is
-                compiled once.
-            rows: (N, ...) images or latents, or a source.
+            function: `(state, images, *extras) -> rows`, one row per image; images are float32 in
+                [0, 1].
+            images: a source, or (N, H, W, C) uint8 in [0, 255] or floats in [0, 1]; see
+                `data.arrays.as_pixels` for all that is taken.
             verb: what the progress bar says.
+            extras: (N, ...) more rows, which go to the function with their images.
+            name: what tells functions apart, which are compiled once for each name and dtype of
+                images; `verb` by default.
+
+        Returns:
+            (N, ...) what the function returned.
+
+        Raises:
+            InputError: the images have another shape than the run's own.
         """
+
+        def of_pixels(state: Any, rows: tuple[Array, ...]) -> Array:
+            pixels, *extras = rows
+            pixels = to_float(pixels) if pixels.dtype == np.uint8 else pixels
+            return function(state, pixels, *extras)
+
+        return self._map(of_pixels, self.as_rows(images), verb, extras, name or verb)
+
+    def as_rows(self, images: Images) -> np.ndarray | Source:
+        """Check images: a source as it is, others as uint8 or float32 in [0, 1].
+
+        Raises:
+            InputError: the images have another shape than the run's own.
+        """
+        if not isinstance(images, Source):
+            images = as_pixels(images, image_shape=self.info.image_shape)
+        self._check_shape(images.image_shape if isinstance(images, Source) else images.shape[1:])
+        return images
+
+    def _map(
+        self,
+        function: Function,
+        rows: np.ndarray | Source,
+        verb: str,
+        extras: Sequence[np.ndarray] = (),
+        name: Hashable = None,
+    ) -> np.ndarray:
+        """Apply a function of the state and many rows; see `map_images`."""
+        name = name or verb
         if not len(rows):
-            return self._no_rows(function, rows)
-        if verb not in self._mapped:
-            self._mapped[verb] = self.parallel.map_images(function)
-        mapped = self._mapped[verb]
-
-        def compute(chunk: tuple[np.ndarray, int]) -> np.ndarray:
-            part, count = chunk
-            return mapped(self.state, part)[:count]
-
-        chunks = row_chunks(rows, self._sizes)
-        parts = [compute(next(chunks))]  # alone, since calls at once would each compile
-        with tqdm(total=len(rows), desc=verb, unit="img", delay=2, leave=False) as bar:
-            bar.update(len(parts[0]))
-            for part in map_in_order(compute, chunks, self.parallel.lanes):
-                parts.append(part)
-                bar.update(len(part))
-        return np.concatenate(parts)
-
-    def _no_rows(self, function: Callable[..., Any], rows: np.ndarray | Source) -> np.ndarray:
-        """Return what a function makes of no rows at all."""
-        if isinstance(rows, Source):
-            rows = np.zeros((0, *rows.image_shape), np.uint8)
-        one = jax.ShapeDtypeStruct((1, *rows.shape[1:]), rows.dtype)
-        made = jax.eval_shape(function, self.state, one)
-        return np.zeros((0, *made.shape[1:]), made.dtype)
+            return map_no_rows(function, self.state, rows, extras)
+        if name not in self._mapped:
+            self._mapped[name] = self.parallel.map_images(function)
+        mapped, lanes = self._mapped[name], self.parallel.lanes
+        return map_rows(mapped, self.state, rows, extras, self._sizes, lanes=lanes, verb=verb)
 
     @property
     def _sizes(self) -> tuple[int, ...]:

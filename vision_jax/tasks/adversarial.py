@@ -247,8 +247,21 @@ class Adversarial:
         Returns:
             (B, D) its `embedding` endpoint.
         """
+        return self.apply(state, images)[1]["embedding"]
+
+    def apply(self, state: TrainState, images: Images) -> tuple[Logits, dict[str, Array]]:
+        """Run the discriminator for evaluation.
+
+        Args:
+            state: the current state.
+            images: (B, H, W, C) in [0, 1].
+
+        Returns:
+            Its logits (B,) and endpoints.
+        """
         variables = _variables(state, "discriminator")
-        return self.discriminator.apply(variables, to_signed(images), train=False)[1]["embedding"]
+        returned: Any = self.discriminator.apply(variables, to_signed(images), train=False)
+        return returned
 
     def _latents(self, state: TrainState, place: Array, count: int) -> Latents:
         """Draw the latents of one part of the step's batch, for any number of devices alike."""

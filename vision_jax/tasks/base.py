@@ -62,6 +62,9 @@ class Task(Protocol):
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Measure one batch."""
 
+    def apply(self, state: TrainState, images: Array) -> tuple[Any, dict[str, Array]]:
+        """Run the network that embeds images for evaluation: its output and its endpoints."""
+
     def embed(self, state: TrainState, images: Array) -> Array:
         """Compute the features that search uses."""
 

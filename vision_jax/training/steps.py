@@ -99,20 +99,19 @@ class DataParallel(Devices):
 
         return self.pmap(step, in_axes=(self._state_axes, None, None, 0), donate=(1,))
 
-    def map_images(
-        self, function: Callable[[Any, Array], Array]
-    ) -> Callable[[Any, np.ndarray], np.ndarray]:
+    def map_images(self, function: Callable[[Any, Any], Array]) -> Callable[[Any, Any], np.ndarray]:
         """Spread a function of images over the devices.
 
         Args:
-            function: `(state, images) -> rows`, one row per image.
+            function: `(state, images) -> rows`, one row per image; the images may be a tree of
+                arrays.
 
         Returns:
             The same function of (B, ...) host arrays, B a multiple of the devices.
         """
         mapped = self.pmap(function, in_axes=(self._state_axes, 0), out_axes=0)
 
-        def call(state: Any, images: np.ndarray) -> np.ndarray:
+        def call(state: Any, images: Any) -> np.ndarray:
             rows = np.asarray(mapped(state, self.shard(images)))
             return rows.reshape(-1, *rows.shape[2:])
 

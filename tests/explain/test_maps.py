@@ -1,0 +1,109 @@
+"""Maps of runs, whatever the images, the target and the method."""
+
+import numpy as np
+import pytest
+
+import vision_jax
+from vision_jax.errors import InputError
+from vision_jax.explain import METHODS, Class, Cosine, Difference, Neuron, saliency, target_scores
+
+
+@pytest.fixture(scope="module")
+def run(workdir):
+    return vision_jax.load_run(workdir)
+
+
+@pytest.fixture(scope="module")
+def images(run):
+    return np.stack([example["image"] for example in run.source("test").read(range(5))])
+
+
+def test_integrated_gradients_are_complete(run, images):
+    """A map sums to the score less that of the baseline."""
+    maps = saliency(run, images, "integrated_gradients", 3)
+    lost = target_scores(run, images, 3) - target_scores(run, np.zeros_like(images), 3)
+    np.testing.assert_allclose(maps.sum((1, 2)), lost, rtol=0.01, atol=0.01)
+
+
+def test_the_predicted_class_is_the_default(run, images):
+    predicted = run.predict(images).argmax(1)
+    for method in ("grad_cam", "integrated_gradients"):
+        own = saliency(run, images, method)
+        np.testing.assert_allclose(own, saliency(run, images, method, predicted), atol=1e-5)
+        named = [run.info.label_names[label] for label in predicted]
+        np.testing.assert_allclose(own, saliency(run, images, method, Class(named)), atol=1e-5)
+
+
+def test_a_difference_is_that_of_two_maps(run, images):
+    """The gradient is linear in the score."""
+    maps = saliency(run, images, "gradient_x_input", Difference(3, "5"))
+    parts = [saliency(run, images, "gradient_x_input", label) for label in (3, 5)]
+    np.testing.assert_allclose(maps, parts[0] - parts[1], atol=1e-5)
+
+
+def test_the_cosine_with_itself_is_one(run, images):
+    np.testing.assert_allclose(target_scores(run, images, Cosine(images)), 1, atol=1e-5)
+    # …and at its maximum, where it does not change.
+    maps = saliency(run, images, "gradient", Cosine(images))
+    other = saliency(run, images, "gradient", Cosine(images[0]))
+    assert maps.max() < 0.01 * other.max()
+
+
+def test_a_neuron_is_an_element_of_an_endpoint(run, images):
+    vectors = run.embed(images)
+    np.testing.assert_allclose(
+        target_scores(run, images, Neuron("embedding", 7)), vectors[:, 7], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sources_floats_and_parts_give_equal_maps(run, images, method):
+    source = run.source("test")
+    whole = saliency(run, source, method, 4)
+    assert whole.shape == (len(source), 8, 8)
+    assert whole.dtype == np.float32
+    part = saliency(run, np.float32(images) / 255, method, 4)
+    np.testing.assert_allclose(whole[:5], part, atol=1e-4 * np.abs(whole).max())
+    assert saliency(run, [], method).shape == (0, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("grad_camm",), "method is 'grad_camm'; did you mean 'grad_cam'"),
+        (
+            ("grad_cam", 10),
+            r"target is 10; a class's number in \[0, 10\) or its name is needed, one of 0, 1",
+        ),
+        (("grad_cam", "ten"), "target is 'ten'"),
+        (("grad_cam", [1, 2]), "target has 2 classes; one, or one for each of 5 images"),
+        (
+            ("grad_cam", Neuron("embedding", 64)),
+            r"target.index is 64; embedding is of shape \(64,\)",
+        ),
+        (("grad_cam", Neuron("dense", 1)), "target.endpoint is 'dense'"),
+        (("grad_cam", Cosine(np.ones(3))), "references of 3 values; the run embeds to 64"),
+    ],
+)
+def test_bad_targets_are_refused(run, images, arguments, message):
+    with pytest.raises(InputError, match=message):
+        saliency(run, images, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("grad_cam", {"steps": 3}, "steps is no option of grad_cam; it takes layer"),
+        ("integrated_gradients", {"steps": 0}, "steps is 0; a whole number of at least 1"),
+        ("integrated_gradients", {"baseline": "pink"}, "baseline is 'pink'.*black, white"),
+        ("grad_cam", {"layer": "stage9"}, "layer is 'stage9'.*stage1, stage2"),
+    ],
+)
+def test_bad_options_are_refused(run, images, method, options, message):
+    with pytest.raises(InputError, match=message):
+        saliency(run, images, method, **options)
+
+
+def test_images_of_another_shape_are_refused(run):
+    with pytest.raises(InputError, match=r"images have shape \(9, 9, 1\)"):
+        saliency(run, np.zeros((2, 9, 9, 1), np.uint8))

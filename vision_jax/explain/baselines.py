@@ -1,0 +1,63 @@
+"""Images without evidence, which gradients and perturbations compare an image with."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vision_jax.checked import check_choice
+from vision_jax.errors import InputError
+
+Images = Float[Array, "batch height width channels"]
+Baseline = str | float | Sequence[float] | Any
+"""A name of `BASELINES`, a grey level or colour in [0, 1], or images of the same shape."""
+
+
+def baseline_images(images: Images, baseline: Baseline) -> Images:
+    """Make the baseline of each image.
+
+    Args:
+        images: (B, H, W, C) in [0, 1].
+        baseline: "black", "white", "mean" (the image's mean colour), "blur" (the image without its
+            detail), a grey level or a colour of C values in [0, 1], or an array (H, W, C) or
+            (B, H, W, C).
+
+    Returns:
+        (B, H, W, C).
+
+    Raises:
+        InputError: an unknown name, or an array of another shape.
+    """
+    if isinstance(baseline, str):
+        return BASELINES[check_choice(baseline, tuple(BASELINES), "baseline")](images)
+    values = jnp.asarray(baseline, images.dtype)
+    allowed = ((), (images.shape[-1],), images.shape[1:], images.shape)
+    if values.shape not in allowed:
+        raise InputError(
+            f"baseline has shape {values.shape}; a name ({', '.join(BASELINES)}), a number, "
+            f"{images.shape[-1]} values or an image {images.shape[1:]} is needed"
+        )
+    return jnp.broadcast_to(values, images.shape)
+
+
+def _blur(images: Images) -> Images:
+    """Blur by a Gaussian whose standard deviation is an eighth of each side."""
+    rows, columns = (jnp.asarray(_gaussian(side), images.dtype) for side in images.shape[1:3])
+    return jnp.einsum("ih,bhwc,jw->bijc", rows, images, columns)
+
+
+def _gaussian(side: int) -> np.ndarray:
+    places = np.arange(side)
+    weights = np.exp(-0.5 * ((places[:, None] - places) / max(side / 8, 1e-6)) ** 2)
+    return weights / weights.sum(1, keepdims=True)
+
+
+BASELINES: dict[str, Callable[[Array], Array]] = {
+    "black": jnp.zeros_like,
+    "white": jnp.ones_like,
+    "mean": lambda images: jnp.broadcast_to(jnp.mean(images, (1, 2), keepdims=True), images.shape),
+    "blur": _blur,
+}
+"""Baselines by name, each a function of images (B, H, W, C)."""
