@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from vision_jax.checked import check_choice
 from vision_jax.errors import InputError
+from vision_jax.models.cut import compute
 
 Images = Float[Array, "batch height width channels"]
 Network = Callable[[Images], tuple[Any, dict[str, Array]]]
@@ -136,14 +137,10 @@ class _Trace:
             zip(jaxpr.constvars, self.closed.consts if consts is None else consts, strict=True)
         )
         values[jaxpr.invars[0]] = images
-        for equation in jaxpr.eqns:
-            inputs = [v.val if isinstance(v, Literal) else values[v] for v in equation.invars]
-            params = equation.primitive.get_bind_params(equation.params)
-            made = equation.primitive.bind(*inputs, **params)
-            made = made if equation.primitive.multiple_results else [made]
-            values |= zip(equation.outvars, made, strict=True)
-            if source in equation.outvars:
-                values[source] = change(values[source])
+        place = self._place(source) + 1
+        compute(jaxpr.eqns[:place], values)
+        values[source] = change(values[source])
+        compute(jaxpr.eqns[place:], values)
         scores, *endpoints = (v.val if isinstance(v, Literal) else values[v] for v in jaxpr.outvars)
         return scores, dict(zip(self.names, endpoints, strict=True))
 

@@ -82,20 +82,25 @@ class Traced:
         values: dict[Any, Any] = dict(zip(jaxpr.constvars, self._jaxpr.consts, strict=True))
         values |= zip(jaxpr.invars, jax.tree.leaves((state, image[None])), strict=True)
         before, after = jaxpr.eqns[: cut.equation + 1], jaxpr.eqns[cut.equation + 1 :]
-        _compute(before, values)
+        compute(before, values)
         place = jaxpr.eqns[cut.equation].outvars[0]
 
         def rest(other: Array) -> Vector:
             changed = values | {place: other}
-            _compute(after, changed)
+            compute(after, changed)
             embedding: Array = changed[self._named["embedding"]][0]
             return embedding
 
         return values[place], rest
 
 
-def _compute(equations: Sequence[Any], values: dict[Any, Any]) -> None:
-    """Evaluate equations in order, adding what they make to the values of variables."""
+def compute(equations: Sequence[Any], values: dict[Any, Any]) -> None:
+    """Evaluate equations in order, adding what they make to the values of variables.
+
+    Args:
+        equations: steps of a traced function.
+        values: of the variables that they take; changed in place.
+    """
     for equation in equations:
         inputs = [v.val if isinstance(v, Literal) else values[v] for v in equation.invars]
         primitive = equation.primitive

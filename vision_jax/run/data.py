@@ -101,26 +101,22 @@ def split_loader(config: TrainConfig, source: Source, parallel: Devices, *, trai
 
 
 def row_chunks(
-    images: np.ndarray | Source, sizes: Sequence[int], extras: Sequence[np.ndarray] = ()
-) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
+    images: np.ndarray | Source, sizes: Sequence[int]
+) -> Iterator[tuple[np.ndarray, int]]:
     """Cut rows into padded parts; a source is read as they go.
 
     Args:
         images: (N, ...) rows, or a source.
         sizes: how many rows a part may have, largest first. All parts but the last take the
             largest; the last takes the smallest that holds it.
-        extras: (N, ...) more rows.
 
     Yields:
-        A part of the rows and of each of the extras, and how many rows of a part are real.
+        A part, and how many of its rows are real.
     """
     if isinstance(images, Source):
         parts = (rows["image"] for rows in read_parts(images, sizes[0]))
     else:
         parts = (images[start : start + sizes[0]] for start in range(0, len(images), sizes[0]))
-    start = 0
     for part in parts:
         size = min(size for size in sizes if size >= len(part))
-        others = [rows[start : start + len(part)] for rows in extras]
-        yield tuple(padded(rows, size) for rows in (part, *others)), len(part)
-        start += len(part)
+        yield padded(part, size), len(part)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 from tqdm import tqdm
 
+from vision_jax.data.loader import padded
 from vision_jax.data.sources import Source
 from vision_jax.parallel.threads import map_in_order
 from vision_jax.run.data import row_chunks
@@ -49,8 +50,19 @@ def map_rows(
         part, count = chunk
         return mapped(state, part)[:count], count
 
-    chunks = row_chunks(rows, sizes, extras)
+    chunks = _with_extras(row_chunks(rows, sizes), extras)
     return np.concatenate(list(map_parts(compute, chunks, len(rows), lanes=lanes, verb=verb)))
+
+
+def _with_extras(
+    chunks: Iterator[tuple[np.ndarray, int]], extras: Sequence[np.ndarray]
+) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
+    """Put the same rows of others beside parts of rows, padded alike."""
+    start = 0
+    for part, count in chunks:
+        others = (padded(rows[start : start + count], len(part)) for rows in extras)
+        yield (part, *others), count
+        start += count
 
 
 def map_parts(
