@@ -44,7 +44,15 @@ def test_a_report_opens_decodes_and_embeds_each_image_once(run, monkeypatch):
     assert set(decoded.values()) == {1}
     assert len(decoded) == len(data.test) + len(data.train)
     assert sum(embedded) == len(data.test) + len(data.train) + 10  # those of the picture
-    for head in ("Metrics", "Learning curves", "Confusion matrix", "Search", "Nearest images"):
+    for head in (
+        "Metrics",
+        "Learning curves",
+        "Confusion matrix",
+        "Classes",
+        "Calibration",
+        "Search",
+        "Nearest images",
+    ):
         assert f"<h2>{head}</h2>" in page
     assert f"trained on the {len(data.train)} images of train[:90%]" in page
 
@@ -55,7 +63,7 @@ def test_a_report_shows_what_was_measured_and_says_what_was_not(run, monkeypatch
     monkeypatch.setattr("vision_jax.reports.run.measure", None)
     page = write_report(data, metrics=metrics).read_text()
     assert "<td>accuracy</td><td>0.1235</td>" in page
-    assert page.count("<td>no images</td>") == 9
+    assert page.count("<td>0</td>") == 9  # classes without images
     assert "Note: precision@10 and map@r are left out where no class has two test images" in page
     assert "<th>knn_accuracy@10</th></tr>" in page
 

@@ -12,7 +12,6 @@ from vision_jax.training.metrics import (
     FILE,
     MetricsLog,
     compute,
-    per_class_accuracy,
     read_metrics,
 )
 
@@ -22,11 +21,6 @@ def test_totals_become_means_and_counts_stay():
     assert metrics["loss"] == 0.75
     np.testing.assert_array_equal(metrics["confusion"], np.eye(2))
     assert math.isnan(compute({"loss": (np.float32(0), np.float32(0))})["loss"])
-
-
-def test_per_class_accuracy_is_the_recall_of_each_class():
-    shares = per_class_accuracy(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
-    np.testing.assert_array_equal(shares, [0.75, 1.0, np.nan])
 
 
 def test_rows_are_written_and_later_ones_removed_on_resume(tmp_path):

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from vision_jax.evaluation.data import EvaluationData
     from vision_jax.run.run import Run
 
+_CLASSES = 50  # that are printed
+
 
 def evaluate(
     workdir: Workdir,
@@ -77,8 +79,11 @@ def metrics_text(metrics: dict[str, Any]) -> str:
     from vision_jax.visual.text import text_table
 
     parts = [text_table(*metric_rows(metrics), indent=2)]
-    if "per_class_accuracy" in metrics:
-        parts.append(text_table(*class_rows(metrics), indent=2))
+    if "classes" in metrics:
+        head, rows = class_rows(metrics)
+        parts.append(text_table(head, rows[:_CLASSES], indent=2))
+        if len(rows) > _CLASSES:
+            parts[-1] += f"\n  and {len(rows) - _CLASSES} more classes of a higher F1"
     if metrics.get("retrieval"):
         parts.append(text_table(*retrieval_rows(metrics), indent=2))
     parts += [f"note: {note}" for note in metrics.get("notes", [])]

@@ -7,12 +7,12 @@ import numpy as np
 
 from vision_jax.data.loader import read_parts
 from vision_jax.data.sources import Source
+from vision_jax.evaluation.classes import measure_classes
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.generation import check_classifier, measure_generation
 from vision_jax.evaluation.retrieval import measure_retrieval
 from vision_jax.run.run import Run
 from vision_jax.tasks.base import Reconstructs
-from vision_jax.training.metrics import per_class_accuracy
 
 _MAX_PCA_PIXELS = 4096
 _AT_ONCE = 256
@@ -29,7 +29,8 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         The task's own metrics by name, except for an imported classifier on images of other classes
         than its own, and, as far as they apply:
         `images`, how many were measured, and `skipped`, how many bad files were left out;
-        `per_class_accuracy` by class of a classifier, NaN for a class without images;
+        what `measure_classes` returns for a classifier, and `per_class_accuracy` by class, the
+        recall, NaN for a class without images;
         `pca_mean_squared_error` beside an autoencoder, the error of as many principal components
         of the training images as its code has values, and `pca_components`, how many those are;
         `retrieval` of labelled images, see `measure_retrieval`;
@@ -55,10 +56,10 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
     if classifier is not None:
         metrics |= measure_generation(data, classifier)
     if "confusion" in metrics:
-        shares = per_class_accuracy(metrics["confusion"])
-        metrics["per_class_accuracy"] = dict(
-            zip(test.label_names or (), shares.tolist(), strict=True)
-        )
+        metrics |= measure_classes(run, test, metrics["confusion"])
+        metrics["per_class_accuracy"] = {
+            name: scores["recall"] for name, scores in metrics["classes"].items()
+        }
     if test.label_names is not None:
         metrics["retrieval"], more = measure_retrieval(data)
         notes += more

@@ -18,12 +18,22 @@ def metric_rows(metrics: dict[str, Any]) -> Table:
 
 
 def class_rows(metrics: dict[str, Any]) -> Table:
-    """Tabulate the accuracy of each class."""
+    """Tabulate the metrics of each class, the lowest F1 first, classes without images last.
+
+    A dash stands where there is nothing to measure.
+    """
+    classes: dict[str, dict[str, float | int]] = metrics["classes"]
+    columns = next(iter(classes.values()))
+
+    def order(name: str) -> tuple[bool, float]:
+        f1 = classes[name]["f1"]
+        return not classes[name]["images"], 1.0 if math.isnan(f1) else f1
+
     rows: Rows = [
-        (name, "no images" if math.isnan(share) else number(share))
-        for name, share in metrics["per_class_accuracy"].items()
+        (name, *("-" if math.isnan(value) else number(value) for value in classes[name].values()))
+        for name in sorted(classes, key=order)
     ]
-    return ("class", "accuracy"), rows
+    return ("class", *(column.replace("_", " ") for column in columns)), rows
 
 
 def retrieval_rows(metrics: dict[str, Any]) -> Table:

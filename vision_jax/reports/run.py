@@ -16,11 +16,19 @@ from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.tasks.base import Decodes
 from vision_jax.training.metrics import read_metrics
 from vision_jax.visual.grids import enlarge
-from vision_jax.visual.html import figure_html, image_html, paragraph, table, write_page
-from vision_jax.visual.plots import confusion_matrix, learning_curves
+from vision_jax.visual.html import (
+    figure_html,
+    folded,
+    image_html,
+    paragraph,
+    table,
+    write_page,
+)
+from vision_jax.visual.plots import confusion_matrix, learning_curves, reliability_diagram
 from vision_jax.visual.sheets import row_html
 
 _EPOCHS_SHOWN = 6
+_CLASSES_SHOWN = 25
 
 Sections = list[tuple[str, str]]
 
@@ -91,13 +99,34 @@ _DISTANCES = (
 
 def _recognition(metrics: dict[str, Any], names: tuple[str, ...]) -> Sections:
     matrix = figure_html(confusion_matrix(metrics["confusion"], names), "confusion matrix")
+    diagram = figure_html(reliability_diagram(metrics["reliability"]), "reliability diagram")
+    head, rows = class_rows(metrics)
+    classes = table(head, rows[:_CLASSES_SHOWN])
+    if more := rows[_CLASSES_SHOWN:]:
+        classes += folded(f"{len(more)} more classes", table(head, more))
     return [
         (
             "Confusion matrix",
             paragraph("How many images of each class were taken for each.") + matrix,
         ),
-        ("Accuracy by class", table(*class_rows(metrics))),
+        ("Classes", paragraph(_BY_CLASS) + classes),
+        ("Calibration", paragraph(_CALIBRATION) + diagram),
     ]
+
+
+_BY_CLASS = (
+    "The lowest F1 first. Precision: the share of the images taken for the class that are of it. "
+    "Recall: the share of its images that are recognised. F1: their harmonic mean. Average "
+    "precision and ROC AUC: how well the probability of the class ranks its images before all "
+    "others, whatever the threshold. Calibration error: how far that probability is from how often "
+    "it is right, over all images. A dash: no images to measure it on."
+)
+_CALIBRATION = (
+    "Whether the network's confidence, the probability of the class it predicts, can be believed: "
+    "of the images with a confidence of about 0.8, eight in ten should be right. Bars below the "
+    "diagonal mean that it is too sure. The calibration error is their mean distance from it, each "
+    "bar counting by its images."
+)
 
 
 def _search(data: EvaluationData, metrics: dict[str, Any]) -> Sections:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
 
 from vision_jax.errors import DataWarning
 from vision_jax.files import write_text
 from vision_jax.tasks.state import Metrics
+from vision_jax.training.confusion import average_scores
 
 Row = dict[str, Any]
 """One epoch's metrics: `step`, `epoch`, and numbers by name, such as `train/loss`."""
@@ -28,7 +28,8 @@ def compute(totals: Metrics) -> dict[str, Any]:
         totals: the sum of what a task's steps returned.
 
     Returns:
-        A float for each `(total, count)`, NaN for a count of 0; a host array for the rest.
+        A float for each `(total, count)`, NaN for a count of 0; a host array for the rest; and
+        with a `confusion` the `balanced_accuracy` and `macro_f1` of `average_scores`.
     """
     metrics: dict[str, Any] = {}
     for name, value in totals.items():
@@ -37,23 +38,10 @@ def compute(totals: Metrics) -> dict[str, Any]:
             metrics[name] = total / count if count else math.nan
         else:
             metrics[name] = np.asarray(value)
+    if "confusion" in metrics:
+        averages = average_scores(metrics["confusion"])
+        metrics |= {name: averages[name] for name in ("balanced_accuracy", "macro_f1")}
     return metrics
-
-
-def per_class_accuracy(
-    confusion: Integer[np.ndarray, "classes classes"],
-) -> Float[np.ndarray, " classes"]:
-    """Compute the recall of each class: the share of its examples that were recognised.
-
-    Args:
-        confusion: rows are true classes, columns predicted ones.
-
-    Returns:
-        (classes,) in [0, 1]; NaN for a class without examples.
-    """
-    counts = confusion.sum(1)
-    with np.errstate(invalid="ignore"):
-        return np.where(counts > 0, np.diag(confusion) / counts, np.nan)
 
 
 class MetricsLog:

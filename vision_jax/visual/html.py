@@ -67,6 +67,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
+def folded(summary: str, content: str) -> str:
+    """Hide HTML behind a line of plain text, which a click opens."""
+    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"
+
+
 def write_page(
     path: Path, title: str, sections: Sequence[tuple[str, str]], *, introduction: str = ""
 ) -> None:

@@ -1,8 +1,8 @@
-"""Plots with matplotlib: learning curves, confusion matrices, neighbours."""
+"""Plots with matplotlib: learning curves, confusion matrices, reliability."""
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,34 @@ def confusion_matrix(
             if count:
                 color = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, count, ha="center", va="center", color=color, size=8)
+    return figure
+
+
+def reliability_diagram(bins: Mapping[str, np.ndarray]) -> Figure:
+    """Plot accuracy against confidence, and how many images have which confidence.
+
+    Args:
+        bins: of equal width over [0, 1]: `images`, and the mean `confidence` and `accuracy` of
+            those in each, NaN where there are none.
+
+    Returns:
+        Bars of accuracy with a mark at each bin's confidence, above bars of the images' shares.
+    """
+    images, count = bins["images"], len(bins["images"])
+    edges, width = np.arange(count) / count, 1 / count
+    filled = images > 0
+    figure = Figure(figsize=(4.5, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    accuracy, confidence = bins["accuracy"][filled], bins["confidence"][filled]
+    style = {"width": width, "align": "edge", "edgecolor": "white"}
+    upper.bar(edges[filled], accuracy, color="#2a78b8", label="accuracy", **style)
+    upper.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1, linestyle="--", label="calibrated")
+    places = edges[filled] + width / 2
+    upper.plot(places, confidence, "_", color=WRONG, markersize=12, label="confidence")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    upper.legend(loc="upper left")
+    lower.bar(edges, images / max(images.sum(), 1), color=NEUTRAL, **style)
+    lower.set(xlabel="confidence", ylabel="images' share")
     return figure
 
 
