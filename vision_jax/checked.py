@@ -54,10 +54,9 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _checked(value: Any, hint: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        if value is None:
+        if value is None and type(None) in arguments:
             return None
-        (hint,) = (kind for kind in arguments if kind is not type(None))
-        return _checked(value, hint, name)
+        return _checked(value, _kind_of(value, arguments), name)
     if origin is Literal:
         return check_choice(value, arguments, name)
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
@@ -80,6 +79,13 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
         return float(value) if not isinstance(value, int) else value
     needed = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
     raise InputError(f"{name} is {value!r}; it must be of type {needed}")
+
+
+def _kind_of(value: Any, kinds: Sequence[Any]) -> Any:
+    """Choose the kind to check a value against: a dict's own, else the first that is none."""
+    wanted = isinstance(value, Mapping)
+    kinds = [kind for kind in kinds if kind is not type(None)]
+    return next((kind for kind in kinds if (typing.get_origin(kind) is dict) == wanted), kinds[0])
 
 
 def check_choice(value: Any, choices: Sequence[Any], name: str) -> Any:

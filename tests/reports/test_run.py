@@ -63,7 +63,7 @@ def test_a_report_shows_what_was_measured_and_says_what_was_not(run, monkeypatch
     monkeypatch.setattr("vision_jax.reports.run.measure", None)
     page = write_report(data, metrics=metrics).read_text()
     assert "<td>accuracy</td><td>0.1235</td>" in page
-    assert page.count("<td>0</td>") == 9  # classes without images
+    assert page.count("<td>0</td><td>") == 9  # classes without images
     assert "Note: precision@10 and map@r are left out where no class has two test images" in page
     assert "<th>knn_accuracy@10</th></tr>" in page
 

@@ -101,6 +101,26 @@ def test_label_smoothing_is_the_cross_entropy_with_mixed_targets(task, state, ba
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_weights_and_gamma_hold_for_mixed_images_too(task, state, batch):
+    weights = np.linspace(0.2, 3, CLASSES)
+    uneven = dataclasses.replace(task, class_weights=tuple(weights.tolist()), gamma=2.0)
+    logits = np.asarray(task.logits(state, batch["image"]))[:11].astype(np.float64)
+    rng = np.random.default_rng(1)
+    share = rng.random(16).astype(np.float32)
+    other = jnp.asarray(rng.integers(0, CLASSES, 16), jnp.int32)
+    mixed = batch | {"label_other": other, "label_weight": jnp.asarray(share)}
+
+    def loss(labels):
+        log_p = log_softmax(logits)[np.arange(11), np.asarray(labels)[:11]]
+        return -weights[np.asarray(labels)[:11]] * (1 - np.exp(log_p)) ** 2 * log_p
+
+    figures = compute(on_one_device(uneven.eval_step, state, batch))
+    assert figures["loss"] == pytest.approx(loss(batch["label"]).mean(), rel=1e-4)
+    figures = compute(on_one_device(uneven.train_step, state, mixed)[1])
+    expected = share[:11] * loss(batch["label"]) + (1 - share[:11]) * loss(other)
+    assert figures["loss"] == pytest.approx(expected.mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("parts", [1, 4])
 def test_mixed_images_have_the_weighted_loss_of_both_labels(task, state, batch, parts):
     rng = np.random.default_rng(1)

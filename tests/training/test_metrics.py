@@ -17,7 +17,7 @@ from vision_jax.training.metrics import (
 
 
 def test_totals_become_means_and_counts_stay():
-    metrics = compute({"loss": (np.float32(3), np.float32(4)), "confusion": np.eye(2)})
+    metrics = compute({"loss": (np.float32(3), np.float32(4)), "confusion": np.eye(2, dtype=int)})
     assert metrics["loss"] == 0.75
     np.testing.assert_array_equal(metrics["confusion"], np.eye(2))
     assert math.isnan(compute({"loss": (np.float32(0), np.float32(0))})["loss"])

@@ -12,6 +12,7 @@ from vision_jax.config.models import AutoencoderConfig, CNNConfig, GANConfig, Mo
 from vision_jax.config.optimizer import OptimizerConfig
 
 Precision = Literal["float32", "bfloat16"]
+ClassWeights = Literal["none", "balanced", "effective"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class TrainConfig:
         return next(name for name, kind in CONFIGS.items() if kind is type(self))
 
     @property
+    def counts_classes(self) -> bool:
+        """Whether the task depends on how many training images each class has."""
+        return False
+
+    @property
     def step_options(self) -> dict[str, Any]:
         """What every task of one model takes; see `tasks.base.ModelTask`."""
         moves = self.optimizer
@@ -103,6 +109,14 @@ class ClassifierConfig(TrainConfig):
 
     label_smoothing: float = 0.0
     """Probability spread evenly over the classes."""
+    class_weights: ClassWeights | dict[str, float] = field(default="none", kw_only=True)
+    """Weights of the classes in the loss: `balanced`, inversely to their numbers of training
+    images; `effective`, which lifts rare classes less; or NAME=VALUE by class, 1 for all others."""
+    effective_beta: float = field(default=0.999, kw_only=True)
+    """Beta of `effective`, in [0, 1): 0 weighs all classes alike, near 1 is `balanced`."""
+    focal_gamma: float = field(default=0.0, kw_only=True)
+    """Gamma of the focal loss, such as 2: images that are recognised already weigh less. 0: plain
+    cross-entropy."""
 
     task: typing.ClassVar[str] = "vision_jax.tasks.classification:Classification"
     takes_mixed_labels: typing.ClassVar[bool] = True
@@ -112,6 +126,20 @@ class ClassifierConfig(TrainConfig):
         super().__post_init__()
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "label_smoothing", smoothing, "in [0, 1)")
+        beta, gamma = self.effective_beta, self.focal_gamma
+        require(0 <= beta < 1, "effective_beta", beta, "in [0, 1)")
+        used = self.class_weights == "effective" or beta == type(self).effective_beta
+        require(used, "effective_beta", beta, "given with class_weights effective alone")
+        require(gamma >= 0, "focal_gamma", gamma, "at least 0")
+        if isinstance(self.class_weights, dict):
+            for name, weight in self.class_weights.items():
+                number = isinstance(weight, int | float) and 0 <= weight < float("inf")
+                require(number, f"class_weights of {name}", weight, "a number, at least 0")
+
+    @property
+    def counts_classes(self) -> bool:
+        """Whether the loss depends on how many training images each class has."""
+        return self.class_weights in ("balanced", "effective")
 
 
 @dataclass(frozen=True)

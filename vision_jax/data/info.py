@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from vision_jax.data.loader import Loader
 
 
@@ -15,6 +17,7 @@ class DataInfo:
         train_examples: number of training images.
         steps_per_epoch: batches in one pass over them.
         skipped: number of bad training files left out.
+        class_counts: training images of each class, where the task depends on them.
     """
 
     image_shape: tuple[int, int, int]
@@ -22,15 +25,25 @@ class DataInfo:
     train_examples: int
     steps_per_epoch: int
     skipped: int = 0
+    class_counts: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, loader: Loader) -> "DataInfo":
-        """Read it off the training batches."""
+    def of(cls, loader: Loader, *, count_classes: bool = False) -> "DataInfo":
+        """Read it off the training batches.
+
+        Args:
+            loader: the training batches.
+            count_classes: whether to count the images of each class, which reads all labels.
+        """
         source = loader.source
+        counts = None
+        if count_classes and (labels := source.labels()) is not None:
+            counts = tuple(np.bincount(labels, minlength=len(source.label_names or ())).tolist())
         return cls(
             source.image_shape,
             source.label_names,
             len(source),
             loader.steps_per_epoch,
             source.skipped or 0,
+            counts,
         )

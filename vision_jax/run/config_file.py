@@ -6,10 +6,12 @@ from typing import Any
 
 import cattrs
 
-from vision_jax.config import AUTO, CONFIGS, TrainConfig
+from vision_jax.config import AUTO, CONFIGS, ClassWeights, TrainConfig
 from vision_jax.errors import InputError
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+# A choice, or weights by name.
+_CONVERTER.register_structure_hook(ClassWeights | dict[str, float], lambda value, _: value)
 _PLACES = ("data.workers", "data.data_dir", "data.manual_dir", "weights.origin")
 
 

@@ -83,7 +83,7 @@ def train(
     prepared = first_alone(partial(_prepare, config, workdir))
     parts = together(partial(_open, config, prepared, workdir, profile, origin))
     config, parallel, loader, task = parts.config, parts.parallel, parts.loader, parts.task
-    info, start = DataInfo.of(loader), parts.start
+    info, start = parts.info, parts.start
     with ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
         checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
@@ -130,6 +130,7 @@ class _Parts(NamedTuple):
     parallel: DataParallel
     loader: Loader
     validation: Loader
+    info: DataInfo
     task: Task
     augment: Augment | None
     traced: Profile | None
@@ -150,7 +151,7 @@ def _open(
     parallel = DataParallel.over(shards=config.optimizer.shards)
     loader = split_loader(config, train_source, parallel, train=True)
     validation = split_loader(config, validation_source, parallel, train=False)
-    info = DataInfo.of(loader)
+    info = DataInfo.of(loader, count_classes=config.counts_classes)
     task = build_task(config, info)
     parallel.check(loader.batch_size, config.optimizer.accumulate or 1)
     _check_shapes(task, config, train_source)
@@ -159,7 +160,7 @@ def _open(
         config.data, info, loader.batch_size // parallel.count, needs=task.needs
     )
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
-    return _Parts(config, parallel, loader, validation, task, augment, traced, start)
+    return _Parts(config, parallel, loader, validation, info, task, augment, traced, start)
 
 
 def _prepare(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, DataSet]:
