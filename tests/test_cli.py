@@ -78,8 +78,7 @@ def test_report_writes_a_page(workdir, capsys):
     page = (workdir / "report.html").read_text()
     for head in ("Learning curves", "Confusion matrix", "Search", "Nearest images", "Config"):
         assert f"<h2>{head}</h2>" in page
-    # Two figures, and ten test images with eight neighbours each.
-    assert page.count("data:image/png;base64,") == 2 + 10 * 9
+    assert page.count("data:image/png;base64,") == 3 + 10 * 9
 
 
 def test_prepare_says_what_it_wrote(tmp_path, capsys):

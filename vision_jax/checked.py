@@ -62,7 +62,11 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(_checked(each, arguments[0], name) for each in value)
     if origin is dict and isinstance(value, Mapping):
-        return dict(value)
+        if arguments[1] is Any:
+            return dict(value)
+        return {
+            key: _checked(each, arguments[1], f"{name} of {key}") for key, each in value.items()
+        }
     if dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(type, hint)):
         check_fields(value, f"{name}.")
         return value

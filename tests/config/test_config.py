@@ -129,6 +129,8 @@ def as_users_run():
         (lambda: DataConfig(batch_size=1.5), "data.batch_size is 1.5; it must be of type int"),
         (lambda: DataConfig(flip=1), "data.flip is 1; it must be of type bool"),
         (lambda: TrainCNN(epochs=True), "epochs is True; it must be of type int"),
+        (lambda: TrainCNN(class_weights="even"), "class_weights is 'even'; .*one of none, bala"),
+        (lambda: TrainCNN(class_weights={"a": "b"}), "class_weights of a is 'b'; .*type float"),
         (lambda: CNNConfig(stages="32"), "model.stages is '32'"),
         (lambda: TrainGAN(data=DataConfig(mean=(0.5,))), "data.mean is .*; it must be None with"),
         (lambda: ModelConfig("cnn", {"stages": {1}}), "model.options is .*JSON"),
@@ -154,8 +156,10 @@ def test_what_means_the_same_is_converted(tmp_path):
         data=DataConfig(name=tmp_path, batch_size=np.int32(8), mean=[0.5, 0.5, 0.5]),
         optimizer=OptimizerConfig(learning_rate=np.float32(0.5)),
         model=CNNConfig(stages=[8, 16]),
+        class_weights={"a": np.float32(0.5), "b": 2},
     )
     assert config.data.name == str(tmp_path)
+    assert config.class_weights == {"a": 0.5, "b": 2}
     assert config.model.stages == (8, 16)
     assert from_json(config.to_json(), origin="here") == config
 

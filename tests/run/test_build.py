@@ -32,7 +32,7 @@ CONFIGS = [
     TrainAutoencoder(model=AutoencoderConfig(kind="dense")),
     TrainAutoencoder(model=AutoencoderConfig(kind="variational")),
     TrainGAN(),
-    TrainCNN(class_weights={"3": 2.0, "7": 1}, focal_gamma=2),
+    TrainCNN(class_weights={"3": 2.0, "7": 1.0}, focal_gamma=2.0),
 ]
 
 
@@ -147,11 +147,11 @@ def test_options_that_other_settings_decide_are_refused():
 
 def test_classes_weigh_what_is_asked():
     counted = dataclasses.replace(INFO, class_counts=(91, *[1] * 9))
-    given = build_task(TrainCNN(class_weights={"3": 2, "7": 0.5}), INFO)
+    given = build_task(TrainCNN(class_weights={"3": 2.0, "7": 0.5}), INFO)
     assert given.class_weights == (1, 1, 1, 2, 1, 1, 1, 0.5, 1, 1)
     balanced = build_task(TrainCNN(class_weights="balanced"), counted)
     np.testing.assert_allclose(balanced.class_weights, [10 / 91, *[10] * 9])
-    alike = build_task(TrainCNN(class_weights="effective", effective_beta=0), counted)
+    alike = build_task(TrainCNN(class_weights="effective", effective_beta=0.0), counted)
     np.testing.assert_allclose(alike.class_weights, 1)
     assert build_task(TrainCNN(), INFO).class_weights is None
 
@@ -159,13 +159,14 @@ def test_classes_weigh_what_is_asked():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"class_weights": "even"}, "class_weights is 'even'; it must be one of none, balanced"),
-        ({"class_weights": {"cat": 1}}, "class_weights names cat; it must name classes of digits"),
-        ({"class_weights": {"3": -1}}, "class_weights of 3 is -1; it must be a number, at least 0"),
-        ({"class_weights": {"3": "x"}}, "class_weights of 3 is 'x'"),
+        (
+            {"class_weights": {"cat": 1.0}},
+            "class_weights names cat; it must name classes of digits",
+        ),
+        ({"class_weights": {"3": -1.0}}, "class_weights of 3 is -1.0; it must be at least 0"),
         ({"effective_beta": 0.5}, "effective_beta is 0.5; it must be given with class_weights"),
         ({"class_weights": "effective", "effective_beta": 1.0}, "effective_beta is 1.0"),
-        ({"focal_gamma": -1}, "focal_gamma is -1; it must be at least 0"),
+        ({"focal_gamma": -1.0}, "focal_gamma is -1.0; it must be at least 0"),
     ],
 )
 def test_bad_weights_are_refused(options, message):
