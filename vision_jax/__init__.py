@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vision_jax.data.catalog import open_source
     from vision_jax.errors import InputError
+    from vision_jax.export.predictions import predictions, write_predictions
     from vision_jax.run.imported import import_weights
     from vision_jax.run.run import Run, load_run
     from vision_jax.run.train import train
@@ -27,7 +28,9 @@ __all__ = [
     "import_weights",
     "load_run",
     "open_source",
+    "predictions",
     "train",
+    "write_predictions",
 ]
 
 _HOMES = {
@@ -40,7 +43,9 @@ _HOMES = {
     "import_weights": "run.imported",
     "load_run": "run.run",
     "open_source": "data.catalog",
+    "predictions": "export.predictions",
     "train": "run.train",
+    "write_predictions": "export.predictions",
 }
 _PARTS = {part.name for part in pkgutil.iter_modules(__path__)}
 

@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "photos": "vision_jax.commands.photos:photos",
     "import": "vision_jax.commands.import_:import_",
     "quickstart": "vision_jax.commands.quickstart:quickstart",
+    "predict": "vision_jax.commands.predict:predict",
     "evaluate": "vision_jax.commands.evaluate:evaluate",
     "index": "vision_jax.commands.index:index",
     "search": "vision_jax.commands.search:search",

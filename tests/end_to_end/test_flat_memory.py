@@ -23,6 +23,7 @@ from pathlib import Path
 
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.retrieval import measure_retrieval
+from vision_jax.export.predictions import predictions, write_predictions
 from vision_jax.gallery.indexing import write_index
 from vision_jax.run.run import load_run
 
@@ -30,6 +31,8 @@ folder, workdir, part = sys.argv[1:]
 run = load_run(workdir)
 run.evaluate(part)
 measure_retrieval(EvaluationData(run, run.source("train[:100]"), run.source(part)))
+rows = predictions(run, folder, split=part)
+write_predictions(rows, Path(workdir, "predictions.csv"))
 write_index(run, run.open_images(folder, part), Path(workdir, "photos.index"))
 lines = Path("/proc/self/status").read_text().splitlines()
 peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

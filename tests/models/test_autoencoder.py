@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vision_jax.models import build_model
 from vision_jax.models.autoencoder import ConvAutoencoder, DenseAutoencoder, VariationalAutoencoder
 
 SHAPE = (8, 12, 3)
@@ -89,3 +90,18 @@ def test_images_of_another_shape_are_named(kind):
 def test_images_that_do_not_halve_evenly_are_named():
     with pytest.raises(ValueError, match=r"images are 8x10; 2 stages.*multiples of 4"):
         shapes(ConvAutoencoder((8, 10, 1)), (8, 10, 1))
+
+
+@pytest.mark.parametrize("kind", ["conv", "dense", "variational"])
+def test_an_encoder_that_classifies_has_the_autoencoder_s_code(kind):
+    sizes = {"hidden": (6, 4), "code": 3}
+    images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1))
+    whole = build_model(f"{kind}_autoencoder", image_shape=(8, 8, 1), **sizes)
+    part = build_model(f"{kind}_encoder", num_classes=5, **sizes)
+    weights, own = whole.init(jax.random.key(0), images), part.init(jax.random.key(2), images)
+    both = {"params": {**own["params"], "encoder": weights["params"]["encoder"]}}
+    logits, endpoints = part.apply(both, images)
+    code = endpoints["embedding"]
+    np.testing.assert_allclose(code, whole.apply(weights, images)[1]["embedding"], rtol=1e-6)
+    head = own["params"]["logits"]
+    np.testing.assert_allclose(logits, code @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-6)

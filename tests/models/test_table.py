@@ -7,7 +7,8 @@ import pytest
 from vision_jax.errors import InputError
 from vision_jax.models import MODELS, build_model, takes
 
-CLASSIFIERS = [name for name in MODELS if takes(name, "num_classes")]
+ENCODERS = ("conv_encoder", "dense_encoder", "variational_encoder")  # of autoencoders
+CLASSIFIERS = [n for n in MODELS if takes(n, "num_classes") and n not in ENCODERS]
 
 
 QUICK = [

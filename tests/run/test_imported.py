@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ from vision_jax import import_weights, load_run
 from vision_jax.cli import main
 from vision_jax.config import CNNConfig, DataConfig, TrainCNN
 from vision_jax.errors import InputError, RunError
+from vision_jax.export.predictions import predictions
 from vision_jax.run.train import train
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.weights.pretrained import find_pretrained, imagenet_classes
@@ -135,6 +137,21 @@ def test_an_imported_run_works_as_any(run, tmp_path, digits, capsys):
     likely = whole.predict(whole.read_images(files))
     assert [whole.info.label_names[i] for i in likely.argmax(1)] == ["palace", "daisy"]
     np.testing.assert_allclose(likely.max(1), [0.298, 0.315], atol=0.005)
+
+    rows = list(predictions(whole, files, top=1))
+    assert [(row.file, *row.classes) for row in rows] == [
+        (str(file), name) for file, name in zip(files, ("palace", "daisy"), strict=True)
+    ]
+    for file, name in zip(files, ("palace", "daisy"), strict=True):
+        (tmp_path / "two" / name).mkdir(parents=True)
+        for number in range(2):
+            shutil.copy(file, tmp_path / "two" / name / f"{number}.jpg")
+    words = ["evaluate", str(whole.workdir), "--data.name", str(tmp_path / "two")]
+    assert main([*words, "--split", "all"]) == 0
+    measured = json.loads((whole.workdir / "evaluation.json").read_text())
+    assert (measured["accuracy"], list(measured["classes"])) == (1.0, ["palace", "daisy"])
+    assert measured["confusion"] == [[2, 0], [0, 2]]
+    assert "998 of the run's 1000 classes have no images" in capsys.readouterr().out
 
     images, labels = digits
     for i in range(40):

@@ -193,6 +193,30 @@ def test_an_autoencoder_starts_from_one_with_another_loss(data_dir, tmp_path):
     assert (record["new"], record["left_out"]) == ({}, {})
 
 
+@pytest.mark.slow
+def test_an_autoencoder_s_encoder_becomes_a_classifier(data_dir, tmp_path, capsys):
+    data = DataConfig(data_dir=str(data_dir), batch_size=256)
+    model = AutoencoderConfig(kind="conv", hidden=(6, 4), code=3)
+    train(TrainAutoencoder(data=data, epochs=1, model=model), tmp_path / "codes", progress=False)
+    config = TrainClassifier(
+        init_from=str(tmp_path / "codes"),
+        data=data,
+        epochs=1,
+        optimizer=OptimizerConfig(freeze="backbone"),
+    )
+    train(config, tmp_path / "classes")
+    assert "6 tensors taken" in capsys.readouterr().out
+    codes, classes = load_run(tmp_path / "codes"), load_run(tmp_path / "classes")
+    assert (classes.config.model.name, classes.config.model.options["code"]) == ("conv_encoder", 3)
+    np.testing.assert_allclose(
+        classes.embed(classes.source()), codes.embed(codes.source()), rtol=1e-5, atol=1e-6
+    )
+    record = json.loads((tmp_path / "classes" / "init_from.json").read_text())
+    assert set(record["new"]) == {"logits/kernel", "logits/bias"}
+    assert {path.partition("/")[0] for path in record["left_out"]} == {"decoder"}
+    assert train(config, tmp_path / "classes", progress=False).history == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

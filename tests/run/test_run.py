@@ -225,7 +225,7 @@ def test_any_number_of_images_is_answered_alike_and_compiles_no_more(workdir, di
 def test_embeddings_computed_in_parts_at_once_equal_the_whole(workdir, digits, monkeypatch):
     run, images = load_run(workdir), digits[0][:150]
     monkeypatch.setattr(devices, "_CACHED_PIXELS", 8 * 8 * 8)
-    assert run._sizes[0] == 8 * run.parallel.count
+    assert run._rows._sizes[0] == 8 * run.parallel.count
     whole = run.task.embed(run.state, to_float(jnp.asarray(images)))
     np.testing.assert_allclose(run.embed(images), whole, atol=1e-6)
     np.testing.assert_allclose(run.embed(ArraySource.from_arrays(images)), whole, atol=1e-6)

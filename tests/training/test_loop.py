@@ -76,6 +76,14 @@ def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path, stop_at):
     assert run(tmp_path).history == []  # nothing is left to do
 
 
+@pytest.mark.slow
+def test_a_state_goes_on_up_to_the_epochs_in_all(run):
+    first, whole = run(epochs=1), run(epochs=3)
+    rest = run(epochs=3, state=first.state)
+    assert_same(rest.state, whole.state)
+    assert first.history + rest.history == whole.history
+
+
 def test_the_history_holds_each_epoch(run):
     logged = []
     result = run(log=lambda row, speeds: logged.append((row, speeds)))

@@ -24,6 +24,13 @@ class RunOptions:
     workdir: Path
     """Folder for config.json, metrics.jsonl, TensorBoard events, checkpoints and, for an
     autoencoder or a GAN, pictures after each epoch."""
+    extend: bool = False
+    """Train a finished run on: more --epochs in all and, if you like, another learning rate,
+    schedule, augmentation or patience; other options as they were. The schedule, warm-up included,
+    begins anew over the added epochs, from the last weights and optimizer state."""
+    folds: int | None = None
+    """Cross-validate: divide the training split into this many parts, train a run without each in
+    WORKDIR/fold_1, fold_2 and so on, and print the mean and deviation of their metrics on it."""
     profile: str | None = None
     """Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP."""
     distributed: Distributed = dataclasses.field(default_factory=Distributed)
@@ -68,15 +75,46 @@ def run_training(
     from vision_jax.run.train import train
     from vision_jax.training.profile import parse_steps
 
+    if options.folds is not None:
+        return _run_folds(config, options, tell)
     steps = None if options.profile is None else parse_steps(options.profile)
     # JAX takes SIGTERM for itself as it joins the processes.
     with joined(options.distributed, tell), _stop_on_signals() as should_stop:
-        result = train(config, options.workdir, should_stop=should_stop, profile=steps)
-    if result.finished:
+        result = train(
+            config,
+            options.workdir,
+            extend=options.extend,
+            should_stop=should_stop,
+            profile=steps,
+        )
+    if result.early_stop:
+        print(f"stopped early {result.early_stop} -> {options.workdir}")
+    elif result.finished:
         print(f"trained {config.epochs} epochs -> {options.workdir}")
     else:
         print(f"stopped and saved at step {int(result.state.step)}; rerun to resume")
     return result.finished
+
+
+def _run_folds(config: TrainConfig, options: RunOptions, tell: Callable[[Exception], str]) -> bool:
+    """Cross-validate a config, print the table, and say whether it came to the end."""
+    from vision_jax.reports.metrics import fold_rows
+    from vision_jax.run.folds import FILE, train_folds
+    from vision_jax.visual.text import text_table
+
+    folds, workdir = options.folds or 0, options.workdir
+    if options.profile is not None:
+        raise InputError(f"profile is {options.profile!r}; None is needed with folds")
+    with joined(options.distributed, tell), _stop_on_signals() as should_stop:
+        spreads = train_folds(
+            config, workdir, folds, extend=options.extend, should_stop=should_stop
+        )
+    if spreads is None:
+        print("stopped and saved; rerun to resume")
+        return False
+    print(text_table(*fold_rows(spreads), indent=2))
+    print(f"mean and deviation over {folds} folds -> {workdir / FILE}")
+    return True
 
 
 def parse_options(words: list[str]) -> dict[str, Any]:

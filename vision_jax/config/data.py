@@ -47,6 +47,11 @@ class DataConfig:
     else a tenth of the training split."""
     test_split: str = AUTO
     """Split that `evaluate` and `report` use. `auto`: the set's own, else the validation split."""
+    fold: tuple[int, int] | None = None
+    """Hold out part I of K of the set's own training split, as `I K`, and test on it; a tenth of
+    the rest is for validation. `--folds K` trains all K in turn."""
+    fold_seed: int = 0
+    """Seed of the division into folds."""
     batch_size: int = 128
     """Images per step, over all devices."""
     recipe: Recipe = "none"
@@ -77,6 +82,7 @@ class DataConfig:
     def check(self) -> None:
         """Refuse values out of range; `TrainConfig` calls it."""
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        self._check_fold()
         require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
         require(self.workers >= 0, "data.workers", self.workers, "at least 0")
         require(self.on_device_mib >= 0, "data.on_device_mib", self.on_device_mib, "at least 0")
@@ -91,6 +97,19 @@ class DataConfig:
         for name, values in (("data.mean", self.mean), ("data.std", self.std)):
             require(values is None or len(values) in (1, 3), name, values, "1 value, or 3")
         require(all(s > 0 for s in self.std or ()), "data.std", self.std, "above 0")
+
+    def _check_fold(self) -> None:
+        require(self.fold_seed >= 0, "data.fold_seed", self.fold_seed, "at least 0")
+        if self.fold is None:
+            return
+        number, count = self.fold
+        require(
+            count >= 2 and 1 <= number <= count, "data.fold", self.fold, "I K: 1 <= I <= K >= 2"
+        )
+        for split in ("train", "validation", "test"):
+            name = f"{split}_split"
+            value = getattr(self, name)
+            require(value in (AUTO, split), f"data.{name}", value, f"{AUTO} with data.fold")
 
     @property
     def resize(self) -> tuple[float, Interpolation]:

@@ -30,6 +30,13 @@ class TrainConfig:
     """
     remat: bool = False
     """Save memory: recompute what lies within the model's stages in the backward pass."""
+    best_by: str | None = field(default=None, kw_only=True)
+    """Validation metric that chooses the best checkpoint, such as loss or accuracy; a wrong one
+    lists all. Default: accuracy for a classifier, loss for an autoencoder."""
+    early_stopping: int | None = field(default=None, kw_only=True)
+    """Stop after this many epochs in which that metric has not improved. Default: never."""
+    min_delta: float = field(default=0.0, kw_only=True)
+    """What the metric must gain on its best value to count as improved, for early_stopping."""
     init_from: str | None = field(default=None, kw_only=True)
     """Folder of a run, trained or imported, whose weights to start from. Its model and what it does
     to images are the defaults here."""
@@ -64,6 +71,10 @@ class TrainConfig:
             require(
                 value is None or self.normalizes, f"data.{name}", value, f"None with a {self.name}"
             )
+        patience, delta = self.early_stopping, self.min_delta
+        require(patience is None or patience >= 1, "early_stopping", patience, "at least 1")
+        require(delta >= 0, "min_delta", delta, "at least 0")
+        require(delta == 0 or patience is not None, "min_delta", delta, "0 without early_stopping")
         self._check_start()
 
     def _check_start(self) -> None:
@@ -204,7 +215,8 @@ class TrainGAN(TrainConfig):
         super().__post_init__()
         ema = self.optimizer.ema
         require(ema == 0, "optimizer.ema", ema, "0 with a GAN, which has its own model.ema")
-        require(self.init_from is None, "init_from", self.init_from, "None with a GAN")
+        for name in ("init_from", "best_by", "early_stopping"):
+            require(getattr(self, name) is None, name, getattr(self, name), "None with a GAN")
         moves, plain = self.optimizer, OptimizerConfig()
         for name in ("freeze", "layer_decay", "head_epochs"):
             value, needed = getattr(moves, name), getattr(plain, name)

@@ -32,6 +32,11 @@ class DataSet(abc.ABC):
             InputError: there is no such split, it is empty, or it holds no usable image.
         """
 
+    def overlap(self, split: str, other: str) -> int:
+        """Count the examples that two splits, in slicing syntax, share."""
+        one, two = (parts_of(self.sizes, part, self.name) for part in (split, other))
+        return _overlap(one, two)
+
     def choose_splits(
         self, train: str | None = None, validation: str | None = None, test: str | None = None
     ) -> Splits:

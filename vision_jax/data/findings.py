@@ -23,20 +23,18 @@ class Finding(NamedTuple):
     error: bool
 
 
-def warn_of(what: str, findings: Sequence[Finding], data: str) -> None:
+def warn_of(what: str, findings: Sequence[Finding], data: str | None = None) -> None:
     """Warn on one line, once in a process.
 
     Args:
         what: what happened to these files.
         findings: the first of them are named.
-        data: the argument of `vision-jax check` that lists all.
+        data: the argument of `vision-jax check` that lists all, if there is one.
     """
     named = "; ".join(f"{path} {reason}" for path, reason, _ in findings[:_NAMED])
     more = len(findings) - _NAMED
-    warn_once(
-        f"{what}: {named}{f'; and {more} more' if more > 0 else ''}. "
-        f"vision-jax check {data} lists all"
-    )
+    lists = "" if data is None else f". vision-jax check {data} lists all"
+    warn_once(f"{what}: {named}{f'; and {more} more' if more > 0 else ''}{lists}")
 
 
 def warn_once(message: str, *, key: str | None = None) -> None:

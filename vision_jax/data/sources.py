@@ -230,6 +230,35 @@ class Subset(Source):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Readable(Subset):
+    """Some examples of another source; those that cannot be read are black.
+
+    Attributes:
+        faults: what is wrong with each of these, by its place: what is known from the start is not
+            read at all, and the rest is added as it is read.
+    """
+
+    faults: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Read examples; see `Source.read`."""
+        if not self.faults.keys().isdisjoint(indices):
+            return [self._read(i) for i in indices]
+        try:
+            return super().read(indices)
+        except BadImageError:
+            return [self._read(i) for i in indices]
+
+    def _read(self, index: int) -> Example:
+        if index not in self.faults:
+            try:
+                return super().read([index])[0]
+            except BadImageError as error:
+                self.faults[index] = error.reason
+        return {"image": np.zeros(self.image_shape, np.uint8), "label": 0}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Concatenated(Source):
     """The examples of several sources, each keeping its own name for them.
 

@@ -19,11 +19,13 @@ class EvaluationData:
         run: a trained run.
         test: the images to measure on, which are also what searches look up.
         train: its training images, which searches find.
+        shared: how many images are in both.
     """
 
     run: Run
     test: Source
     train: Source
+    shared: int = 0
 
     @classmethod
     def of(cls, run: Run, split: str | None = None) -> "EvaluationData":
@@ -34,11 +36,12 @@ class EvaluationData:
             split: what to measure on, in tfds's slicing syntax; the run's test split by default.
 
         Raises:
-            InputError: no such split, or its classes are no longer the run's.
+            InputError: no such split.
         """
         limit = run.config.data.on_device_mib * 2**20
         test, train = run.source(split), run.source(run.splits.train)
-        return cls(run, _held(test, limit), _held(train, limit))
+        shared = run.shared(test.split, train.split)
+        return cls(run, _held(test, limit), _held(train, limit), shared)
 
     @cached_property
     def train_vectors(self) -> Float[np.ndarray, "images features"]:

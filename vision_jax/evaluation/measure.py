@@ -11,6 +11,7 @@ from vision_jax.evaluation.classes import measure_classes
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.generation import check_classifier, measure_generation
 from vision_jax.evaluation.retrieval import measure_retrieval
+from vision_jax.run.classes import have_common
 from vision_jax.run.run import Run
 from vision_jax.tasks.base import Reconstructs
 
@@ -31,6 +32,9 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         `images`, how many were measured, and `skipped`, how many bad files were left out;
         what `measure_classes` returns for a classifier, and `per_class_accuracy` by class, the
         recall, NaN for a class without images;
+        where the data's classes are not the run's, `missing_classes`, those of the run without
+        images, and `unknown_classes`, the images left out of recognition by class; `confusion` and
+        `classes` then have only what there are images of, or what they were taken for;
         `pca_mean_squared_error` beside an autoencoder, the error of as many principal components
         of the training images as its code has values, and `pca_components`, how many those are;
         `retrieval` of labelled images, see `measure_retrieval`;
@@ -45,25 +49,42 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         check_classifier(run, classifier)
     notes: list[str] = []
     metrics: dict[str, Any] = {"images": len(test)}
-    if run.task.needs.labels and not run.config.trains and not run.has_classes(test):
-        notes.append(_other_classes(run, test))
-    else:
+    common = have_common(test.label_names, run.info.label_names)
+    if not run.task.needs.labels:
         metrics |= run.evaluate(test)
+    elif common or run.config.trains:
+        metrics |= _recognition(run, test, notes)
+    else:
+        notes.append(_other_classes(run, test))
     if test.skipped:
         metrics["skipped"] = test.skipped
     if isinstance(run.task, Reconstructs):
         metrics |= _measure_pca(data, notes)
     if classifier is not None:
         metrics |= measure_generation(data, classifier)
-    if "confusion" in metrics:
-        metrics |= measure_classes(run, test, metrics["confusion"])
-        metrics["per_class_accuracy"] = {
-            name: scores["recall"] for name, scores in metrics["classes"].items()
-        }
     if test.label_names is not None:
         metrics["retrieval"], more = measure_retrieval(data)
         notes += more
     return metrics | ({"notes": notes} if notes else {})
+
+
+def _recognition(run: Run, test: Source, notes: list[str]) -> dict[str, Any]:
+    """Measure a classifier on the images whose class it knows; appends to the notes."""
+    match = run.match_classes(test)
+    metrics = run.evaluate(match.source)
+    confusion = metrics["confusion"]
+    metrics |= measure_classes(run, match.source, confusion)
+    if match.source is not test:
+        notes += match.notes()
+        metrics |= {"missing_classes": match.missing, "unknown_classes": match.unknown}
+        used = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+        by_class = list(metrics["classes"].items())
+        metrics["classes"] = dict(by_class[place] for place in used)
+        metrics["confusion"] = confusion[np.ix_(used, used)]
+    metrics["per_class_accuracy"] = {
+        name: scores["recall"] for name, scores in metrics["classes"].items()
+    }
+    return metrics
 
 
 def _other_classes(run: Run, test: Source) -> str:

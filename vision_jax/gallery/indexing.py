@@ -1,15 +1,13 @@
 """From a trained run to a search: embed a source, index it, and bring the index up to date."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vision_jax.config import BadFiles
-from vision_jax.data.decode import BadImageError
-from vision_jax.data.sources import Example, Source, Subset
+from vision_jax.data.sources import Readable, Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.gallery.lookup import load_index
 from vision_jax.gallery.origin import Origin, entries, origin_of
@@ -90,9 +88,9 @@ def update_index(
     wanted = {(row["key"], row["digest"]) for row in rows}
     gone = [i for entry, i in there.items() if entry not in wanted]
     # Embedded before anything is removed: a file that cannot be read leaves the index whole.
-    new = _Readable.of(source, fresh) if bad_files == "skip" else Subset.of(source, fresh)
+    new = Readable.of(source, fresh) if bad_files == "skip" else Subset.of(source, fresh)
     vectors = run.embed(new) if fresh else None
-    skipped = new.faults if isinstance(new, _Readable) else {}
+    skipped = new.faults if isinstance(new, Readable) else {}
     index.remove(gone)
     kept_ids = {i: row for row in rows if (i := there.get((row["key"], row["digest"]))) is not None}
     index.set_metadata(list(kept_ids), list(kept_ids.values()))  # what was touched, or read anew
@@ -103,27 +101,6 @@ def update_index(
     named = {new.key(place): reason for place, reason in sorted(skipped.items())}
     added = len(fresh) - len(skipped)
     return IndexChange(added, len(gone), len(rows) - len(fresh), skipped=named)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Readable(Subset):
-    """Some examples of another source; those that cannot be read are black.
-
-    Attributes:
-        faults: what is wrong with each of these, by its place, once it has been read.
-    """
-
-    faults: dict[int, str] = dataclasses.field(default_factory=dict)
-
-    def read(self, indices: Sequence[int]) -> list[Example]:
-        """Read examples; see `Source.read`."""
-        try:
-            return super().read(indices)
-        except BadImageError as error:
-            if len(indices) > 1:
-                return [self.read([i])[0] for i in indices]
-            self.faults[indices[0]] = error.reason
-            return [{"image": np.zeros(self.image_shape, np.uint8), "label": 0}]
 
 
 def write_index(

@@ -99,6 +99,9 @@ MODELS: dict[str, str] = {
     "conv_autoencoder": "vision_jax.models.autoencoder:ConvAutoencoder",
     "dense_autoencoder": "vision_jax.models.autoencoder:DenseAutoencoder",
     "variational_autoencoder": "vision_jax.models.autoencoder:VariationalAutoencoder",
+    "conv_encoder": "vision_jax.models.autoencoder:conv_encoder",
+    "dense_encoder": "vision_jax.models.autoencoder:dense_encoder",
+    "variational_encoder": "vision_jax.models.autoencoder:variational_encoder",
     "dcgan_generator": "vision_jax.models.gan:Generator",
     "dcgan_discriminator": "vision_jax.models.gan:Discriminator",
 }

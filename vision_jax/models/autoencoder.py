@@ -7,6 +7,7 @@ endpoints `logits`, whose sigmoid is the output, and `embedding` (B, D), the cod
 
 import math
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -217,6 +218,74 @@ class VariationalAutoencoder(Autoencoder):
         self._check(images)
         mean, log_variance = jnp.split(self.encoder(images.reshape(len(images), -1)), 2, axis=-1)
         return mean, log_variance
+
+
+class Encoder(nn.Module):
+    """The encoder of an autoencoder with a dense output on its code: a classifier.
+
+    Parameters of the encoder have the names that they have in the autoencoder, so that a classifier
+    can start from one. Called with images (B, H, W, C) in [0, 1], it returns the logits
+    (B, num_classes) and the endpoint `embedding` (B, D), the code; a variational one's is the mean.
+    A convolutional one has the code as a map, `features` (B, h, w, code), too.
+
+    Attributes:
+        num_classes: Width of the output.
+        kind: Which autoencoder's.
+        hidden: See the autoencoder.
+        code: See the autoencoder.
+        mean: Mean to subtract from the images; one value, or one per channel.
+        std: Standard deviation to divide by; one value above 0, or one per channel.
+        dtype: Type to compute in, such as bfloat16. Parameters, logits and codes stay float32.
+    """
+
+    num_classes: int
+    kind: Literal["conv", "dense", "variational"]
+    hidden: Sequence[int]
+    code: int
+    mean: Sequence[float] = (0.0,)
+    std: Sequence[float] = (1.0,)
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Images, train: bool = False
+    ) -> tuple[Float[Array, "batch classes"], dict[str, Float[Array, "batch ..."]]]:
+        """Classify images; see the class."""
+        del train
+        x = layers.normalize(images, self.mean, self.std)
+        endpoints: dict[str, Float[Array, "batch ..."]] = {}
+        if self.kind == "conv":
+            maps = _ConvEncoder(self.hidden, self.code, self.dtype, name="encoder")(x)
+            endpoints["features"] = maps
+            code = maps.reshape(len(x), -1)
+        else:
+            width = self.code * (2 if self.kind == "variational" else 1)
+            encoder = _Dense((*self.hidden, width), self.dtype, name="encoder")
+            code = encoder(x.reshape(len(x), -1))[:, : self.code]
+        endpoints["embedding"] = code
+        output = _dense(self.num_classes, "logits", self.dtype)(code)
+        return output.astype(jnp.float32), endpoints
+
+
+def conv_encoder(
+    *, num_classes: int, hidden: Sequence[int] = (16, 8), code: int = 8, **options: Any
+) -> Encoder:
+    """Make a classifier of the encoder of a `ConvAutoencoder`; see `Encoder`."""
+    return Encoder(num_classes, "conv", hidden, code, **options)
+
+
+def dense_encoder(
+    *, num_classes: int, hidden: Sequence[int] = (1000, 500, 250), code: int = 30, **options: Any
+) -> Encoder:
+    """Make a classifier of the encoder of a `DenseAutoencoder`; see `Encoder`."""
+    return Encoder(num_classes, "dense", hidden, code, **options)
+
+
+def variational_encoder(
+    *, num_classes: int, hidden: Sequence[int] = (500,), code: int = 20, **options: Any
+) -> Encoder:
+    """Make a classifier of the encoder of a `VariationalAutoencoder`; see `Encoder`."""
+    return Encoder(num_classes, "variational", hidden, code, **options)
 
 
 class _ConvEncoder(nn.Module):

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from vision_jax.run.folds import Spread
+
 Rows = list[tuple[str, ...]]
 Table = tuple[tuple[str, ...], Rows]
 
@@ -49,6 +51,17 @@ def retrieval_rows(metrics: dict[str, Any]) -> Table:
         for kind, row in measured.items()
     ]
     return ("search by", *columns), rows
+
+
+def fold_rows(spreads: dict[str, Spread]) -> Table:
+    """Tabulate metrics over folds: mean, deviation, and the value of each fold."""
+    count = len(next(iter(spreads.values())).values)
+    head = ("metric", "mean", "deviation", *(f"fold {i}" for i in range(1, count + 1)))
+    rows: Rows = [
+        (name.replace("_", " "), *map(number, (spread.mean, spread.deviation, *spread.values)))
+        for name, spread in spreads.items()
+    ]
+    return head, rows
 
 
 def number(value: float | int) -> str:

@@ -65,7 +65,7 @@ def write_report(
         grids = image_grids(data)[0] if grids is None else grids
         sections += [("Images it makes", _grids_html(grids)), *_epochs(run.workdir / EPOCHS)]
     if "confusion" in metrics:
-        sections += _recognition(metrics, test.label_names or ())
+        sections += _recognition(metrics)
     sections += _search(data, metrics)
     sections.append(("Config", f"<pre>{html.escape(run.config.to_json())}</pre>"))
     path = run.workdir / "report.html"
@@ -97,8 +97,9 @@ _DISTANCES = (
 )
 
 
-def _recognition(metrics: dict[str, Any], names: tuple[str, ...]) -> Sections:
-    matrix = figure_html(confusion_matrix(metrics["confusion"], names), "confusion matrix")
+def _recognition(metrics: dict[str, Any]) -> Sections:
+    plot = confusion_matrix(metrics["confusion"], tuple(metrics["classes"]))
+    matrix = figure_html(plot, "confusion matrix")
     diagram = figure_html(reliability_diagram(metrics["reliability"]), "reliability diagram")
     head, rows = class_rows(metrics)
     classes = table(head, rows[:_CLASSES_SHOWN])

@@ -25,12 +25,13 @@ def task_class(config: TrainConfig) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def build_task(config: TrainConfig, info: DataInfo) -> Task:
+def build_task(config: TrainConfig, info: DataInfo, *, start: int = 0) -> Task:
     """Build the task that a config describes.
 
     Args:
         config: the run's config.
         info: the data's shape and classes.
+        start: epochs done before the learning rate's schedule begins.
 
     Returns:
         The task, with its model and update rule.
@@ -38,7 +39,7 @@ def build_task(config: TrainConfig, info: DataInfo) -> Task:
     Raises:
         InputError: the data has no labels, or a value does not suit its images.
     """
-    optimizer = partial(_optimizer, config.optimizer, info.steps_per_epoch, config.epochs)
+    optimizer = partial(_optimizer, config.optimizer, info.steps_per_epoch, config.epochs, start)
     task: Any = task_class(config).from_config(config, info, optimizer())
     if config.optimizer.tunes:
         task = _tuned(task, config, info, optimizer)
@@ -112,12 +113,14 @@ def _optimizer(
     config: OptimizerConfig,
     steps_per_epoch: int,
     epochs: int,
+    start: int,
     depths: Mapping[str, int] | None = None,
 ) -> optax.GradientTransformation:
     schedule = build_schedule(
         config.learning_rate,
         config.schedule,
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
+        start=start * steps_per_epoch,
         total_steps=epochs * steps_per_epoch,
         drop_steps=[round(drop * steps_per_epoch) for drop in config.drop_epochs],
         drop_factor=config.drop_factor,

@@ -10,6 +10,7 @@ import numpy as np
 from vision_jax.config import AUTO, DataConfig, TrainConfig
 from vision_jax.data.catalog import open_data, path_of
 from vision_jax.data.data_set import DataSet
+from vision_jax.data.folds import FoldedData
 from vision_jax.data.loader import Loader, padded, read_parts
 from vision_jax.data.sources import Source
 from vision_jax.data.splits import Splits
@@ -39,7 +40,7 @@ def _absolute(place: str | None) -> str | None:
 
 def open_config_data(data: DataConfig) -> DataSet:
     """Open a config's data, to take several splits of it."""
-    return open_data(
+    opened = open_data(
         data.name,
         data_dir=data.data_dir,
         manual_dir=data.manual_dir,
@@ -51,6 +52,7 @@ def open_config_data(data: DataConfig) -> DataSet:
         links=data.links,
         truncated=data.truncated,
     )
+    return FoldedData.of(opened, data.fold, seed=data.fold_seed) if data.fold else opened
 
 
 def chosen_splits(data: DataConfig, opened: DataSet) -> Splits:

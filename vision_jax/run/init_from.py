@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vision_jax.config import AUTO, ModelConfig, TrainConfig
+from vision_jax.config import (
+    AUTO,
+    AutoencoderConfig,
+    ClassifierConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from vision_jax.data.info import DataInfo
 from vision_jax.errors import InputError
 from vision_jax.files import json_text, write_text
@@ -104,7 +110,7 @@ def _filled(config: TrainConfig, like: TrainConfig) -> TrainConfig:
     open_names = (name for name in names if getattr(config.data, name) is None)
     data = {name: getattr(like.data, name) for name in open_names}
     changes: dict[str, Any] = {"data": dataclasses.replace(config.data, **data)}
-    model, other = _model(config), _model(like)
+    model, other = _model(config), _backbone(config, like)
     if isinstance(model, ModelConfig):
         name = other.name if model.name == AUTO and hasattr(other, "name") else model.name
         theirs = getattr(other, "options", {})
@@ -114,7 +120,7 @@ def _filled(config: TrainConfig, like: TrainConfig) -> TrainConfig:
 
 
 def _check_fit(config: TrainConfig, like: TrainConfig) -> None:
-    theirs = getattr(_model(like), "name", None)
+    theirs = getattr(_backbone(config, like), "name", None)
     if theirs is None:
         raise InputError(
             f"init_from is {config.init_from!r}, a run of `train {like.name}`; it must be a run of "
@@ -133,6 +139,16 @@ def _check_fit(config: TrainConfig, like: TrainConfig) -> None:
 
 def _model(config: Any) -> Any:
     return config.model
+
+
+def _backbone(config: TrainConfig, like: TrainConfig) -> Any:
+    """Return the model that another config's weights fit: an autoencoder's encoder classifies."""
+    theirs = _model(like)
+    if not (isinstance(config, ClassifierConfig) and isinstance(theirs, AutoencoderConfig)):
+        return theirs
+    given = {"hidden": theirs.hidden and list(theirs.hidden), "code": theirs.code}
+    options = {name: value for name, value in given.items() if value is not None}
+    return ModelConfig(f"{theirs.kind}_encoder", options)
 
 
 def start_from(source: Run, task: Any, config: TrainConfig, info: DataInfo) -> Start:

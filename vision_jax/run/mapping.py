@@ -1,6 +1,6 @@
 """A function of many rows: in parts, on all devices, with a progress bar."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Array
 from tqdm import tqdm
 
-from vision_jax.data.loader import padded
+from vision_jax.data.loader import padded, to_float
 from vision_jax.data.sources import Source
 from vision_jax.parallel.threads import map_in_order
 from vision_jax.run.data import row_chunks
+from vision_jax.training.steps import DataParallel
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
@@ -21,37 +22,67 @@ Function = Callable[[Any, tuple[Array, ...]], Array]
 """A function of a state and rows, `(state, (rows, *extras)) -> results`, one result per row."""
 
 
-def map_rows(
-    mapped: Callable[[Any, Any], np.ndarray],
-    state: Any,
-    rows: np.ndarray | Source,
-    extras: Sequence[np.ndarray],
-    sizes: Sequence[int],
-    *,
-    lanes: int,
-    verb: str,
-) -> np.ndarray:
-    """Apply a function to many rows.
+class RowMap:
+    """Maps functions of a run's state over rows: each compiled once, memory flat.
 
     Args:
-        mapped: a `Function`, compiled.
-        state: its first argument.
-        rows: (N, ...) images or latents, or a source; N above 0.
-        extras: (N, ...) more rows.
-        sizes: how many rows a part may have, see `row_chunks`.
-        lanes: parts to compute at a time.
-        verb: what the progress bar says.
-
-    Returns:
-        (N, ...) the results.
+        state: the state, on every device.
+        parallel: the devices.
+        image_shape: (height, width, channels), which decide how many rows are computed at a time.
     """
 
-    def compute(chunk: tuple[tuple[np.ndarray, ...], int]) -> tuple[np.ndarray, int]:
-        part, count = chunk
-        return mapped(state, part)[:count], count
+    def __init__(
+        self, state: Any, parallel: DataParallel, image_shape: tuple[int, int, int]
+    ) -> None:
+        height, width, _ = image_shape
+        self._state, self._parallel = state, parallel
+        self._sizes = parallel.row_sizes(height * width)  # largest first; each is compiled once
+        self._mapped: dict[Hashable, Any] = {}  # pmap compiles anew for every new function
 
-    chunks = _with_extras(row_chunks(rows, sizes), extras)
-    return np.concatenate(list(map_parts(compute, chunks, len(rows), lanes=lanes, verb=verb)))
+    def parts(
+        self,
+        function: Function,
+        rows: np.ndarray | Source,
+        verb: str,
+        extras: Sequence[np.ndarray] = (),
+        name: Hashable = None,
+    ) -> Iterator[np.ndarray]:
+        """Apply a function to many rows, and give the results part by part, in order.
+
+        Args:
+            function: the function; compiled once for each name.
+            rows: (N, ...) images or latents, or a source, which is read as the parts are taken.
+            verb: what the progress bar says.
+            extras: (N, ...) more rows.
+            name: what tells functions apart; `verb` by default.
+
+        Returns:
+            The results of the next rows, one part after the other; one that is empty without rows.
+        """
+        name = name or verb
+        if not len(rows):
+            return iter([map_no_rows(function, self._state, rows, extras)])
+        if name not in self._mapped:
+            self._mapped[name] = self._parallel.map_images(function)
+        mapped, state = self._mapped[name], self._state
+
+        def compute(chunk: tuple[tuple[np.ndarray, ...], int]) -> tuple[np.ndarray, int]:
+            part, count = chunk
+            return mapped(state, part)[:count], count
+
+        chunks = _with_extras(row_chunks(rows, self._sizes), extras)
+        return map_parts(compute, chunks, len(rows), lanes=self._parallel.lanes, verb=verb)
+
+
+def on_pixels(function: Callable[..., Array]) -> Function:
+    """Make a function of float images, and what goes with them, one of uint8 images too."""
+
+    def of_pixels(state: Any, rows: tuple[Array, ...]) -> Array:
+        pixels, *extras = rows
+        pixels = to_float(pixels) if pixels.dtype == np.uint8 else pixels
+        return function(state, pixels, *extras)
+
+    return of_pixels
 
 
 def _with_extras(

@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,23 @@ from jaxtyping import Array, Float, UInt8
 
 from vision_jax.config import TrainConfig
 from vision_jax.data.arrays import as_pixels
-from vision_jax.data.catalog import open_source
+from vision_jax.data.catalog import open_data
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import read_image
+from vision_jax.data.findings import warn_once
+from vision_jax.data.folder_tree import FILES
+from vision_jax.data.folders import FolderData, FolderSource
 from vision_jax.data.info import DataInfo
-from vision_jax.data.loader import to_float
+from vision_jax.data.records import TfdsData
 from vision_jax.data.resize import Resize
-from vision_jax.data.sources import BadFiles, Source, check_shape
+from vision_jax.data.sources import BadFiles, Source
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
 from vision_jax.run.build import build_task
+from vision_jax.run.classes import ClassMatch, match_classes
 from vision_jax.run.data import chosen_splits, open_config_data, split_loader
-from vision_jax.run.mapping import Function, map_no_rows, map_rows
-from vision_jax.run.workdir import check_classes, open_checkpoints, read_config, read_info
+from vision_jax.run.identity import identity_of
+from vision_jax.run.mapping import RowMap, on_pixels
+from vision_jax.run.workdir import last_start, open_checkpoints, read_config, read_info
 from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
 from vision_jax.tasks.state import TrainState
@@ -68,13 +70,14 @@ def load_run(
         step = checkpoints.find(which)
         if step is None:
             raise InputError(f"{workdir} holds no checkpoint yet; train it for an epoch first")
-        info = read_info(checkpoints, step, config)
+        info = read_info(checkpoints, step, config, start=last_start(workdir))
         task = build_task(config, info)
-        state = jax.eval_shape(lambda: initial_state(task, config.seed, info.image_shape))
-        restored = checkpoints.restore(step, state=parallel.replicated(state))
+        shapes = jax.eval_shape(lambda: initial_state(task, config.seed, info.image_shape))
+        restored = checkpoints.restore(step, state=parallel.replicated(shapes))
+        state = parallel.to_own(restored["state"])
     if data is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, name=str(data)))
-    return Run(workdir, config, info, step, task, parallel.to_own(restored["state"]), parallel)
+    return Run(workdir, config, info, step, task, state, parallel, told=data is not None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,6 +92,7 @@ class Run:
         task: what was trained, as pure functions.
         state: the checkpoint's state, on every device.
         parallel: the devices.
+        told: whether `load_run` was told its data, whose images are brought to the run's shape.
 
     >>> import vision_jax
     >>> run = vision_jax.load_run("runs/quickstart/cnn")  # after `vision-jax quickstart`
@@ -105,8 +109,7 @@ class Run:
     task: Task
     state: TrainState
     parallel: DataParallel
-    # pmap compiles anew for every new function.
-    _mapped: dict[Hashable, Any] = dataclasses.field(default_factory=dict, repr=False)
+    told: bool = False
 
     @cached_property
     def _data(self) -> DataSet:
@@ -122,7 +125,9 @@ class Run:
                 f"{name}, the data of the run in {self.workdir}, is not there; data.name must say "
                 "where it is now, in Python load_run(workdir, data=…)"
             )
-        return open_config_data(self.config.data)
+        size, channels = self.config.data.image_size or self._size, self.info.image_shape[-1]
+        shape: Any = {"image_size": size, "channels": channels} if self.told else {}
+        return open_config_data(dataclasses.replace(self.config.data, **shape))
 
     @cached_property
     def splits(self) -> Splits:
@@ -135,26 +140,15 @@ class Run:
 
         Runs of equal identity embed images alike, wherever their folders are.
         """
-        data, state = self.config.data, self.state
-        told = {
-            "task": self.config.task,
-            "model": json.loads(self.config.to_json())["model"],
-            "image_shape": self.info.image_shape,
-            "data": {name: getattr(data, name) for name in _PREPROCESSING},
-        }
-        resize = Resize(*data.resize)
-        if resize != Resize():  # what earlier versions could not say must not change their hash
-            told["resize"] = resize._asdict()
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path((state.variables, state.average)):
-            rows = np.asarray(leaf)
-            digest.update(f"{jax.tree_util.keystr(path)} {rows.dtype} {rows.shape}".encode())
-            digest.update(rows.tobytes())
-        return digest.hexdigest()
+        return identity_of(self.config, self.info, self.state)
 
-    def has_classes(self, source: Source) -> bool:
-        """Whether the labels of a source mean the classes that the run tells apart."""
-        return source.label_names == self.info.label_names
+    def match_classes(self, source: Source) -> ClassMatch:
+        """Match the classes of other data with the run's by name; see `run.classes.match_classes`.
+
+        Raises:
+            InputError: they have no class in common.
+        """
+        return match_classes(source, self.info.label_names, f"the run in {self.workdir}")
 
     def predict(self, images: Images) -> Float[np.ndarray, "images classes"]:
         """Classify images.
@@ -169,12 +163,28 @@ class Run:
         Raises:
             InputError: the run is no classifier, or the images have another shape than its own.
         """
+        return np.concatenate(list(self.predict_parts(images)))
+
+    def predict_parts(self, images: Images) -> Iterator[Float[np.ndarray, "part classes"]]:
+        """Classify images part by part, in order, in memory that does not grow with their number.
+
+        Args:
+            images: see `predict`; a source is read as the parts are taken.
+
+        Returns:
+            Parts of what `predict` returns; one that is empty if there are no images.
+
+        Raises:
+            InputError: see `predict`.
+        """
         task = self.task
         if not isinstance(task, Classifies):
             raise self._lacks("a classifier")
-        return self.map_images(
-            lambda state, pixels: jax.nn.softmax(task.logits(state, pixels)), images, "predicting"
-        )
+
+        def shares(state: Any, pixels: Array) -> Array:
+            return jax.nn.softmax(task.logits(state, pixels))
+
+        return self._rows.parts(on_pixels(shares), self.as_rows(images), "predicting")
 
     def embed(self, images: Images) -> Float[np.ndarray, "images features"]:
         """Turn images into the vectors that search compares.
@@ -250,7 +260,8 @@ class Run:
         if not isinstance(self.task, Decodes):
             raise self._lacks("a GAN or an autoencoder")
         decode = self.task.decode
-        return self._map(lambda state, rows: decode(state, *rows), latents, "decoding")
+        parts = self._rows.parts(lambda state, rows: decode(state, *rows), latents, "decoding")
+        return np.concatenate(list(parts))
 
     def evaluate(self, split: str | Source | None = None) -> dict[str, Any]:
         """Evaluate on a split of the run's data.
@@ -260,15 +271,19 @@ class Run:
                 by default.
 
         Returns:
-            Floats, and host arrays of counts such as `confusion`, by name.
+            Floats, and host arrays of counts such as `confusion`, by name. A classifier's are of
+            the images whose class it knows, by name; a `DataWarning` counts the others.
 
         Raises:
-            InputError: no such split.
+            InputError: no such split, or it has no class that a classifier has learnt.
         """
         source = split if isinstance(split, Source) else self.source(split)
         self._check_shape(source.image_shape)
         if self.task.needs.labels:
-            check_classes(self.info, source, self.workdir)
+            match = self.match_classes(source)
+            source = match.source
+            if match.unknown:
+                warn_once(f"{source.name}, {source.split}: {match.notes()[0]}")
         loader = split_loader(self.config, source, self.parallel, train=False)
         return Evaluator(self.task, loader, self.parallel)(self.state)
 
@@ -276,15 +291,17 @@ class Run:
         """Open a split of the run's data; the config's test split by default.
 
         Raises:
-            InputError: no such split, its classes are no longer those that were learnt, or the run
-                is imported and has no data.
+            InputError: no such split, or the run is imported and has no data.
         """
-        source = self._data.source(split or self.splits.test)
-        if self.config.trains and self.task.needs.labels:
-            check_classes(self.info, source, self.workdir)
-        return source
+        return self._data.source(split or self.splits.test)
 
-    def open_images(self, name: str, split: str, *, bad_files: BadFiles | None = None) -> Source:
+    def shared(self, split: str, other: str) -> int:
+        """Count the images of the run's data that two splits share."""
+        return self._data.overlap(split, other)
+
+    def open_images(
+        self, name: str | Path, split: str, *, bad_files: BadFiles | None = None
+    ) -> Source:
         """Open a data set or folder in this run's image shape.
 
         Args:
@@ -295,10 +312,23 @@ class Run:
         Raises:
             InputError: there is none, or its images cannot be brought to the run's shape.
         """
+        source = self.open_data(name, labels=split != FILES, bad_files=bad_files).source(split)
+        self._check_shape(source.image_shape)
+        return source
+
+    def open_data(
+        self, name: str | Path, *, labels: bool = True, bad_files: BadFiles | None = None
+    ) -> FolderData | TfdsData:
+        """Open a data set or folder once, to take several splits of it; see `open_images`.
+
+        Args:
+            name: see `open_images`.
+            labels: see `data.catalog.open_data`.
+            bad_files: see `open_images`.
+        """
         data = self.config.data
-        source = open_source(
+        return open_data(
             name,
-            split,
             data_dir=data.data_dir,
             manual_dir=data.manual_dir if name == data.name else None,
             image_size=self._size,
@@ -306,9 +336,8 @@ class Run:
             interpolation=data.resize[1],
             channels=self.info.image_shape[-1],
             bad_files=bad_files or data.bad_files,
+            labels=labels,
         )
-        self._check_shape(source.image_shape)
-        return source
 
     def read_images(self, paths: Sequence[str | Path]) -> UInt8[np.ndarray, "images h w c"]:
         """Read image files in this run's image shape.
@@ -322,14 +351,21 @@ class Run:
         Raises:
             InputError: a file is unreadable, or cannot be brought to the run's shape.
         """
-        channels, data = self.info.image_shape[-1], self.config.data
-        resize = Resize(*data.resize)
-        images = [
-            read_image(path, channels=channels, size=self._size, resize=resize) for path in paths
-        ]
-        for path, image in zip(paths, images, strict=True):
-            check_shape(image, self.info.image_shape, str(path))
-        return np.stack(images)
+        return np.stack([row["image"] for row in self.open_files(paths).read(range(len(paths)))])
+
+    def open_files(self, paths: Sequence[str | Path]) -> FolderSource:
+        """Open image files in this run's image shape; each is first looked at as it is read."""
+        return FolderSource(
+            "files",
+            FILES,
+            self.info.image_shape,
+            None,
+            tuple(map(Path, paths)),
+            None,
+            self._size,
+            (FILES,) * len(paths),
+            resize=Resize(*self.config.data.resize),
+        )
 
     @property
     def _size(self) -> int | None:
@@ -376,13 +412,8 @@ class Run:
         Raises:
             InputError: the images have another shape than the run's own.
         """
-
-        def of_pixels(state: Any, rows: tuple[Array, ...]) -> Array:
-            pixels, *extras = rows
-            pixels = to_float(pixels) if pixels.dtype == np.uint8 else pixels
-            return function(state, pixels, *extras)
-
-        return self._map(of_pixels, self.as_rows(images), verb, extras, name or verb)
+        parts = self._rows.parts(on_pixels(function), self.as_rows(images), verb, extras, name)
+        return np.concatenate(list(parts))
 
     def as_rows(self, images: Images) -> np.ndarray | Source:
         """Check images: a source as it is, others as uint8 or float32 in [0, 1].
@@ -395,28 +426,6 @@ class Run:
         self._check_shape(images.image_shape if isinstance(images, Source) else images.shape[1:])
         return images
 
-    def _map(
-        self,
-        function: Function,
-        rows: np.ndarray | Source,
-        verb: str,
-        extras: Sequence[np.ndarray] = (),
-        name: Hashable = None,
-    ) -> np.ndarray:
-        """Apply a function of the state and many rows; see `map_images`."""
-        name = name or verb
-        if not len(rows):
-            return map_no_rows(function, self.state, rows, extras)
-        if name not in self._mapped:
-            self._mapped[name] = self.parallel.map_images(function)
-        mapped, lanes = self._mapped[name], self.parallel.lanes
-        return map_rows(mapped, self.state, rows, extras, self._sizes, lanes=lanes, verb=verb)
-
-    @property
-    def _sizes(self) -> tuple[int, ...]:
-        """Rows that are computed at a time, largest first; each size is compiled once."""
-        height, width, _ = self.info.image_shape
-        return self.parallel.row_sizes(height * width)
-
-
-_PREPROCESSING = ("image_size", "channels", "mean", "std")
+    @cached_property
+    def _rows(self) -> RowMap:
+        return RowMap(self.state, self.parallel, self.info.image_shape)

@@ -21,9 +21,11 @@ from vision_jax.run.build import build_augmentation, build_task
 from vision_jax.run.data import located, resolved, split_loader
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.run.epoch_images import SHOWN, epoch_images
+from vision_jax.run.extension import Stage, current_stage
 from vision_jax.run.init_from import Start, completed, start_from
 from vision_jax.run.run import Run, load_run
 from vision_jax.run.workdir import (
+    FREE,
     check_config,
     check_info,
     describe,
@@ -37,12 +39,14 @@ from vision_jax.training.loop import FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
 from vision_jax.training.profile import Profile, open_profile
 from vision_jax.training.steps import DataParallel
+from vision_jax.training.stopping import EarlyStopping, check_metric
 
 
 def train(
     config: TrainConfig,
     workdir: str | Path,
     *,
+    extend: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     profile: range | None = None,
     progress: bool = True,
@@ -54,6 +58,9 @@ def train(
     Args:
         config: what to train.
         workdir: the run's folder; made if it is not there.
+        extend: whether a finished run goes on where the config asks for more epochs, and perhaps
+            another learning rate, schedule or augmentation; see `run.workdir.FREE`. The schedule
+            begins anew over the added epochs. An extension is resumed by the same call.
         should_stop: called after each step; once it returns true, the state is saved and training
             ends.
         profile: the steps to trace into the folder for TensorBoard and Perfetto.
@@ -79,22 +86,27 @@ def train(
         raise InputError(f"config is a {type(config).__name__}; a TrainConfig is needed")
     workdir = Path(workdir)
     config, origin = together(partial(completed, located(config), workdir))
+    stage = together(partial(current_stage, config, workdir, extend=extend))
     # Data sets are prepared and folders made by one process, and found by the others.
-    prepared = first_alone(partial(_prepare, config, workdir))
-    parts = together(partial(_open, config, prepared, workdir, profile, origin))
+    prepared = first_alone(partial(_prepare, config, workdir, stage))
+    parts = together(partial(_open, config, prepared, workdir, profile, origin, stage))
     config, parallel, loader, task = parts.config, parts.parallel, parts.loader, parts.task
     info, start = parts.info, parts.start
     with ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
         checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
+        if parallel.is_first and stage.begins:
+            write_config(config, workdir, stage.extensions)
+            if progress:
+                print(stage.describe(config))
         found = checkpoints.find("last")
         if found is not None:
-            check_info(read_info(checkpoints, found, config), info, workdir)
+            check_info(read_info(checkpoints, found, config, start=stage.start), info, workdir)
         elif start is None and config.init_from is not None:
             start = start_from(load_run(config.init_from), task, config, info)
         log = show = None
         if parallel.is_first:
-            write_config(config, workdir)
+            write_config(config, workdir, stage.extensions)
             if start:
                 start.write(workdir)
             if start and progress:
@@ -111,6 +123,7 @@ def train(
             seed=config.seed,
             state=start.state if start else None,
             validation=parts.validation,
+            early_stopping=parts.early_stopping,
             augment=parts.augment,
             parallel=parallel,
             checkpoints=checkpoints,
@@ -132,6 +145,7 @@ class _Parts(NamedTuple):
     validation: Loader
     info: DataInfo
     task: Task
+    early_stopping: EarlyStopping | None
     augment: Augment | None
     traced: Profile | None
     start: Start | None
@@ -143,6 +157,7 @@ def _open(
     workdir: Path,
     profile: range | None,
     origin: Run | None,
+    stage: Stage,
 ) -> _Parts:
     """Open the data and build the task, refusing what cannot be trained."""
     config, data = prepared or resolved(config)
@@ -152,22 +167,33 @@ def _open(
     loader = split_loader(config, train_source, parallel, train=True)
     validation = split_loader(config, validation_source, parallel, train=False)
     info = DataInfo.of(loader, count_classes=config.counts_classes)
-    task = build_task(config, info)
+    task = build_task(config, info, start=stage.start)
     parallel.check(loader.batch_size, config.optimizer.accumulate or 1)
     _check_shapes(task, config, train_source)
+    check_metric(task, config.best_by, info.image_shape, "best_by")
     start = start_from(origin, task, config, info) if origin else None
     augment = build_augmentation(
         config.data, info, loader.batch_size // parallel.count, needs=task.needs
     )
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
-    return _Parts(config, parallel, loader, validation, info, task, augment, traced, start)
+    stopping = _early_stopping(config, stage)
+    return _Parts(
+        config, parallel, loader, validation, info, task, stopping, augment, traced, start
+    )
 
 
-def _prepare(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, DataSet]:
+def _early_stopping(config: TrainConfig, stage: Stage) -> EarlyStopping | None:
+    if config.early_stopping is None:
+        return None
+    return EarlyStopping(config.early_stopping, config.min_delta, config.best_by, stage.start)
+
+
+def _prepare(config: TrainConfig, workdir: Path, stage: Stage) -> tuple[TrainConfig, DataSet]:
     """Open the data, preparing it first if need be, and refuse a workdir of another run."""
-    check_config(located(config), workdir)
+    free = FREE if stage.begins else ()
+    check_config(located(config), workdir, free=free)
     config, data = resolved(config)
-    check_config(config, workdir)
+    check_config(config, workdir, free=free)
     return config, data
 
 

@@ -3,27 +3,43 @@
 import dataclasses
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cattrs
 
 from vision_jax.config import TrainConfig
 from vision_jax.data.info import DataInfo
-from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
-from vision_jax.files import TEMPORARY, reading, write_text
+from vision_jax.files import TEMPORARY, json_text, reading, write_text
 from vision_jax.run.build import task_class
 from vision_jax.run.config_file import differences, from_json
 from vision_jax.run.data import located
 from vision_jax.training.checkpoint import Checkpoints
+from vision_jax.training.stopping import ranking
 
 # What a run that was killed before it wrote its config leaves.
 _BEFORE_CONFIG = {".lock", "checkpoints", "config.json.tmp"}
-_NAMED = 5  # classes in a message
 _CONVERTER = cattrs.Converter()
+
+FREE = (
+    "epochs",
+    "early_stopping",
+    "min_delta",
+    "optimizer.learning_rate",
+    "optimizer.schedule",
+    "optimizer.warmup_epochs",
+    "optimizer.drop_epochs",
+    "optimizer.drop_factor",
+    "data.recipe",
+    "data.flip",
+    "data.pad_crop",
+    "data.transforms",
+)
+"""What an extension of a run may change."""
+_EXTENSIONS = "extensions"
 
 
 def open_checkpoints(workdir: Path, config: TrainConfig, *, create: bool = False) -> Checkpoints:
@@ -32,8 +48,7 @@ def open_checkpoints(workdir: Path, config: TrainConfig, *, create: bool = False
     Raises:
         InputError: there are none, and `create` is false.
     """
-    best: tuple[str, Literal["max", "min"]] | None = task_class(config).best_metric
-    metric, mode = best or (None, "max")
+    metric, mode = ranking(task_class(config), config.best_by) or (None, "max")
     return Checkpoints(workdir / "checkpoints", metric=metric, mode=mode, create=create)
 
 
@@ -43,6 +58,33 @@ def read_config(workdir: Path) -> TrainConfig:
     Raises:
         InputError: there is none, or it is damaged.
     """
+    values = _read_values(workdir)
+    values.pop(_EXTENSIONS, None)
+    return from_json(json.dumps(values), origin=str(workdir / "config.json"))
+
+
+def last_start(workdir: Path) -> int:
+    """Return the epochs done before a run was last extended; 0 if it never was."""
+    return max((one["epoch"] for one in read_extensions(workdir)), default=0)
+
+
+def read_extensions(workdir: Path) -> tuple[dict[str, Any], ...]:
+    """Read how a run was extended, oldest first.
+
+    Returns:
+        For each extension, `epoch`, the epochs done before it, and `changes`, see `differences`.
+
+    Raises:
+        InputError: there is no config, or it is damaged.
+    """
+    found = _read_values(workdir).get(_EXTENSIONS, [])
+    try:
+        return tuple({"epoch": int(one["epoch"]), "changes": one["changes"]} for one in found)
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{workdir / 'config.json'} is damaged: extensions: {error!r}") from error
+
+
+def _read_values(workdir: Path) -> dict[str, Any]:
     path = workdir / "config.json"
     try:
         with reading(path, "train one there first") as file:
@@ -50,15 +92,23 @@ def read_config(workdir: Path) -> TrainConfig:
     except InputError as error:
         raise InputError(f"{workdir} holds no run: {error}") from error
     try:
-        return from_json(content.decode(), origin=str(path))
-    except UnicodeDecodeError as error:
+        values = json.loads(content.decode())
+    except ValueError as error:
         raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is not a config of this version: it holds no object")
+    return values
 
 
-def check_config(config: TrainConfig, workdir: Path) -> None:
+def check_config(config: TrainConfig, workdir: Path, *, free: Sequence[str] = ()) -> None:
     """Refuse a folder that holds another config's run, or anything else.
 
     A folder without a checkpoint takes any config: nothing was trained in it.
+
+    Args:
+        config: the config.
+        workdir: the folder.
+        free: fields that may differ.
 
     Raises:
         InputError: it does.
@@ -68,7 +118,7 @@ def check_config(config: TrainConfig, workdir: Path) -> None:
     except OSError as error:
         raise InputError(f"{workdir} cannot be read: {error.strerror}") from error
     if has_config:
-        changes = differences(located(read_config(workdir)), config)
+        changes = _fixed(differences(located(read_config(workdir)), config), free)
         if changes and has_checkpoint(workdir):
             raise InputError(
                 f"{workdir} holds a run of another config ({'; '.join(changes)}); "
@@ -76,6 +126,11 @@ def check_config(config: TrainConfig, workdir: Path) -> None:
             )
     elif workdir.is_file() or (workdir.is_dir() and _others(workdir)):
         raise InputError(f"{workdir} holds something else than a run; a new folder is needed")
+
+
+def _fixed(changes: Sequence[str], free: Sequence[str]) -> list[str]:
+    """Leave out the differences in fields that may differ."""
+    return [change for change in changes if change.partition(":")[0] not in free]
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -88,9 +143,14 @@ def _others(workdir: Path) -> set[str]:
     return names - _BEFORE_CONFIG
 
 
-def write_config(config: TrainConfig, workdir: Path) -> None:
-    """Write `config.json`, whole or not at all."""
-    write_text(workdir / "config.json", config.to_json())
+def write_config(
+    config: TrainConfig, workdir: Path, extensions: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Write `config.json`, whole or not at all; for `extensions` see `read_extensions`."""
+    text = config.to_json()
+    if extensions:
+        text = json_text(json.loads(text) | {_EXTENSIONS: extensions})
+    write_text(workdir / "config.json", text)
 
 
 def describe(config: TrainConfig, info: DataInfo) -> dict[str, Any]:
@@ -98,13 +158,17 @@ def describe(config: TrainConfig, info: DataInfo) -> dict[str, Any]:
     return dataclasses.asdict(info) | {"config": json.loads(config.to_json())}
 
 
-def read_info(checkpoints: Checkpoints, step: int, config: TrainConfig) -> DataInfo:
+def read_info(
+    checkpoints: Checkpoints, step: int, config: TrainConfig, *, start: int = 0
+) -> DataInfo:
     """Read what a checkpoint's data was.
 
     Args:
         checkpoints: the run's checkpoints.
         step: the checkpoint's step.
         config: what the run's `config.json` holds.
+        start: epochs done before the run was last extended. A checkpoint from before that may have
+            been trained with other settings of those that an extension changes.
 
     Raises:
         InputError: the checkpoint was trained with another config: `config.json` was changed.
@@ -113,7 +177,8 @@ def read_info(checkpoints: Checkpoints, step: int, config: TrainConfig) -> DataI
     if "config" in about:  # version 0.1 did not save it
         path = checkpoints.folder.with_name("config.json")
         trained = from_json(json.dumps(about["config"]), origin=f"step {step}")
-        if changes := differences(trained, config):
+        earlier = start > 0 and step <= start * about["steps_per_epoch"]
+        if changes := _fixed(differences(trained, config), FREE if earlier else ()):
             raise InputError(
                 f"{path} was changed: step {step} was trained with other settings "
                 f"({'; '.join(changes)}); put them back"
@@ -134,27 +199,6 @@ def check_info(saved: DataInfo, found: DataInfo, workdir: Path) -> None:
                 f"{workdir} was trained on data with {field.name} {old!r}, which is now {new!r}; "
                 "the same data or another workdir is needed"
             )
-
-
-def check_classes(info: DataInfo, source: Source, workdir: Path) -> None:
-    """Refuse images of other classes than a run has learnt, whose labels mean something else.
-
-    Raises:
-        InputError: they are.
-    """
-    if source.label_names != info.label_names:
-        raise InputError(
-            f"{source.name}, {source.split}, has {_classes(source.label_names)}; the run in "
-            f"{workdir} has learnt {_classes(info.label_names)}"
-        )
-
-
-def _classes(names: tuple[str, ...] | None) -> str:
-    if names is None:
-        return "no labels"
-    shown = ", ".join(map(repr, names[:_NAMED]))
-    more = len(names) - _NAMED
-    return f"the classes ({shown})" + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager

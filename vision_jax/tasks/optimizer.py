@@ -169,6 +169,7 @@ def build_schedule(
     schedule: Schedule,
     *,
     warmup_steps: int = 0,
+    start: int = 0,
     total_steps: int,
     drop_steps: Sequence[int] = (),
     drop_factor: float = 0.1,
@@ -179,7 +180,9 @@ def build_schedule(
         learning_rate: peak learning rate.
         schedule: schedule after the warmup.
         warmup_steps: number of updates over which the rate rises linearly from 0.
-        total_steps: number of updates in the run.
+        start: number of updates before the schedule begins, which the other steps are counted
+            from.
+        total_steps: number of updates in the run, those before `start` among them.
         drop_steps: updates, after the warmup, at which `steps` multiplies the rate by
             `drop_factor`.
         drop_factor: see `drop_steps`.
@@ -187,6 +190,16 @@ def build_schedule(
     Returns:
         A function from the number of previous updates to the rate.
     """
+    if start:
+        begun = build_schedule(
+            learning_rate,
+            schedule,
+            warmup_steps=warmup_steps,
+            total_steps=total_steps - start,
+            drop_steps=drop_steps,
+            drop_factor=drop_factor,
+        )
+        return lambda count: begun(jnp.maximum(jnp.asarray(count, jnp.float32) - start, 0))
     match schedule:
         case "constant":
             after = optax.constant_schedule(learning_rate)

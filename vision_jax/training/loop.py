@@ -25,6 +25,7 @@ from vision_jax.training.metrics import Row, compute
 from vision_jax.training.profile import Profile
 from vision_jax.training.progress import STEPS_AHEAD, Progress
 from vision_jax.training.steps import DataParallel, augmented
+from vision_jax.training.stopping import EarlyStopping, Watch, check_metric, ranking
 
 Log = Callable[[Row, dict[str, float]], object]
 AfterEpoch = Callable[[TrainState, int], object]
@@ -46,11 +47,13 @@ class FitResult:
         state: the state after the last step.
         history: a row of figures per epoch run: `step`, `epoch`, `train/...`, `validation/...`.
         finished: False if `should_stop` ended it before the last epoch.
+        early_stop: why `early_stopping` ended it; None if it did not.
     """
 
     state: TrainState
     history: list[Row]
     finished: bool
+    early_stop: str | None = None
 
 
 def fit(
@@ -62,6 +65,7 @@ def fit(
     seed: int = 0,
     state: TrainState | None = None,
     validation: Source | Loader | None = None,
+    early_stopping: EarlyStopping | None = None,
     augment: Augment | None = None,
     parallel: DataParallel | None = None,
     checkpoints: Checkpoints | None = None,
@@ -81,8 +85,10 @@ def fit(
         batch_size: images per step over all devices; only with a source.
         seed: seed of the weights, of every step's random numbers and of a source's order, in
             [0, 2**32).
-        state: the state to start from if there is no checkpoint; a new one by default.
+        state: the state to start from if there is no checkpoint; a new one by default. The steps
+            that it has done count: the result of an earlier call goes on up to `epochs` in all.
         validation: a source or loader to evaluate after each epoch.
+        early_stopping: when to stop before the last epoch, by a metric of `validation`.
         augment: random transforms of the training batches, on device.
         parallel: the devices; all by default.
         checkpoints: where to save after each epoch and resume from.
@@ -121,7 +127,11 @@ def fit(
     batches = partial(_batches, batch_size=batch_size, seed=seed, parallel=parallel)
     train = batches(train, train=True)
     check_needs(task, train.source)
+    if early_stopping:
+        check_metric(task, early_stopping.metric, train.source.image_shape, "metric")
     evaluate = None
+    if early_stopping and validation is None:
+        raise InputError("early_stopping needs validation, whose metric decides when to stop")
     if validation is not None:
         evaluate = Evaluator(task, batches(validation, train=False), parallel)
     trained_step = augmented(task, augment)
@@ -132,7 +142,8 @@ def fit(
     state, totals, step = _begin(state, trained_step, train, parallel, checkpoints)
     train_step = parallel.train_step(task, augment)
     resident = parallel.replicate(train.resident())
-    per_epoch = train.steps_per_epoch
+    per_epoch, about = train.steps_per_epoch, about or {}
+    watch = _watch(early_stopping, task, step // per_epoch, checkpoints)
     items = train.items(step, epochs * per_epoch)
     history, stopped, vote = list[Row](), False, Vote(parallel.process[1], STEPS_AHEAD)
 
@@ -142,7 +153,7 @@ def fit(
 
     bar = Progress(train, step, epochs, check, shown=progress and parallel.is_first)
     with closing(bar), closing(profile) if profile else nullcontext():
-        while step < epochs * per_epoch and not stopped:
+        while step < epochs * per_epoch and not stopped and not watch.reason:
             for item in bar.timed(islice(items, per_epoch - step % per_epoch)):
                 if profile:
                     profile.before(step, bar.wait)
@@ -161,6 +172,7 @@ def fit(
                 speeds = bar.speeds()
                 trained = _scalars(compute(totals))
                 figures = _scalars(evaluate(state)) if evaluate else {}
+                watch.see(figures, step // per_epoch)
                 row = _row(step, step // per_epoch, trained, figures)
                 history.append(row)
                 bar.write(row)
@@ -171,10 +183,20 @@ def fit(
                 totals = parallel.zeros(trained_step, state, _shapes(train, parallel))
             if checkpoints:
                 whole = parallel.to_all({"state": state, "totals": totals})
-                checkpoints.save(step, **whole, about=about or {}, metrics=figures)
+                checkpoints.save(step, **whole, about=about | watch.record, metrics=figures)
     if checkpoints:
         checkpoints.wait()
-    return FitResult(state, history, finished=step == epochs * per_epoch)
+    done = step == epochs * per_epoch
+    return FitResult(state, history, done or watch.reason is not None, watch.reason)
+
+
+def _watch(
+    rule: EarlyStopping | None, task: Task, epoch: int, checkpoints: Checkpoints | None
+) -> Watch:
+    """Begin to watch a metric, or resume from the last checkpoint."""
+    found = None if rule is None or checkpoints is None else checkpoints.find("last")
+    record = {} if found is None or checkpoints is None else checkpoints.about(found)
+    return Watch(rule, ranking(task, rule.metric if rule else None), epoch, record)
 
 
 def check_needs(task: Task, source: Source) -> None:
