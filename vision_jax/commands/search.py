@@ -27,6 +27,7 @@ def search(
     where: tuple[str, ...] = (),
     min_score: float | None = None,
     method: Method = "exact",
+    box: tuple[float, float, float, float] | None = None,
     workdir: Path | None = None,
     picture: Path | None = None,
 ) -> None:
@@ -50,6 +51,9 @@ def search(
         min_score: Least cosine in [-1, 1]: what is less similar is not found.
         method: How to search: `exact`; `sharded`, exact too, over all devices; `inverted_file`,
             approximate; or `approx_max_k`, approximate, fast on TPU only.
+        box: Search by a part of the one given image: its left, top, right and bottom edge, X0 Y0 X1
+            Y1, in pixels of the file, or in fractions if none is above 1. Needs a network that
+            averages a feature map, such as resnet18 or efficientnet_lite0.
         workdir: Folder of the run that made the index, if it has moved since.
         picture: File to draw the queries and their neighbours into: a PNG, or a page if it ends in
             .html, in which long names wrap.
@@ -57,7 +61,7 @@ def search(
     import numpy as np
 
     from vision_jax.data.decode import printable
-    from vision_jax.gallery import lookup
+    from vision_jax.gallery import lookup, search_region
     from vision_jax.search.min_score import check_min_score
 
     if picture is not None and not picture.parent.is_dir():
@@ -67,6 +71,10 @@ def search(
             f"{len(images)} images and {len(keys)} keys to look up were given; some images or some "
             "keys are needed"
         )
+    if box is not None and len(images) != 1:
+        raise InputError(
+            f"box is of one image; {len(images)} images and {len(keys)} keys are given"
+        )
     check_min_score(min_score)
     loaded = lookup.load_index(index)
     allowed = lookup.select_ids(loaded, where)
@@ -74,7 +82,9 @@ def search(
     k = _neighbours(k, len(allowed) - int(bool(np.isin(asked, allowed).any())))
     options: Any = {"where": allowed if where else None, "min_score": min_score, "method": method}
     run = None if keys else _load_run(loaded, workdir)
-    if run is not None:
+    if run is not None and box is not None:
+        found = search_region(loaded, run, images[0], box, k, **options)
+    elif run is not None:
         found = lookup.search_images(loaded, run, images, k, **options)
     else:
         found = lookup.search_indexed(loaded, asked, k, **options)

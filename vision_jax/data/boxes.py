@@ -10,6 +10,7 @@ from vision_jax.errors import InputError
 
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1): left, top, right and bottom edge."""
+Mask = Float[np.ndarray, "height width"]
 BoxLike = Sequence[int | float]
 """Four such edges, to be checked."""
 
@@ -42,60 +43,63 @@ def pixel_box(box: BoxLike, size: tuple[int, int], *, name: str = "box") -> Box:
     return x0, y0, x1, y1
 
 
-def seen_box(box: Box, seen: Box, side: int, *, name: str = "box") -> Box:
-    """Carry a box of an original image over to the square that was cut out and scaled.
-
-    Args:
-        box: in pixels of the original.
-        seen: the part of the original that was kept, see `decode.kept_part`.
-        side: of the square, in pixels.
-        name: what to call the box in messages.
-
-    Returns:
-        The box in pixels of the square, cut at its edges.
-
-    Raises:
-        InputError: nothing of the box was kept.
-    """
-    left, top, right, bottom = seen
-    across, down = side / (right - left), side / (bottom - top)
-    x0, x1 = (min(max((x - left) * across, 0.0), side) for x in (box[0], box[2]))
-    y0, y1 = (min(max((y - top) * down, 0.0), side) for y in (box[1], box[3]))
-    if x1 <= x0 or y1 <= y0:
-        raise InputError(
-            f"{name} is {_told(box)}; the network sees {_told(seen)} of the image, of which a part "
-            "is needed"
-        )
-    return x0, y0, x1, y1
-
-
-def box_weights(
-    box: Box, size: tuple[int, int], grid: tuple[int, int]
+def region_weights(
+    region: BoxLike | Mask, size: tuple[int, int], grid: tuple[int, int]
 ) -> Float[np.ndarray, "rows columns"]:
-    """Compute how much of each cell of a grid over an image lies under a box.
+    """Compute how much of each cell of a grid over an image belongs to a region.
 
     Args:
-        box: in pixels of the image.
+        region: a box, see `pixel_box`; or (height, width) weights of the pixels in [0, 1].
         size: (width, height) of the image.
         grid: (rows, columns) of cells of equal size that tile it.
 
     Returns:
         (rows, columns) shares in [0, 1], some above 0.
+
+    Raises:
+        InputError: the box is empty or reaches beyond the image, or the weights have another shape
+            or are all 0.
     """
-    covered = [
-        np.clip(
-            np.minimum(stop, (np.arange(cells) + 1) * length / cells)
-            - np.maximum(start, np.arange(cells) * length / cells),
-            0,
-            None,
+    if not isinstance(region, np.ndarray):
+        return _box_weights(pixel_box(region, size), size, grid)
+    if region.shape != size[::-1] or not (region.min() >= 0 and region.max() > 0):
+        raise InputError(
+            f"box is an array of shape {region.shape} with values in [{region.min():g}, "
+            f"{region.max():g}]; shape {size[::-1]} and values of at least 0, some above, are "
+            "needed"
         )
-        / (length / cells)
-        for start, stop, length, cells in (
-            (box[1], box[3], size[1], grid[0]),
-            (box[0], box[2], size[0], grid[1]),
+    return _mask_weights(region, grid)
+
+
+def _box_weights(
+    box: Box, size: tuple[int, int], grid: tuple[int, int]
+) -> Float[np.ndarray, "rows columns"]:
+    shares = [
+        np.clip(np.minimum(stop, edges[1:]) - np.maximum(start, edges[:-1]), 0, None) / edges[1]
+        for start, stop, edges in (
+            (box[1], box[3], np.linspace(0, size[1], grid[0] + 1)),
+            (box[0], box[2], np.linspace(0, size[0], grid[1] + 1)),
         )
     ]
-    return np.outer(*covered)
+    return np.outer(*shares)
+
+
+def _mask_weights(mask: Mask, grid: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
+    """Average a mask over each cell of a grid."""
+    rows, columns = (
+        np.stack(
+            [_covered(i * length / cells, (i + 1) * length / cells, length) for i in range(cells)]
+        )
+        for length, cells in zip(mask.shape, grid, strict=True)
+    )
+    return rows @ mask @ columns.T
+
+
+def _covered(start: float, stop: float, length: int) -> Float[np.ndarray, " pixels"]:
+    """Return each pixel's share of a stretch of a line of pixels; they add up to 1."""
+    places = np.arange(length)
+    covered = np.clip(np.minimum(stop, places + 1) - np.maximum(start, places), 0, None)
+    return covered / (stop - start)
 
 
 def _told(box: BoxLike) -> str:

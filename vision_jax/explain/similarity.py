@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vision_jax.data.boxes import Box, BoxLike, box_weights, pixel_box
+from vision_jax.data.boxes import Box, BoxLike, region_weights
+from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.run.parts import EmbeddingParts, Method, embedding_parts
 from vision_jax.run.run import Run
 
 Parts = Float[np.ndarray, "pairs h w dim"]
 Maps = Float[np.ndarray, "pairs h w"]
+Mask = Float[np.ndarray, "height width"]
 
 
 class RegionPair(NamedTuple):
@@ -118,7 +120,7 @@ class SimilarityMap:
 
 
 def similarity_map(
-    run: Run, query: Any, match: Any, *, box: BoxLike | None = None
+    run: Run, query: Any, match: Any, *, box: BoxLike | Mask | None = None
 ) -> SimilarityMap:
     """Explain the cosines of pairs of images by their positions.
 
@@ -128,11 +130,12 @@ def similarity_map(
 
     Args:
         run: a run whose network has a feature map.
-        query: (N, H, W, C) images of the run's shape, or one (H, W, C); see
+        query: a source, (N, H, W, C) images of the run's shape, or one (H, W, C); see
             `data.arrays.as_pixels` for all that is taken.
         match: likewise. A single image, on either side, is compared with all of the other side's.
         box: (x0, y0, x1, y1) of the queries, in pixels of what the network sees or in fractions;
-            only what is in it is compared, as by `gallery.search_region`.
+            only what is in it is compared, as by `gallery.search_region`. Or (H, W) weights in
+            [0, 1], such as `gallery.file_mask` makes of a box on an image file.
 
     Returns:
         The maps of N pairs.
@@ -145,8 +148,7 @@ def similarity_map(
     queries, matches = (_parts(run, images) for images in (query, match))
     height, width, _ = run.info.image_shape
     if box is not None:
-        edges = pixel_box(box, (width, height))
-        queries = queries.within(box_weights(edges, (width, height), queries.parts.shape[1:3]))
+        queries = queries.within(region_weights(box, (width, height), queries.parts.shape[1:3]))
     count = _paired(len(queries.embedding), len(matches.embedding))
     asked, found = _unit(queries, count), _unit(matches, count)
     cosine = _product("nd,nd->n", asked.embedding, found.embedding)
@@ -172,8 +174,8 @@ class _Unit(NamedTuple):
 
 
 def _parts(run: Run, images: Any) -> EmbeddingParts:
-    shape = np.shape(images)
-    return embedding_parts(run, images[None] if len(shape) == 3 else images)
+    is_one = not isinstance(images, Source) and np.ndim(images) == 3
+    return embedding_parts(run, np.asarray(images)[None] if is_one else images)
 
 
 def _paired(queries: int, matches: int) -> int:

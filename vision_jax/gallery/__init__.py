@@ -10,16 +10,20 @@ from vision_jax.gallery.lookup import (
     search_indexed,
     select_ids,
 )
+from vision_jax.gallery.regions import embed_region, file_mask, search_region
 
 __all__ = [
     "IndexChange",
     "build_index",
+    "embed_region",
+    "file_mask",
     "find_duplicates",
     "find_keys",
     "load_index",
     "read_indexed",
     "search_images",
     "search_indexed",
+    "search_region",
     "select_ids",
     "update_index",
     "write_index",

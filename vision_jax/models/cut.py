@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import Literal
 from jaxtyping import Array, Float
 
 from vision_jax.models.layers import STAGE
@@ -36,18 +36,19 @@ class Traced:
 
     def __init__(self, apply: Apply, state: Any, image_shape: tuple[int, ...]) -> None:
         image = jax.ShapeDtypeStruct((1, *image_shape), jax.numpy.float32)
-        traced, shapes = jax.make_jaxpr(apply, return_shape=True)(state, image)
-        self._jaxpr: ClosedJaxpr = traced
+        self._jaxpr, shapes = jax.make_jaxpr(apply, return_shape=True)(state, image)
         names = [
             path[1].key if path[0].idx == 1 else None
             for path, _ in jax.tree_util.tree_leaves_with_path(shapes)
         ]
         outputs = self._jaxpr.jaxpr.outvars
-        self._named = {name: var for name, var in zip(names, outputs, strict=True) if name}
+        self._named: dict[str, Any] = {
+            name: var for name, var in zip(names, outputs, strict=True) if name
+        }
 
     def shape(self, endpoint: str) -> tuple[int, ...] | None:
         """Return the shape of an endpoint, or None if there is none of that name."""
-        return self._named[endpoint].aval.shape if endpoint in self._named else None
+        return tuple(self._named[endpoint].aval.shape) if endpoint in self._named else None
 
     def cuts(self) -> Iterator[Cut]:
         """Yield where the network can be cut on its way to the embedding, the last first.
@@ -61,7 +62,7 @@ class Traced:
             equation = equations[number]
             if not any(id(var) in needed for var in equation.outvars):
                 continue
-            first = equation.outvars[0]
+            first: Any = equation.outvars[0]
             is_stage = equation.primitive.name == "name" and equation.params["name"] == STAGE
             if (is_stage or id(first) in named) and len(first.aval.shape) in (3, 4):
                 yield Cut(number, tuple(first.aval.shape))

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vision_jax.data.arrays import as_pixels
-from vision_jax.data.loader import to_float
+from vision_jax.data.loader import read_all, to_float
+from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.models.cut import Cut, Traced
 from vision_jax.run.data import row_chunks
@@ -97,7 +97,8 @@ def embedding_parts(run: Run, images: Any) -> EmbeddingParts:
 
     Args:
         run: a run whose network has a feature map.
-        images: (N, H, W, C) of the run's shape; see `data.arrays.as_pixels` for all that is taken.
+        images: a source, or (N, H, W, C) of the run's shape; see `data.arrays.as_pixels` for all
+            that is taken.
 
     Returns:
         The parts.
@@ -105,12 +106,9 @@ def embedding_parts(run: Run, images: Any) -> EmbeddingParts:
     Raises:
         InputError: the images have another shape, or the embedding depends on no map.
     """
-    pixels = as_pixels(images, image_shape=run.info.image_shape)
-    if pixels.shape[1:] != run.info.image_shape:
-        raise InputError(
-            f"images have shape {pixels.shape[1:]}; the run in {run.workdir} takes "
-            f"{run.info.image_shape}"
-        )
+    pixels = run.as_rows(images)
+    if isinstance(pixels, Source):
+        pixels = read_all(pixels)["image"]
     network = _NETWORKS.get(run)
     if network is None:
         network = _NETWORKS[run] = _Network(run)
