@@ -42,7 +42,7 @@ def check_fields(config: Any, prefix: str = "") -> None:
     kind: Any = type(config)
     hints = _hints(kind)
     for entry in dataclasses.fields(config):
-        value = _checked(getattr(config, entry.name), hints[entry.name], prefix + entry.name)
+        value = checked_value(getattr(config, entry.name), hints[entry.name], prefix + entry.name)
         object.__setattr__(config, entry.name, value)
 
 
@@ -51,21 +51,22 @@ def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _checked(value: Any, hint: Any, name: str) -> Any:
+def checked_value(value: Any, hint: Any, name: str) -> Any:
+    """Check a value against an annotation, and convert what means the same; see `check_fields`."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        return _checked(value, _kind_of(value, arguments), name)
+        return checked_value(value, _kind_of(value, arguments), name)
     if origin is Literal:
         return check_choice(value, arguments, name)
     if origin is tuple and isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_checked(each, arguments[0], name) for each in value)
+        return tuple(checked_value(each, arguments[0], name) for each in value)
     if origin is dict and isinstance(value, Mapping):
         if arguments[1] is Any:
             return dict(value)
         return {
-            key: _checked(each, arguments[1], f"{name} of {key}") for key, each in value.items()
+            key: checked_value(each, arguments[1], f"{name} of {key}") for key, each in value.items()
         }
     if dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(type, hint)):
         check_fields(value, f"{name}.")

@@ -118,7 +118,7 @@ def _run_folds(config: TrainConfig, options: RunOptions, tell: Callable[[Excepti
 
 
 def parse_options(words: list[str]) -> dict[str, Any]:
-    """Read a model's options from the command line's words.
+    """Read options of a model or a loss from the command line's words.
 
     Args:
         words: NAME=VALUE each; the value is JSON, or else text.
@@ -130,7 +130,7 @@ def parse_options(words: list[str]) -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         if not (name and equals):
-            raise InputError(f"model.options has {word!r}; NAME=VALUE is needed")
+            raise InputError(f"an option is {word!r}; it must be NAME=VALUE")
         try:
             options[name] = json.loads(text)
         except json.JSONDecodeError:

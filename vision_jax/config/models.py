@@ -26,10 +26,15 @@ class ModelConfig:
 
     def check(self) -> None:
         """Refuse options that `config.json` cannot hold; `TrainConfig` calls it."""
-        try:
-            json.dumps(self.options, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            require(False, "model.options", self.options, f"JSON-able: {error}")
+        check_json("model.options", self.options)
+
+
+def check_json(name: str, options: dict[str, Any]) -> None:
+    """Refuse options that `config.json` cannot hold."""
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        require(False, name, options, f"JSON-able: {error}")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,28 @@ from typing import Any, Literal
 
 from vision_jax.checked import check_fields, require
 from vision_jax.config.data import AUTO, DataConfig
-from vision_jax.config.models import AutoencoderConfig, CNNConfig, GANConfig, ModelConfig
+from vision_jax.config.models import (
+    AutoencoderConfig,
+    CNNConfig,
+    GANConfig,
+    ModelConfig,
+    check_json,
+)
 from vision_jax.config.optimizer import OptimizerConfig
 
 Precision = Literal["float32", "bfloat16"]
 ClassWeights = Literal["none", "balanced", "effective"]
+MetricLoss = Literal[
+    "proxy_anchor",
+    "arcface",
+    "cosface",
+    "norm_softmax",
+    "contrastive",
+    "multi_similarity",
+    "triplet",
+    "smooth_ap",
+]
+SelfSupervisedMethod = Literal["simclr", "vicreg", "barlow_twins", "byol", "simsiam", "dino"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,11 @@ class TrainConfig:
     def counts_classes(self) -> bool:
         """Whether the task depends on how many training images each class has."""
         return False
+
+    @property
+    def per_class(self) -> int | None:
+        """Images of each class in a batch; 0: as they come; None: what suits the data."""
+        return 0
 
     @property
     def step_options(self) -> dict[str, Any]:
@@ -224,6 +246,116 @@ class TrainGAN(TrainConfig):
 
 
 @dataclass(frozen=True)
+class EmbeddingConfig(TrainConfig):
+    """What every training of an embedding has."""
+
+    model: ModelConfig = field(default_factory=ModelConfig, kw_only=True)
+    width: int | None = field(default=None, kw_only=True)
+    """Width of the embedding, by a dense layer on the model's own. Default: the model's own."""
+    loss_options: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    """Settings of the loss, as NAME=VALUE, such as temperature=0.1; a wrong name lists all."""
+
+    normalizes: typing.ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = self.model.name != AUTO or self.init_from is not None
+        require(named, "model.name", self.model.name, "a model's name, without init_from")
+        require(self.width is None or self.width >= 1, "width", self.width, "at least 1")
+        check_json("loss_options", self.loss_options)
+
+
+@dataclass(frozen=True)
+class TrainMetric(EmbeddingConfig):
+    """Train an embedding in which images of a class are close: metric learning.
+
+    Example: vision-jax train metric --workdir runs/metric --model.name resnet18
+    --model.options stem=small --loss contrastive --data.recipe light
+    """
+
+    loss: MetricLoss = field(default="proxy_anchor", kw_only=True)
+    """With a centre for each class: proxy_anchor, arcface, cosface, norm_softmax. Of pairs in the
+    batch: contrastive (supervised), multi_similarity, triplet, smooth_ap."""
+    sub_centres: int = field(default=1, kw_only=True)
+    """Centres of each class, of which the nearest counts; for arcface, cosface and norm_softmax."""
+    images_per_class: int | None = field(default=None, kw_only=True)
+    """Images of each class in a batch; 0: as they come. Default: 0 with centres; with pairs 4, or
+    more where there are few classes."""
+    memory: int = field(default=0, kw_only=True)
+    """Embeddings of earlier batches that pairs are also formed with (cross-batch memory)."""
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.metric_learning:MetricLearning"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count, pairs = self.images_per_class, self.compares_pairs
+        require(count is None or count >= 0, "images_per_class", count, "0 or at least 2")
+        require(count != 1, "images_per_class", count, "0 or at least 2: one image makes no pair")
+        require(self.memory >= 0, "memory", self.memory, "at least 0")
+        require(pairs or self.memory == 0, "memory", self.memory, f"0 with {self.loss}")
+        require(self.sub_centres >= 1, "sub_centres", self.sub_centres, "at least 1")
+        several = not pairs and self.loss != "proxy_anchor"
+        require(
+            several or self.sub_centres == 1, "sub_centres", self.sub_centres, f"1 with {self.loss}"
+        )
+
+    @property
+    def per_class(self) -> int | None:
+        """Images of each class in a batch; 0: as they come; None: what suits the data."""
+        if self.images_per_class is None and not self.compares_pairs:
+            return 0
+        return self.images_per_class
+
+    @property
+    def compares_pairs(self) -> bool:
+        """Whether the loss compares the images of a batch with each other."""
+        return self.loss in ("contrastive", "multi_similarity", "triplet", "smooth_ap")
+
+
+@dataclass(frozen=True)
+class TrainSelfSupervised(EmbeddingConfig):
+    """Train an embedding without labels, by what two random views of an image have in common.
+
+    Example: vision-jax train self-supervised --workdir runs/ssl --model.name resnet18
+    --model.options stem=small --data.name fashion_mnist
+    """
+
+    data: DataConfig = field(default_factory=lambda: DataConfig(batch_size=256, recipe="views"))
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(name="adamw", weight_decay=1e-4, warmup_epochs=1.0)
+    )
+    epochs: int = 50
+    """Passes over the training split."""
+    method: SelfSupervisedMethod = field(default="simclr", kw_only=True)
+    """What the views' embeddings are trained for: simclr tells an image's views from all others;
+    vicreg and barlow_twins make dimensions vary and not repeat each other; byol and dino predict
+    what a moving average of the network sees; simsiam what the network itself sees."""
+    views: int = field(default=2, kw_only=True)
+    """Random views of each image; more than 2 with simclr, byol, simsiam and dino."""
+    projector: tuple[int, ...] = field(default=(512, 128), kw_only=True)
+    """Widths of the layers between the embedding and the loss; used in training alone."""
+    teacher: float = field(default=0.99, kw_only=True)
+    """Decay of the moving average of the weights that byol and dino learn from."""
+
+    task: typing.ClassVar[str] = "vision_jax.tasks.self_supervised:SelfSupervised"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        views, layers = self.views, self.projector
+        most = 2 if self.method in ("vicreg", "barlow_twins") else 16
+        require(2 <= views <= most, "views", views, f"in [2, {most}] with {self.method}")
+        require(len(layers) >= 1 and min(layers) >= 1, "projector", layers, "widths >= 1")
+        require(0 < self.teacher < 1, "teacher", self.teacher, "in (0, 1)")
+        ema = self.optimizer.ema
+        require(ema == 0 or not self.teaches, "optimizer.ema", ema, f"0 with {self.method}")
+
+    @property
+    def teaches(self) -> bool:
+        """Whether a moving average of the network makes the targets."""
+        return self.method in ("byol", "dino")
+
+
+@dataclass(frozen=True)
 class WeightsConfig:
     """Where imported weights come from."""
 
@@ -263,6 +395,8 @@ TASKS: dict[str, type[TrainConfig]] = {
     "cnn": TrainCNN,
     "autoencoder": TrainAutoencoder,
     "gan": TrainGAN,
+    "metric": TrainMetric,
+    "self-supervised": TrainSelfSupervised,
 }
 """What can be trained, by its name on the command line."""
 

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 from tqdm import tqdm
 
+from vision_jax.data.class_batches import ClassBatches
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
 from vision_jax.parallel.threads import core_count, map_in_order
@@ -59,6 +60,7 @@ class Loader:
         on_device_bytes: sources of up to this many bytes of uint8 pixels are held on the device.
         workers: reader processes for larger sources; 0 reads in threads.
         process: (index, count) of this process; each reads its own part of every batch.
+        per_class: images of each class in a training batch, see `ClassBatches`; 0: as they come.
     """
 
     source: Source
@@ -68,6 +70,7 @@ class Loader:
     on_device_bytes: int = 2**30
     workers: int = 0
     process: tuple[int, int] = (0, 1)
+    per_class: int = 0
 
     def __post_init__(self) -> None:
         if self.workers:
@@ -82,6 +85,12 @@ class Loader:
                 f"batch_size is {self.batch_size}; it must be at most {len(self.source)}, "
                 f"the images of {self.source.name}, split {self.source.split!r}"
             )
+        if self.per_class:
+            _ = self._classes  # refuses here what cannot be grouped
+
+    @cached_property
+    def _classes(self) -> ClassBatches:
+        return ClassBatches.of(self.source, self.batch_size, self.per_class, self.seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -112,6 +121,8 @@ class Loader:
         Returns:
             (batch,) positions in the source; the last batch of an evaluation may have fewer.
         """
+        if self.train and self.per_class:
+            return self._classes.indices(step)
         epoch, place = divmod(step, self.steps_per_epoch)
         order = _order(len(self.source), self.seed, epoch if self.train else None)
         return order[place * self.batch_size : (place + 1) * self.batch_size]

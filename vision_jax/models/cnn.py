@@ -27,7 +27,7 @@ class CNN(nn.Module):
     (B, hidden), the dense layer's output before dropout, at least 0.
 
     Attributes:
-        num_classes: Width of the output.
+        num_classes: Width of the output; 0 for none, which makes the embedding the output.
         stages: Channels of each stage.
         hidden: Width of the dense layer.
         padding: Padding of the convolutions; pooling is always VALID.
@@ -72,6 +72,8 @@ class CNN(nn.Module):
         x = nn.relu(dense(x))
         endpoints["embedding"] = x.astype(jnp.float32)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        if not self.num_classes:
+            return x.astype(jnp.float32), endpoints
         output = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=_glorot, name="logits")
         return output(x).astype(jnp.float32), endpoints
 

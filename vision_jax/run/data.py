@@ -9,6 +9,7 @@ import numpy as np
 
 from vision_jax.config import AUTO, DataConfig, TrainConfig
 from vision_jax.data.catalog import open_data, path_of
+from vision_jax.data.class_batches import fitting_per_class
 from vision_jax.data.data_set import DataSet
 from vision_jax.data.folds import FoldedData
 from vision_jax.data.loader import Loader, padded, read_parts
@@ -99,7 +100,17 @@ def split_loader(config: TrainConfig, source: Source, parallel: Devices, *, trai
         on_device_bytes=data.on_device_mib * 2**20,
         workers=data.workers,
         process=parallel.process,
+        per_class=_per_class(config, source) if train else 0,
     )
+
+
+def _per_class(config: TrainConfig, source: Source) -> int:
+    """Choose how many images of each class a training batch holds, where the config does not."""
+    if config.per_class is not None:
+        return config.per_class
+    labels = source.labels()
+    classes = 0 if labels is None else len(np.unique(labels))
+    return fitting_per_class(config.data.batch_size, classes)
 
 
 def row_chunks(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
@@ -106,6 +107,20 @@ class Generates(Decodes, Protocol):
         """Width of the latents."""
 
 
+@runtime_checkable
+class Judges(Protocol):
+    """A task judged by the embeddings of a whole set, which its `eval_step` returns by batches.
+
+    The step returns `embedding` (B, D), `mask` (B,) and, with labels, `label` (B,), of all devices.
+    """
+
+    def judge(self, vectors: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
+        """Measure embeddings (N, D) and labels (N,)."""
+
+    def collapsed(self, figures: dict[str, float]) -> str | None:
+        """Say in which way the embeddings of `judge` have collapsed; None if they have not."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelTask(abc.ABC):
     """A task that trains one model: all of it but the loss, which subclasses write.
@@ -161,6 +176,39 @@ class ModelTask(abc.ABC):
             over the unmasked examples of all devices.
         """
 
+    def context(self, state: TrainState, batch: Batch) -> Batch:
+        """Compute what the loss needs beside the batch, and gets no gradient: none by default.
+
+        Args:
+            state: the state before the step.
+            batch: see `examples`.
+
+        Returns:
+            Arrays that the batch of `examples` then holds too, (B, ...) each if batches are split.
+        """
+        del state, batch
+        return {}
+
+    def remember(self, stats: Any, output: Any, endpoints: dict[str, Array], batch: Batch) -> Any:
+        """Add to the batch statistics what the next step's `context` needs: nothing by default.
+
+        Args:
+            stats: the model's new batch statistics.
+            output: as for `examples`.
+            endpoints: as for `examples`.
+            batch: as for `examples`.
+
+        Returns:
+            The statistics; what is added is float32, the same on every device, and of the names and
+            shapes of `nothing_remembered`.
+        """
+        del output, endpoints, batch
+        return stats
+
+    def nothing_remembered(self) -> dict[str, Any]:
+        """Return what `remember` adds, as it is before the first step."""
+        return {}
+
     def init(self, key: Key[Array, ""], batch: Batch) -> TrainState:
         """Make the state before the first step.
 
@@ -189,7 +237,9 @@ class ModelTask(abc.ABC):
         """
         trained, frozen = stages.split(variables["params"], self.frozen)
         state = TrainState.create(key, {**variables, "params": trained}, self.optimizer)
-        state = state.replace(params=stages.merge(trained, frozen))
+        state = state.replace(
+            params=stages.merge(trained, frozen), stats={**state.stats, **self.nothing_remembered()}
+        )
         return state.replace(average=state.variables if self.ema else {})
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -207,6 +257,7 @@ class ModelTask(abc.ABC):
         count = jax.lax.psum(jnp.sum(batch["mask"].astype(jnp.float32)), AXIS)
         trained, frozen = stages.split(state.params, self.frozen)
         fixed, moving = (state.stats, {}) if self.fixed_statistics else ({}, state.stats)
+        batch = batch | self.context(state, batch)
 
         def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
             mask, rngs = part["mask"], self._rngs(jax.random.fold_in(key, place))
@@ -214,6 +265,7 @@ class ModelTask(abc.ABC):
             def loss_fn(trained: Any) -> tuple[Array, tuple[dict[str, Array], Any]]:
                 params = stages.merge(trained, frozen)
                 output, endpoints, new = self._forward(params, fixed or stats, part, rngs)
+                new = self.remember(new, output, endpoints, part)
                 rows = self.examples(output, endpoints, part)
                 mean = jnp.sum(jnp.where(mask, rows["loss"], jnp.float32(0))) / count
                 return mean, (rows, new)
@@ -226,7 +278,7 @@ class ModelTask(abc.ABC):
         after, moved = state.replace(params=trained).apply_gradients(grads, stats, self.optimizer)
         state = after.replace(
             params=stages.merge(after.params, frozen),
-            stats=state.stats if self.fixed_statistics else after.stats,
+            stats={**state.stats, **after.stats} if self.fixed_statistics else after.stats,
         )
         return state.averaged(state.variables, self.ema), metrics | moved
 

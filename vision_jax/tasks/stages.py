@@ -17,7 +17,8 @@ def stage_depths(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[st
     """Count the stages of each parameter and batch statistic, from the head down.
 
     Each belongs to the first endpoint that depends on it, in the order in which the model lists
-    them, and to the head if the embedding does not depend on it. Endpoints that add no parameters
+    them, and to the head if the last of the backbone's, `embedding` or what the model has as
+    `backbone_endpoint`, does not depend on it. Endpoints that add no parameters
     do not count.
 
     Args:
@@ -36,8 +37,8 @@ def stage_depths(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[st
 
     def backbone(variables: Any, images: jax.Array) -> list[jax.Array]:
         _, endpoints = model.apply(variables, images, train=False)
-        names = list(endpoints)
-        return [endpoints[name] for name in names[: names.index("embedding") + 1]]
+        names, last = list(endpoints), getattr(model, "backbone_endpoint", "embedding")
+        return [endpoints[name] for name in names[: names.index(last) + 1]]
 
     jaxpr = jax.make_jaxpr(backbone)(variables, images).jaxpr
     embedding = len(jaxpr.outvars) - 1

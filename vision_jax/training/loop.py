@@ -18,7 +18,7 @@ from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
 from vision_jax.parallel.processes import Vote
-from vision_jax.tasks.base import Task
+from vision_jax.tasks.base import Judges, Task
 from vision_jax.tasks.state import Metrics, TrainState
 from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.metrics import Row, compute
@@ -172,6 +172,7 @@ def fit(
                 speeds = bar.speeds()
                 trained = _scalars(compute(totals))
                 figures = _scalars(evaluate(state)) if evaluate else {}
+                _check_collapse(task, figures, step)
                 watch.see(figures, step // per_epoch)
                 row = _row(step, step // per_epoch, trained, figures)
                 history.append(row)
@@ -282,6 +283,7 @@ class Evaluator:
         self._task, self._loader, self._parallel = task, loader, parallel
         self._resident = parallel.replicate(loader.resident())
         self._step = parallel.eval_step(task)
+        self._rows = parallel.rows_step(task.eval_step)
 
     def __call__(self, state: TrainState) -> dict[str, Any]:
         """Evaluate a state.
@@ -292,6 +294,8 @@ class Evaluator:
         Returns:
             Floats, and host arrays of counts, by name.
         """
+        if isinstance(self._task, Judges):
+            return self._task.judge(*self._embeddings(state))
         blank = blank_batch(self._loader.source.image_shape)
         totals = self._parallel.zeros(self._task.eval_step, state, blank)
         for step, item in enumerate(self._loader.items(0, self._loader.steps_per_epoch)):
@@ -300,6 +304,31 @@ class Evaluator:
                 # Otherwise the batches of a whole folder would queue in memory for a slow device.
                 jax.block_until_ready(totals)
         return compute(totals)
+
+    def _embeddings(self, state: TrainState) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the embeddings of the whole source, and its labels."""
+        parts = []
+        for item in self._loader.items(0, self._loader.steps_per_epoch):
+            rows = self._rows(state, self._resident, self._parallel.shard(item))
+            host = jax.tree.map(np.asarray, rows)
+            parts.append({name: values[host["mask"]] for name, values in host.items()})
+        names = parts[0]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return whole["embedding"], whole.get("label")
+
+
+def _check_collapse(task: Task, figures: dict[str, float], step: int) -> None:
+    """Stop a run whose embeddings no longer tell images apart.
+
+    Raises:
+        TrainingDivergedError: they have collapsed.
+    """
+    told = task.collapsed(figures) if figures and isinstance(task, Judges) else None
+    if told:
+        raise TrainingDivergedError(
+            f"the run has collapsed at step {step}: {told}. A lower learning_rate, a larger "
+            "batch_size or another loss may help; the last checkpoint is kept"
+        )
 
 
 def _scalars(figures: dict[str, Any]) -> dict[str, float]:

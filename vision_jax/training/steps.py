@@ -99,6 +99,21 @@ class DataParallel(Devices):
 
         return self.pmap(step, in_axes=(self._state_axes, None, None, 0), donate=(1,))
 
+    def rows_step(self, function: Callable[[TrainState, Batch], Any]) -> Callable[..., Any]:
+        """Build a step that computes rows of each batch.
+
+        Args:
+            function: `(state, batch) -> rows` of all devices, the same on each.
+
+        Returns:
+            `step(state, resident, item) -> rows`.
+        """
+
+        def step(state: TrainState, resident: dict[str, Array], item: dict[str, Array]) -> Any:
+            return function(state, Loader.batch(resident, item))
+
+        return self.pmap(step, in_axes=(self._state_axes, None, 0), out_axes=None)
+
     def map_images(self, function: Callable[[Any, Any], Array]) -> Callable[[Any, Any], np.ndarray]:
         """Spread a function of images over the devices.
 

@@ -1,0 +1,126 @@
+"""What tasks share that train embeddings: judged by a whole set, watched for collapse."""
+
+import dataclasses
+import inspect
+import math
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from vision_jax.checked import checked_value
+from vision_jax.data.info import DataInfo
+from vision_jax.data.loader import Batch
+from vision_jax.errors import InputError
+from vision_jax.parallel.devices import AXIS
+from vision_jax.search.evaluation import evaluate_retrieval
+from vision_jax.tasks.base import ModelTask, gather
+from vision_jax.tasks.spread import collapse, spread
+from vision_jax.tasks.state import Metrics, TrainState
+
+_FOUND = ("recall@1", "map@r")
+_MOST = 4096
+"""Images among which a search is measured after each epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingTask(ModelTask):
+    """A task judged by the embeddings of a whole set, and not image by image.
+
+    Attributes:
+        model: a `models.embedder.Embedder`.
+    """
+
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("map@r", "max")
+
+    def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
+        """Embed a batch.
+
+        Args:
+            state: the state.
+            batch: as for `train_step`, without augmentation.
+
+        Returns:
+            `embedding` (B, D), `mask` (B,) and, with labels, `label` (B,), of all devices.
+        """
+        kept = {name: batch[name] for name in ("mask", "label") if name in batch}
+        return gather({"embedding": self.embed(state, batch["image"]), **kept})
+
+    def judge(
+        self,
+        vectors: Float[np.ndarray, "images dim"],
+        labels: Integer[np.ndarray, " images"] | None,
+    ) -> dict[str, float]:
+        """Measure the embeddings of a set.
+
+        Args:
+            vectors: (N, D).
+            labels: (N,), or None.
+
+        Returns:
+            What `tasks.spread.spread` returns and, with labels, `recall@1` and `map@r` of a search
+            for each of the first 4,096 images among the others; NaN where no two share a label.
+        """
+        figures = spread(vectors, labels)
+        if labels is None:
+            return figures
+        vectors, labels = vectors[:_MOST], labels[:_MOST]
+        if math.isnan(figures["deviation"]) or len(np.unique(labels)) == len(labels):
+            return figures | dict.fromkeys(_FOUND, math.nan)
+        found = evaluate_retrieval(vectors, labels, ks=(1,))
+        return figures | {"recall@1": found["hit_rate@1"], "map@r": found["map@r"]}
+
+    def collapsed(self, figures: dict[str, float]) -> str | None:
+        """Say in which way the embeddings of `judge` have collapsed; None if they have not."""
+        return collapse(figures)
+
+
+def loss_options(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Check the options of a loss, which are its keyword-only arguments.
+
+    Args:
+        function: the loss.
+        given: values by name.
+
+    Raises:
+        InputError: the loss has no such option, or it is of another type.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _TOLD]
+    hints = typing.get_type_hints(getattr(function, "func", function))  # of a partial's function
+    for option in given:
+        if option not in allowed:
+            listed = ", ".join(allowed) or "none"
+            raise InputError(f"loss_options has {option!r}; with this loss it takes {listed}")
+    return {
+        option: checked_value(value, hints[option], f"loss_options.{option}")
+        for option, value in given.items()
+    }
+
+
+_TOLD = {"mask", "first", "chunk"}
+
+
+def embedding_width(model: Any, info: DataInfo) -> int:
+    """Return the width of what a model returns for images of a data set.
+
+    Raises:
+        InputError: the model does not take images of this shape.
+    """
+    images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
+    try:
+        (output, _), _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+    except ValueError as error:
+        raise InputError(
+            f"the model does not take images of {info.image_shape}: {error}"
+        ) from error
+    return int(output.shape[-1])
+
+
+def first_row(rows: Array) -> Array:
+    """Return the place of this device's first row among those of `gather`."""
+    return jax.lax.axis_index(AXIS) * jnp.int32(len(rows))

@@ -1,0 +1,81 @@
+"""How far embeddings spread over the sphere, and whether they have collapsed."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+_PAIRS = 2048
+"""Vectors that uniformity compares with each other."""
+LEAST_RANK, LEAST_DEVIATION = 1.5, 0.01
+"""Below one of them embeddings count as collapsed: all alike, or along one line."""
+
+
+def spread(
+    vectors: Float[np.ndarray, "images dim"], labels: Integer[np.ndarray, " images"] | None = None
+) -> dict[str, float]:
+    """Measure how embeddings use their space.
+
+    Args:
+        vectors: (N, D) of any length; those of length 0 are left out.
+        labels: (N,) for `alignment`.
+
+    Returns:
+        `effective_rank`, the exponential of the entropy of the centred vectors' singular values
+        (Roy and Vetterli, "The effective rank", 2007), in [1, D]; `deviation`, the mean over
+        dimensions of the unit vectors' standard deviation, times √D, 0 if all are alike and 1 if
+        they fill the sphere (Chen and He, "SimSiam", 2021, section 4.1); `uniformity`, log mean
+        exp(-2 d²) over pairs of the first 2,048, at most 0 (Wang and Isola, "Understanding
+        contrastive representation learning", 2020, equation 5); and with labels `alignment`, the
+        mean d² of pairs of a class, in [0, 4] (equation 4). NaN where there is nothing to measure.
+    """
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    there = lengths > 0
+    unit = vectors[there] / lengths[there, None]
+    if len(unit) < 2:
+        names = ["effective_rank", "deviation", "uniformity"]
+        return dict.fromkeys(names + ([] if labels is None else ["alignment"]), float("nan"))
+    centred = unit - unit.mean(0)
+    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(centred.T @ centred), 0))
+    shares = singular / max(singular.sum(), np.finfo(float).tiny)
+    shares = shares[shares > 0]
+    some = unit[:_PAIRS]
+    squares = 2 - 2 * (some @ some.T)[np.triu_indices(len(some), 1)]
+    figures = {
+        "effective_rank": float(np.exp(-np.sum(shares * np.log(shares)))),
+        "deviation": float(unit.std(0).mean() * np.sqrt(unit.shape[1])),
+        "uniformity": float(np.log(np.mean(np.exp(-2 * squares)))),
+    }
+    if labels is not None:
+        figures["alignment"] = _alignment(unit, labels[there])
+    return figures
+
+
+def _alignment(unit: np.ndarray, labels: np.ndarray) -> float:
+    """Average the squared distance over all pairs of a class, by the classes' sums."""
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), unit.shape[1]))
+    np.add.at(sums, classes, unit)
+    # Over the pairs of n unit vectors d² adds up to n² - |sum|².
+    squares = counts.astype(float) ** 2 - np.sum(sums**2, 1)
+    pairs = np.sum(counts * (counts - 1) / 2)
+    return float(squares.sum() / pairs) if pairs else float("nan")
+
+
+def collapse(figures: dict[str, Any]) -> str | None:
+    """Say in which way embeddings have collapsed; None if they have not.
+
+    Args:
+        figures: what `spread` returned.
+    """
+    if figures["deviation"] < LEAST_DEVIATION:
+        return (
+            f"all images have nearly the same embedding: its deviation is "
+            f"{figures['deviation']:.2g}, below {LEAST_DEVIATION}"
+        )
+    if figures["effective_rank"] < LEAST_RANK:
+        return (
+            f"the embeddings lie along one line: their effective rank is "
+            f"{figures['effective_rank']:.2g}, below {LEAST_RANK}"
+        )
+    return None
