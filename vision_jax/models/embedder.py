@@ -63,7 +63,7 @@ class Embedder(nn.Module):
             endpoints["prediction"] = _MLP(widths, self.dtype, name="predictor")(x, train)
         if self.centres:
             shape = (*self.centres, x.shape[-1])
-            endpoints["centres"] = self.param("centres", nn.initializers.normal(), shape)
+            endpoints["centres"] = self.param("centres", _unit_normal, shape)
         return x, endpoints
 
 
@@ -83,5 +83,6 @@ class _MLP(nn.Module):
         return x.astype(jnp.float32)
 
 
+_unit_normal = nn.initializers.lecun_normal(in_axis=-1, out_axis=0)  # of length 1 on average
 _RENAMED = {"embedding": "pooled"}
 _TINY = 1e-24  # the square of a length that counts as zero

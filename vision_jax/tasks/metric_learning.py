@@ -41,7 +41,7 @@ LOSSES: dict[MetricLoss, Callable[..., Array]] = {
 }
 """The losses by name, with the settings of their papers."""
 
-_MEMORY = "memory"
+_VECTORS, _LABELS = "memory_vectors", "memory_labels"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,26 +102,20 @@ class MetricLearning(EmbeddingTask):
         if not self.memory:
             return {}
         labels = jnp.full(self.memory[:1], -1, jnp.float32)
-        return {_MEMORY: {"vectors": jnp.zeros(self.memory, jnp.float32), "labels": labels}}
+        return {_VECTORS: jnp.zeros(self.memory, jnp.float32), _LABELS: labels}
 
     def context(self, state: TrainState, batch: Batch) -> Batch:
         """Hand the memory to the loss."""
-        return {_MEMORY: state.stats[_MEMORY]} if self.memory else {}
+        return {name: state.stats[name] for name in (_VECTORS, _LABELS)} if self.memory else {}
 
     def remember(self, stats: Any, output: Any, endpoints: dict[str, Array], batch: Batch) -> Any:
         """Put the batch of all devices before what is in the memory."""
         if not self.memory:
             return stats
-        new = {
-            "vectors": jax.lax.stop_gradient(unit(output)),
-            "labels": jnp.where(batch["mask"], batch["label"], -1).astype(jnp.float32),
-        }
-        after = jax.tree.map(
-            lambda added, old: jnp.concatenate([added, old])[: len(old)],
-            gather(new),
-            batch[_MEMORY],
-        )
-        return {**stats, _MEMORY: after}
+        labels = jnp.where(batch["mask"], batch["label"], -1).astype(jnp.float32)
+        new = gather({_VECTORS: jax.lax.stop_gradient(unit(output)), _LABELS: labels})
+        held = {name: jnp.concatenate([new[name], batch[name]])[: self.memory[0]] for name in new}
+        return {**stats, **held}
 
     def examples(
         self, output: Float[Array, "batch dim"], endpoints: dict[str, Array], batch: Batch
@@ -145,8 +139,8 @@ class MetricLearning(EmbeddingTask):
             return {"loss": loss(output, label, endpoints["centres"])}
         vectors, labels, mask = gather((output, label, batch["mask"]))
         if self.memory:
-            held = batch[_MEMORY]
-            vectors = jnp.concatenate([vectors, held["vectors"]])
-            labels = jnp.concatenate([labels, held["labels"].astype(labels.dtype)])
-            mask = jnp.concatenate([mask, held["labels"] >= 0])
+            held = batch[_LABELS]
+            vectors = jnp.concatenate([vectors, batch[_VECTORS]])
+            labels = jnp.concatenate([labels, held.astype(labels.dtype)])
+            mask = jnp.concatenate([mask, held >= 0])
         return {"loss": loss(output, label, vectors, labels, mask=mask, first=first_row(label))}
