@@ -66,7 +66,8 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
         if arguments[1] is Any:
             return dict(value)
         return {
-            key: checked_value(each, arguments[1], f"{name} of {key}") for key, each in value.items()
+            key: checked_value(each, arguments[1], f"{name} of {key}")
+            for key, each in value.items()
         }
     if dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(type, hint)):
         check_fields(value, f"{name}.")

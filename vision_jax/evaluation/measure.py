@@ -13,7 +13,7 @@ from vision_jax.evaluation.generation import check_classifier, measure_generatio
 from vision_jax.evaluation.retrieval import measure_retrieval
 from vision_jax.run.classes import have_common
 from vision_jax.run.run import Run
-from vision_jax.tasks.base import Reconstructs
+from vision_jax.tasks.base import Classifies, Reconstructs
 
 _MAX_PCA_PIXELS = 4096
 _AT_ONCE = 256
@@ -50,7 +50,7 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
     notes: list[str] = []
     metrics: dict[str, Any] = {"images": len(test)}
     common = have_common(test.label_names, run.info.label_names)
-    if not run.task.needs.labels:
+    if not isinstance(run.task, Classifies):
         metrics |= run.evaluate(test)
     elif common or run.config.trains:
         metrics |= _recognition(run, test, notes)

@@ -279,7 +279,7 @@ class Run:
         """
         source = split if isinstance(split, Source) else self.source(split)
         self._check_shape(source.image_shape)
-        if self.task.needs.labels:
+        if isinstance(self.task, Classifies):
             match = self.match_classes(source)
             source = match.source
             if match.unknown:

@@ -112,7 +112,12 @@ class Judges(Protocol):
     """A task judged by the embeddings of a whole set, which its `eval_step` returns by batches.
 
     The step returns `embedding` (B, D), `mask` (B,) and, with labels, `label` (B,), of all devices.
+
+    Attributes:
+        judged: the figures of `judge` that tell better weights from worse, given labels.
     """
+
+    judged: ClassVar[tuple[str, ...]]
 
     def judge(self, vectors: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
         """Measure embeddings (N, D) and labels (N,)."""

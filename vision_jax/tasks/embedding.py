@@ -22,7 +22,6 @@ from vision_jax.tasks.base import ModelTask, gather
 from vision_jax.tasks.spread import collapse, spread
 from vision_jax.tasks.state import Metrics, TrainState
 
-_FOUND = ("recall@1", "map@r")
 _MOST = 4096
 """Images among which a search is measured after each epoch."""
 
@@ -36,6 +35,7 @@ class EmbeddingTask(ModelTask):
     """
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("map@r", "max")
+    judged: ClassVar[tuple[str, ...]] = ("map@r", "recall@1")
 
     def eval_step(self, state: TrainState, batch: Batch) -> Metrics:
         """Embed a batch.
@@ -70,7 +70,7 @@ class EmbeddingTask(ModelTask):
             return figures
         vectors, labels = vectors[:_MOST], labels[:_MOST]
         if math.isnan(figures["deviation"]) or len(np.unique(labels)) == len(labels):
-            return figures | dict.fromkeys(_FOUND, math.nan)
+            return figures | dict.fromkeys(self.judged, math.nan)
         found = evaluate_retrieval(vectors, labels, ks=(1,))
         return figures | {"recall@1": found["hit_rate@1"], "map@r": found["map@r"]}
 

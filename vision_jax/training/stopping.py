@@ -9,7 +9,7 @@ import jax
 from vision_jax.data.loader import blank_batch
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS
-from vision_jax.tasks.base import Task
+from vision_jax.tasks.base import Judges, Task
 
 Mode = Literal["max", "min"]
 
@@ -18,6 +18,8 @@ DIRECTIONS: dict[str, Mode] = {
     "accuracy": "max",
     "top5_accuracy": "max",
     "mean_squared_error": "min",
+    "map@r": "max",
+    "recall@1": "max",
 }
 """Metrics that tell better weights from worse, and whether the highest or the lowest is best."""
 
@@ -79,7 +81,7 @@ class Watch:
         """Take in the metrics of an evaluation; one that is not finite is no improvement."""
         if self._rule is None:
             return
-        self._epoch, value = epoch, metrics[self._metric]
+        self._epoch, value = epoch, metrics.get(self._metric, math.nan)
         if self._improved(value):
             self._best, self._best_epoch, self._stale = value, epoch, 0
         else:
@@ -149,11 +151,19 @@ def check_metric(
     """
     if metric is None:
         return
+    if isinstance(task, Judges):
+        choices = list(task.judged)
+    else:
+        choices = _reported_means(task, image_shape)
+    if metric not in choices:
+        raise InputError(f"{name} is {metric!r}; it must be one of {', '.join(choices)}")
+
+
+def _reported_means(task: Task, image_shape: tuple[int, int, int]) -> list[str]:
+    """List the metrics of `DIRECTIONS` that a task's evaluation adds up."""
     batch = jax.tree.map(lambda rows: rows[None], blank_batch(image_shape))
     state = jax.eval_shape(lambda: task.init(jax.random.key(0), blank_batch(image_shape)))
     step = jax.vmap(task.eval_step, (None, 0), out_axes=None, axis_name=AXIS)
     reported = jax.eval_shape(step, state, batch)
     # A mean is a total and a count; counts by class rank nothing.
-    choices = [each for each in DIRECTIONS if isinstance(reported.get(each), tuple)]
-    if metric not in choices:
-        raise InputError(f"{name} is {metric!r}; it must be one of {', '.join(choices)}")
+    return [each for each in DIRECTIONS if isinstance(reported.get(each), tuple)]
