@@ -50,7 +50,7 @@ from vision_jax.explain.methods import METHODS
 from vision_jax.explain.randomization import randomization_test, rank_correlation
 from vision_jax.files import json_text, write_text
 from vision_jax.run.imported import import_weights
-from vision_jax.run.run import Run
+from vision_jax.run.run import Run, load_run
 from vision_jax.run.train import train
 
 RESULTS = Path(__file__).parent / "results"
@@ -128,26 +128,24 @@ def planted(workdir: Path, name: str, model: ModelConfig, *, other: bool) -> Net
         model: the network.
         other: whether to train another one on random labels, to compare its maps.
     """
-    run, *others = (
-        train(
-            TrainClassifier(
-                data=DataConfig(name=str(pictures(workdir, labels)), channels=1, batch_size=64),
-                model=model,
-                optimizer=OptimizerConfig(learning_rate=3e-3),
-                epochs=EPOCHS,
-            ),
-            workdir / f"{name}_{labels}_labels",
-            progress=False,
+    runs = []
+    for labels in ("true", "random") if other else ("true",):
+        config = TrainClassifier(
+            data=DataConfig(name=str(pictures(workdir, labels)), channels=1, batch_size=64),
+            model=model,
+            optimizer=OptimizerConfig(learning_rate=3e-3),
+            epochs=EPOCHS,
         )
-        for labels in (("true", "random") if other else ("true",))
-    )
-    shown, labels = test_pictures(400)
+        train(config, workdir / f"{name}_{labels}_labels", progress=False)
+        runs.append(load_run(workdir / f"{name}_{labels}_labels", "last"))
+    run, *others = runs
+    shown, classes = test_pictures(400)
     images = shown.images.astype(np.float32) / 255
-    right = run.predict(images).argmax(1) == labels
+    right = run.predict(images).argmax(1) == classes
     chosen = np.flatnonzero(right)[:PLANTED]
     print(f"{name}: accuracy {right.mean():.3f}", flush=True)
     return Network(
-        run, images[chosen], labels[chosen], shown.masks[chosen], 10, 4, 12, *(others or [None])
+        run, images[chosen], classes[chosen], shown.masks[chosen], 10, 4, 12, *(others or [None])
     )
 
 

@@ -10,6 +10,7 @@ from vision_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainCla
 from vision_jax.data.builders.fashion_mnist import LABELS, SYSTEM_DIR, missing_files
 from vision_jax.explain import saliency
 from vision_jax.explain.faithfulness import baseline_maps, pointing_game
+from vision_jax.run.run import load_run
 from vision_jax.run.train import train
 
 
@@ -51,7 +52,8 @@ def test_class_activation_maps_point_at_the_garment(tmp_path):
         optimizer=OptimizerConfig(learning_rate=3e-3),
         epochs=4,
     )
-    run = train(config, tmp_path / "run", progress=False)
+    train(config, tmp_path / "run", progress=False)
+    run = load_run(tmp_path / "run")
     planted = planting.plant(garments("t10k", 150)[0], seed=2)
     images = planted.images.astype(np.float32) / 255
     maps = {name: saliency(run, images, name) for name in ("grad_cam", "hires_cam")}
