@@ -40,7 +40,7 @@ class EvaluationData:
         """
         limit = run.config.data.on_device_mib * 2**20
         test, train = run.source(split), run.source(run.splits.train)
-        shared = run.shared(test.split, train.split)
+        shared = run.shared(split or run.splits.test, run.splits.train)
         return cls(run, _held(test, limit), _held(train, limit), shared)
 
     @cached_property
