@@ -90,3 +90,8 @@ def test_values_out_of_range_are_refused():
     ]:
         with pytest.raises(InputError, match=message):
             EarlyStopping(**options)
+
+
+def test_a_task_without_a_metric_that_tells_the_best_cannot_stop_early():
+    with pytest.raises(InputError, match="early_stopping needs a metric"):
+        Watch(EarlyStopping(1), None, 0, {})

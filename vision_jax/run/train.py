@@ -39,7 +39,7 @@ from vision_jax.training.loop import FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
 from vision_jax.training.profile import Profile, open_profile
 from vision_jax.training.steps import DataParallel
-from vision_jax.training.stopping import EarlyStopping, check_metric
+from vision_jax.training.stopping import EarlyStopping, check_metric, ranking
 
 
 def train(
@@ -176,15 +176,20 @@ def _open(
         config.data, info, loader.batch_size // parallel.count, needs=task.needs
     )
     traced = open_profile(profile, workdir, config.epochs * loader.steps_per_epoch)
-    stopping = _early_stopping(config, stage)
+    stopping = _early_stopping(config, task, stage)
     return _Parts(
         config, parallel, loader, validation, info, task, stopping, augment, traced, start
     )
 
 
-def _early_stopping(config: TrainConfig, stage: Stage) -> EarlyStopping | None:
+def _early_stopping(config: TrainConfig, task: Task, stage: Stage) -> EarlyStopping | None:
     if config.early_stopping is None:
         return None
+    if ranking(task, config.best_by) is None:
+        raise InputError(
+            f"early_stopping is {config.early_stopping}; it must be None without best_by: "
+            f"`train {config.name}` has no metric of its own that tells the best weights"
+        )
     return EarlyStopping(config.early_stopping, config.min_delta, config.best_by, stage.start)
 
 
