@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "search": "vision_jax.commands.search:search",
     "duplicates": "vision_jax.commands.duplicates:duplicates",
     "generate": "vision_jax.commands.generate:generate",
+    "explain": "vision_jax.commands.explain:explain",
     "report": "vision_jax.commands.report:report",
     "check": "vision_jax.commands.check:check",
     "prepare": "vision_jax.commands.prepare:prepare",

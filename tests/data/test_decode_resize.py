@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_images
 
 from vision_jax.data.catalog import open_source
 from vision_jax.data.decode import read_image
-from vision_jax.data.resize import Resize
+from vision_jax.data.resize import Resize, part_seen, to_size
 from vision_jax.errors import InputError
 
 
@@ -71,3 +71,23 @@ def test_the_split_files_is_every_image_whatever_the_folders_are_called(tmp_path
     }
     assert source.label_names is None
     assert source.splits() == ["files"] * 4
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("size", [30, (20, 50)])
+@pytest.mark.parametrize("crop", [1.0, 0.8])
+def test_the_part_seen_is_what_an_image_becomes(fit, size, crop):
+    width, height = 200, 120
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height)
+    ramps = np.stack([40 + 200 * x, 40 + 200 * y, 0 * x], -1).round().astype(np.uint8)
+    resize = Resize(1.0 if fit != "crop" else crop, fit=fit)
+    made = np.asarray(to_size(Image.fromarray(ramps), size, resize)).astype(float)
+    left, top, right, bottom = part_seen((width, height), size, resize)
+    rows, columns = made.shape[:2]
+    across = left + (np.arange(columns) + 0.5) / columns * (right - left)
+    down = top + (np.arange(rows) + 0.5) / rows * (bottom - top)
+    inside = made[..., 0] > 39  # where there is no bar
+    assert inside.any()
+    off = np.abs(made[..., 0] - 40 - 200 * across[None] / width) * width / 200
+    off = np.maximum(off, np.abs(made[..., 1] - 40 - 200 * down[:, None] / height) * height / 200)
+    assert off[inside].max() < 1.5 * max((right - left) / columns, (bottom - top) / rows)

@@ -5,7 +5,7 @@ import pytest
 
 from vision_jax.data.sources import Subset
 from vision_jax.evaluation.data import EvaluationData
-from vision_jax.reports.searches import _spread_over_classes, search_rows
+from vision_jax.reports.searches import search_rows, spread_over_classes
 from vision_jax.run.run import load_run
 
 
@@ -44,5 +44,5 @@ def test_images_without_a_direction_are_neither_asked_nor_found(data):
 
 @pytest.mark.parametrize("labels", [np.array([0, 0, 0, 1, 1, 2]), None])
 def test_queries_are_spread_over_the_classes(labels):
-    chosen = _spread_over_classes(labels, 6)
+    chosen = spread_over_classes(labels, 6, 10)
     assert chosen == ([0, 3, 5, 1, 4, 2] if labels is not None else list(range(6)))

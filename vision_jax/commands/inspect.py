@@ -89,7 +89,7 @@ def inspect(
     )
     found = survey(source, files=files, threshold=threshold, run=run)
     print(summary(found))
-    write_inspection(found, out)
+    write_inspection(found, out, run)
     print(f"page -> {out}")
     if json is not None:
         write_text(json, to_json(found))

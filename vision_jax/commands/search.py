@@ -30,6 +30,7 @@ def search(
     box: tuple[float, float, float, float] | None = None,
     workdir: Path | None = None,
     picture: Path | None = None,
+    explain: bool = False,
 ) -> None:
     """Find the indexed images that are most like the given ones.
 
@@ -57,6 +58,7 @@ def search(
         workdir: Folder of the run that made the index, if it has moved since.
         picture: File to draw the queries and their neighbours into: a PNG, or a page if it ends in
             .html, in which long names wrap.
+        explain: Draw each query beside each of its neighbours, with maps of the parts that match.
     """
     import numpy as np
 
@@ -66,6 +68,8 @@ def search(
 
     if picture is not None and not picture.parent.is_dir():
         raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    if explain and picture is None:
+        raise InputError("explain is True, but picture is None; a file to draw into is needed")
     if bool(images) == bool(keys):
         raise InputError(
             f"{len(images)} images and {len(keys)} keys to look up were given; some images or some "
@@ -96,7 +100,13 @@ def search(
             print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
         if not rows:
             print(f"  nothing of {min_score} or more")
-    if picture is not None:
+    if picture is not None and explain:
+        from vision_jax.reports.matches import write_search_matches
+
+        run = run or _load_run(loaded, workdir)
+        write_search_matches(picture, run, loaded, images, keys, found[1])
+        print(f"picture -> {picture}")
+    elif picture is not None:
         from vision_jax.gallery.originals import Originals
         from vision_jax.reports.searches import write_found
         from vision_jax.visual.thumbnails import file_thumbnail

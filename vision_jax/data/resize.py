@@ -148,3 +148,26 @@ def _inside(
     """Bound a box: rounding may put an edge beyond the image's by a tiny part of a pixel."""
     left, top, right, bottom = box
     return max(left, 0.0), max(top, 0.0), min(right, image.width), min(bottom, image.height)
+
+
+def part_seen(
+    shape: tuple[int, int], size: Size, resize: Resize
+) -> tuple[float, float, float, float]:
+    """Say which part of an image is what it becomes at a size.
+
+    Args:
+        shape: (width, height) of the image, or of a smaller picture of all of it.
+        size: what it is brought to.
+        resize: how.
+
+    Returns:
+        Left, top, right and bottom in the picture's pixels, to one pixel of the result. With `pad`
+        they reach beyond the picture, by the bars.
+    """
+    if resize.fit == "stretch":
+        return 0.0, 0.0, float(shape[0]), float(shape[1])
+    height, width = sides(size)
+    ratios = shape[0] / width, shape[1] / height
+    ratio = max(ratios) if resize.fit in ("pad", "within") else min(ratios) * resize.crop
+    left, top = (shape[0] - ratio * width) / 2, (shape[1] - ratio * height) / 2
+    return left, top, left + ratio * width, top + ratio * height

@@ -24,6 +24,8 @@ from vision_jax.inspection.tables import (
     split_table,
     title,
 )
+from vision_jax.reports.class_maps import suspects_html
+from vision_jax.run.run import Run
 from vision_jax.visual.html import figure_html, paragraph, table, write_page
 from vision_jax.visual.plots import axis_names
 from vision_jax.visual.sheets import Shown, row_html
@@ -34,12 +36,13 @@ _GROUPS, _COPIES, _SUSPECTS = 40, 6, 60  # shown at most
 _COLORS = ("red", "green", "blue")
 
 
-def write_inspection(found: Inspection, path: Path) -> None:
+def write_inspection(found: Inspection, path: Path, run: Run | None = None) -> None:
     """Write an inspection as one HTML page that needs no other file.
 
     Args:
         found: what `inspect` returned.
         path: the page; an older one stays until the new one is whole.
+        run: the run that judged the labels; a classifier explains its suspicions.
 
     Raises:
         InputError: an image can no longer be read.
@@ -58,7 +61,8 @@ def write_inspection(found: Inspection, path: Path) -> None:
     if len(found.lost):
         sections.append(("Images left out", paragraph(_sentence(lost_images(found)))))
     if found.suspects is not None:
-        sections.append(("Likely label errors", _suspects(found)))
+        maps = suspects_html(run, found.source, found.suspects)
+        sections.append(("Likely label errors", _suspects(found) + maps))
     write_page(path, title(found), sections)
 
 

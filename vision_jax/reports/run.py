@@ -9,6 +9,7 @@ from PIL import Image
 
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
+from vision_jax.reports.class_maps import predictions_html
 from vision_jax.reports.generated import Grids, image_grids
 from vision_jax.reports.metrics import class_rows, metric_rows, retrieval_rows
 from vision_jax.reports.searches import search_rows
@@ -66,6 +67,7 @@ def write_report(
         sections += [("Images it makes", _grids_html(grids)), *_epochs(run.workdir / EPOCHS)]
     if "confusion" in metrics:
         sections += _recognition(metrics)
+        sections.append(("What it looks at", predictions_html(run, test)))
     sections += _search(data, metrics)
     sections.append(("Config", f"<pre>{html.escape(run.config.to_json())}</pre>"))
     path = run.workdir / "report.html"

@@ -33,7 +33,7 @@ def search_rows(data: EvaluationData) -> list[list[Shown]]:
         training image has an embedding that can be compared.
     """
     train, test = data.train, data.test
-    places = _spread_over_classes(test.labels(), len(test))
+    places = spread_over_classes(test.labels(), len(test), _QUERIES)
     examples = test.read(places)
     vectors = data.run.embed(np.stack([example["image"] for example in examples]))
     lost = without_direction(vectors)
@@ -158,13 +158,22 @@ def _class_name(example: Example, source: Source) -> str:
     return "" if names is None else names[example["label"]]
 
 
-def _spread_over_classes(
-    labels: Float[np.ndarray, " n"] | Integer[np.ndarray, " n"] | None, count: int
+def spread_over_classes(
+    labels: Float[np.ndarray, " n"] | Integer[np.ndarray, " n"] | None, count: int, most: int
 ) -> list[int]:
-    """Choose which queries to show: one of each class in turn, the first ones first."""
+    """Choose which images to show: one of each class in turn, the first ones first.
+
+    Args:
+        labels: (N,) their labels, if they have any.
+        count: N.
+        most: how many to choose at most.
+
+    Returns:
+        Their places in [0, N).
+    """
     if labels is None:
-        return list(range(min(_QUERIES, count)))
+        return list(range(min(most, count)))
     rank = np.zeros(count, np.int64)
     for label in np.unique(labels):
         rank[labels == label] = np.arange((labels == label).sum())
-    return np.lexsort((labels, rank))[:_QUERIES].tolist()
+    return np.lexsort((labels, rank))[:most].tolist()

@@ -20,10 +20,12 @@ _UNSIGNED = matplotlib.colormaps["viridis"]
 _SIGNED = LinearSegmentedColormap.from_list(
     "blue_orange", ["#0b3fa8", "#3f8efc", "#f2f2f2", "#ff9d2e", "#b84a00"]
 )
-_CLIPPED = 0.005  # share of the strongest pixels that may exceed the scale
+_CLIPPED = 0.02  # share of the pixels that may exceed the scale
+_OUTSTANDING = 2  # how many times as strong as the others they must be
 _OPACITY = 0.85  # of the strongest colour
-_STOPS = 9  # colours in the legend's gradient
-_GREY = "#9a9a9a"  # what the legend's colours lie on
+_STRONG = 0.05  # share of a map's pixels that say where it is strong
+_STOPS = 33  # colours in the legend's gradient
+_GREY = 154  # what the legend's colours lie on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Scale:
             values: any shape, at least one value.
 
         Returns:
-            A scale whose limit leaves out at most 0.5% of the values.
+            A scale up to the largest magnitude, unless a few values exceed the others by far: then
+            it leaves out at most 2% of them.
 
         Raises:
             InputError: a value is NaN or infinite.
@@ -61,8 +64,8 @@ class Scale:
         if lost := int((~np.isfinite(sizes)).sum()):
             raise InputError(f"{lost} of {sizes.size} values of a map are NaN or infinite")
         strongest = float(sizes.max())
-        # Of few values none may be left out.
-        limit = float(np.quantile(sizes, 1 - _CLIPPED, method="higher")) or strongest
+        most = float(np.quantile(sizes, 1 - _CLIPPED, method="higher"))
+        limit = most if 0 < _OUTSTANDING * most < strongest else strongest
         return cls(limit, strongest, bool((values < 0).any()))
 
     def colors(self, values: Map) -> UInt8[np.ndarray, "height width 4"]:
@@ -98,17 +101,20 @@ class Scale:
             return f"blue speaks against, orange speaks for; from {self.ends[0]} to {self.ends[2]}"
         return f"from transparent, 0, to yellow, {self.ends[1]}"
 
+    def bar(self) -> UInt8[np.ndarray, "1 stops 3"]:
+        """Return the scale's colours from left to right, (1, stops, 3), as on a grey picture."""
+        places = np.linspace(-1 if self.signed else 0, 1, _STOPS) * self.limit
+        colors = self.colors(places[None]).astype(np.float32)
+        opacity = colors[..., 3:] / 255
+        return np.rint(opacity * colors[..., :3] + (1 - opacity) * _GREY).astype(np.uint8)
+
     def legend(self) -> str:
         """Draw the scale as HTML: a bar of its colours with numbers below."""
         if not self.limit:
             return '<p class="scale">The map is zero everywhere.</p>'
-        places = np.linspace(-1 if self.signed else 0, 1, _STOPS) * self.limit
-        stops = ", ".join(
-            f"rgba({red},{green},{blue},{opacity / 255:.2f})"
-            for red, green, blue, opacity in self.colors(places[None])[0].tolist()
-        )
+        stops = ", ".join(f"rgb({red},{green},{blue})" for red, green, blue in self.bar()[0])
         numbers = "".join(f"<span>{html.escape(end)}</span>" for end in self.ends)
-        bar = f"background:linear-gradient(90deg, {stops}), {_GREY}"
+        bar = f"background:linear-gradient(90deg, {stops})"
         return (
             f'<div class="scale"><div class="bar" role="img" style="{bar}" '
             f'aria-label="{html.escape(self.describe())}"></div>'
@@ -146,3 +152,19 @@ def overlay(
     if box not in (None, whole):
         ImageDraw.Draw(shown).rectangle((left, top, right - 1, bottom - 1), outline="white")
     return shown
+
+
+def where(values: Map) -> str:
+    """Say in words where a map is strong, such as `strongest at the upper left`."""
+    sizes = np.abs(values)
+    if not sizes.any():
+        return "zero everywhere"
+    least = np.quantile(sizes, 1 - _STRONG, method="lower")
+    weights = np.where(sizes >= least, sizes, 0)
+    names = []
+    for axis, words in ((0, ("upper", "", "lower")), (1, ("left", "", "right"))):
+        along = weights.sum(1 - axis)
+        middle = float((along * (np.arange(len(along)) + 0.5)).sum() / along.sum())
+        names.append(words[min(2, int(3 * middle / len(along)))])
+    place = " ".join(filter(None, names))
+    return f"strongest at the {place}" if place else "strongest in the middle"

@@ -111,7 +111,9 @@ figure { margin: 0 0 1em; } figcaption { color: var(--muted); }
 .maps { display: grid; gap: .4em 1em; margin-bottom: 1.5em;
 grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
 .maps figure { margin: 0; } .maps img { width: 100%; border-radius: 4px; }
-.wide { max-width: 640px; }
+.maps.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
+.maps.small { grid-template-columns: repeat(auto-fill, 160px); font-size: 12px; }
+dt { font-weight: 600; } dd { margin: 0 0 .6em; max-width: 52em; }
 .scale { max-width: 420px; font-size: 12px; color: var(--muted); margin: .3em 0 0; }
 .scale .bar { height: 10px; border-radius: 5px; }
 .scale .ends { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
