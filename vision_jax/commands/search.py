@@ -70,6 +70,8 @@ def search(
         raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
     if explain and picture is None:
         raise InputError("explain is True, but picture is None; a file to draw into is needed")
+    if explain and box is not None:
+        raise InputError(f"explain is True and box is {box}; only whole images are explained")
     if bool(images) == bool(keys):
         raise InputError(
             f"{len(images)} images and {len(keys)} keys to look up were given; some images or some "
