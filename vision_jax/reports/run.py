@@ -14,7 +14,7 @@ from vision_jax.reports.generated import Grids, image_grids
 from vision_jax.reports.metrics import class_rows, metric_rows, retrieval_rows
 from vision_jax.reports.searches import search_rows
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
-from vision_jax.tasks.base import Decodes
+from vision_jax.tasks.base import Classifies, Decodes
 from vision_jax.training.metrics import read_metrics
 from vision_jax.visual.grids import enlarge
 from vision_jax.visual.html import (
@@ -67,6 +67,7 @@ def write_report(
         sections += [("Images it makes", _grids_html(grids)), *_epochs(run.workdir / EPOCHS)]
     if "confusion" in metrics:
         sections += _recognition(metrics)
+    if "confusion" in metrics and isinstance(run.task, Classifies):
         sections.append(("What it looks at", predictions_html(run, test)))
     sections += _search(data, metrics)
     sections.append(("Config", f"<pre>{html.escape(run.config.to_json())}</pre>"))
