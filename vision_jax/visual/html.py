@@ -112,7 +112,8 @@ figure { margin: 0 0 1em; } figcaption { color: var(--muted); }
 grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
 .maps figure { margin: 0; } .maps img { width: 100%; border-radius: 4px; }
 .maps.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
-.maps.small { grid-template-columns: repeat(auto-fill, 160px); font-size: 12px; }
+.maps.small { display: inline-flex; flex-wrap: wrap; max-width: 100%; margin: 0 2em 1.5em 0;
+vertical-align: top; font-size: 12px; } .maps.small > * { width: 140px; }
 dt { font-weight: 600; } dd { margin: 0 0 .6em; max-width: 52em; }
 .scale { max-width: 420px; font-size: 12px; color: var(--muted); margin: .3em 0 0; }
 .scale .bar { height: 10px; border-radius: 5px; }
