@@ -67,12 +67,11 @@ def test_byol_predicts_what_its_teacher_projects_and_the_teacher_follows(batch):
     moved, figures = after(task, state.replace(average=away), batch, 1)
     flat = batch["views"].reshape(-1, 6, 6, 1)
     targets = task.model.apply(away, flat, train=False)[0].reshape(8, 3, -1)
-    model = task.model.clone()
-    model = jax.vmap(
-        lambda images: model.apply(state.variables, images, train=True, mutable=["batch_stats"]),
+    student = jax.vmap(
+        lambda x: task.model.apply(state.variables, x, train=True, mutable=["batch_stats"]),
         axis_name=AXIS,
     )
-    (_, endpoints), _ = model(flat[None])
+    (_, endpoints), _ = student(flat[None])
     wanted = prediction(endpoints["prediction"][0].reshape(8, 3, -1), targets).mean()
     np.testing.assert_allclose(figures["loss"][0] / figures["loss"][1], wanted, rtol=1e-5)
     decay = min(0.9, 2 / 11)  # it rises from there, see `TrainState.averaged`
