@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "predict": "vision_jax.commands.predict:predict",
     "evaluate": "vision_jax.commands.evaluate:evaluate",
     "index": "vision_jax.commands.index:index",
+    "merge": "vision_jax.commands.merge:merge",
     "search": "vision_jax.commands.search:search",
     "duplicates": "vision_jax.commands.duplicates:duplicates",
     "generate": "vision_jax.commands.generate:generate",

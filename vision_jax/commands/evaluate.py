@@ -23,7 +23,8 @@ def evaluate(
 
     Prints the metrics and writes evaluation.json and, for a classifier, confusion.png into the
     workdir. Other data takes the run's classes by name: what the run does not know is left out of
-    recognition, counted and named. Example: vision-jax evaluate runs/digits
+    recognition, counted and named. With labels it also writes search_scores.json, which tells
+    searches how right a score is. Example: vision-jax evaluate runs/digits
 
     Args:
         workdir: Run to measure.
@@ -56,6 +57,7 @@ def evaluate_run(data: "EvaluationData", classifier: "Run | None" = None) -> dic
         InputError: the run cannot generate images for the classifier to judge.
     """
     from vision_jax.evaluation.measure import measure
+    from vision_jax.evaluation.scores import measure_scores, write_scores
     from vision_jax.files import json_text, write_text
     from vision_jax.visual.plots import confusion_matrix, write_png
 
@@ -71,6 +73,8 @@ def evaluate_run(data: "EvaluationData", classifier: "Run | None" = None) -> dic
         picture = run.workdir / "confusion.png"
         write_png(confusion_matrix(metrics["confusion"], tuple(metrics["classes"])), picture)
         print(f"confusion matrix -> {picture}")
+    if (scores := measure_scores(data)) is not None:
+        print(f"precision and recall by search score -> {write_scores(scores, run.workdir)}")
     return metrics
 
 

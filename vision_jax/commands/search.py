@@ -1,7 +1,8 @@
 """Find the nearest images in an index."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import tyro
 
@@ -9,6 +10,10 @@ from vision_jax.errors import InputError
 from vision_jax.search.methods import METHODS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int
+
+    from vision_jax.gallery import Hit, Queries
     from vision_jax.run.run import Run
     from vision_jax.search import CosineIndex
 
@@ -17,15 +22,61 @@ else:
     Method = tyro.extras.literal_type_from_choices(METHODS)
 
 NEIGHBOURS = 10
+_EXACT = ("exact", "sharded")
+_NAMED = 3  # near-duplicates of a hit
+
+
+class _Asked(NamedTuple):
+    """What is looked up: images, indexed images, a part of an image, or examples."""
+
+    images: Sequence[Path]
+    keys: Sequence[str]
+    like: Sequence[str]
+    unlike: Sequence[str]
+    weight: float
+    box: tuple[float, float, float, float] | None
+
+    def check(self) -> None:
+        """Refuse what does not go together."""
+        from vision_jax.search.examples import check_weight
+
+        images, keys, like = len(self.images), len(self.keys), len(self.like)
+        if sum(map(bool, (images, keys, like))) != 1:
+            raise InputError(
+                f"{images} images and {keys} keys to look up were given, and {like} examples of "
+                "what to find; some of one kind are needed"
+            )
+        if self.box is not None and images != 1:
+            raise InputError(f"box is of one image; {images} images and {keys} keys are given")
+        if self.unlike and not like:
+            raise InputError(f"unlike is {self.unlike[0]!r}, and like is empty; 1 is needed")
+        check_weight(self.weight)
+
+    def queries(self, index: "CosineIndex", run: "Run | None") -> "Queries":
+        """Return the vectors to search for; only what is indexed needs no run."""
+        from vision_jax import gallery
+
+        if self.keys:
+            return gallery.key_queries(index, self.keys)
+        if self.like or run is None:
+            return gallery.example_query(index, run, self.like, self.unlike, weight=self.weight)
+        if self.box is not None:
+            return gallery.region_query(index, run, self.images[0], self.box)
+        return gallery.image_queries(index, run, self.images)
 
 
 def search(
     index: tyro.conf.Positional[Path],
     images: tyro.conf.Positional[tuple[Path, ...]] = (),
     keys: tuple[str, ...] = (),
+    like: tuple[str, ...] = (),
+    unlike: tuple[str, ...] = (),
+    weight: float = 0.5,
     k: int | None = None,
     where: tuple[str, ...] = (),
     min_score: float | None = None,
+    fold: float | None = None,
+    mmr: float | None = None,
     method: Method = "exact",
     box: tuple[float, float, float, float] | None = None,
     workdir: Path | None = None,
@@ -37,19 +88,31 @@ def search(
     Examples: vision-jax search photos.index seven.png --k 5 --picture found.png
     and, for shoes like an indexed one: vision-jax search garments.index --keys
     fashion_mnist/test/0 --where label=Sneaker "label=Ankle boot" split=test
+    and, for more like two images and less like a third: vision-jax search photos.index --like
+    a.jpg b.jpg --unlike c.jpg
 
     Args:
         index: File that `vision-jax index` wrote.
         images: Image files to look up.
         keys: Indexed images to look up, each by its key as a search prints it; each leaves itself
             out.
+        like: Look up one thing by examples, image files or keys: what is like all of these.
+        unlike: Examples, image files or keys, of what it must not be like.
+        weight: How much the unlike examples count: looked up is the mean of the like vectors less
+            this many times the mean of the unlike ones.
         k: How many neighbours of each. Default: 10, or as many as may be found.
         where: Conditions on what may be found: FIELD=VALUE, or FIELD<VALUE and with <=, > or >=, or
             FIELD=LOW..HIGH. Fields are label, split and key; of photographs also taken, camera,
             latitude, longitude, folder and modified, as far as a file has them. A shorter date
             stands for all of its time. All must hold, but of one field with = any. Quote what
             holds < or >, which mean files to a shell: --where "taken>=2024-05" latitude=40..50
-        min_score: Least cosine in [-1, 1]: what is less similar is not found.
+        min_score: Least cosine in [-1, 1]: what is less similar is not found. How right such hits
+            are is printed, if `vision-jax evaluate` has measured the network on the same data.
+        fold: Cosine in (0, 1], such as 0.98, from which two images are nearly the same: of each
+            group of these only the best is shown, with the names of others.
+        mmr: Show hits that differ from each other, by maximal marginal relevance with this lambda
+            in [0, 1]: 1 is the plain search, 0.5 weighs likeness to what was asked for against
+            likeness to what is shown already.
         method: How to search: `exact`; `sharded`, exact too, over all devices; `inverted_file`,
             approximate; or `approx_max_k`, approximate, fast on TPU only.
         box: Search by a part of the one given image: its left, top, right and bottom edge, X0 Y0 X1
@@ -60,65 +123,101 @@ def search(
             .html, in which long names wrap.
         explain: Draw each query beside each of its neighbours, with maps of the parts that match.
     """
-    import numpy as np
-
-    from vision_jax.data.decode import printable
-    from vision_jax.gallery import lookup, search_region
+    from vision_jax import gallery
+    from vision_jax.search.diversity import check_mmr
+    from vision_jax.search.duplicates import check_threshold
     from vision_jax.search.min_score import check_min_score
 
     if picture is not None and not picture.parent.is_dir():
         raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    asked = _Asked(images, keys, like, unlike, weight, box)
     if explain and picture is None:
         raise InputError("explain is True, but picture is None; a file to draw into is needed")
     if explain and box is not None:
         raise InputError(f"explain is True and box is {box}; only whole images are explained")
-    if bool(images) == bool(keys):
-        raise InputError(
-            f"{len(images)} images and {len(keys)} keys to look up were given; some images or some "
-            "keys are needed"
-        )
-    if box is not None and len(images) != 1:
-        raise InputError(
-            f"box is of one image; {len(images)} images and {len(keys)} keys are given"
-        )
+    if explain and like:
+        raise InputError(f"explain is True and like is {like[0]!r}; images or keys are needed")
+    asked.check()
     check_min_score(min_score)
-    loaded = lookup.load_index(index)
-    allowed = lookup.select_ids(loaded, where)
-    asked = lookup.find_keys(loaded, keys)
-    k = _neighbours(k, len(allowed) - int(bool(np.isin(asked, allowed).any())))
-    options: Any = {"where": allowed if where else None, "min_score": min_score, "method": method}
-    run = None if keys else _load_run(loaded, workdir)
-    if run is not None and box is not None:
-        found = search_region(loaded, run, images[0], box, k, **options)
-    elif run is not None:
-        found = lookup.search_images(loaded, run, images, k, **options)
-    else:
-        found = lookup.search_indexed(loaded, asked, k, **options)
-    names = [*map(printable, images), *keys]
-    for name, scores, ids in zip(names, *found, strict=True):
+    check_mmr(mmr)
+    if fold is not None:
+        check_threshold(fold, "fold")
+    loaded = gallery.load_index(index)
+    allowed = gallery.select_ids(loaded, where)
+    _neighbours(k, allowed, [])
+    run = None
+    if images or not gallery.has_keys(loaded, [*like, *unlike]):
+        run = _load_run(loaded, workdir)
+    queries = asked.queries(loaded, run)
+    hits = gallery.find_hits(
+        loaded,
+        queries,
+        _neighbours(k, allowed, queries.leave_out),
+        where=allowed if where else None,
+        min_score=min_score,
+        fold=fold,
+        mmr=mmr,
+        method=method,
+    )
+    for name, line in zip(queries.names, hits, strict=True):
         print(name)
-        rows = loaded.metadata(ids[ids >= 0])
-        for place, (score, row) in enumerate(zip(scores[: len(rows)], rows, strict=True), start=1):
-            print(f"  {place:>3}  {score:+.4f}  {row.get('label', ''):<14}  {row['key']}")
-        if not rows:
-            print(f"  nothing of {min_score} or more")
+        _print_hits(line, min_score)
+    plain = not (like or where or box) and fold is None and mmr is None and method in _EXACT
+    if min_score is not None and plain:
+        _print_meaning(loaded, workdir, min_score)
     if picture is not None and explain:
         from vision_jax.reports.matches import write_search_matches
 
         run = run or _load_run(loaded, workdir)
-        write_search_matches(picture, run, loaded, images, keys, found[1])
+        write_search_matches(picture, run, loaded, images, keys, gallery.as_found(hits)[1])
         print(f"picture -> {picture}")
     elif picture is not None:
-        from vision_jax.gallery.originals import Originals
-        from vision_jax.reports.searches import write_found
-        from vision_jax.visual.thumbnails import file_thumbnail
+        _draw(picture, loaded, workdir, queries, hits)
 
-        originals = Originals(loaded, workdir)
-        rows = loaded.metadata(asked)
-        shown = map(originals.thumbnail, rows) if keys else map(file_thumbnail, images)
-        for note in write_found(picture, loaded, originals, shown, names, *found):
-            print(f"note: {note}")
-        print(f"picture -> {picture}")
+
+def _print_hits(hits: "Sequence[Hit]", min_score: float | None) -> None:
+    for place, hit in enumerate(hits, start=1):
+        label = hit.row.get("label", "")
+        print(f"  {place:>3}  {hit.score:+.4f}  {label:<14}  {hit.row['key']}")
+        if hit.others:
+            names = ", ".join(row["key"] for row in hit.others[:_NAMED])
+            more = len(hit.others) - _NAMED
+            print(f"       nearly the same: {names}" + (f" and {more} more" if more > 0 else ""))
+    if not hits:
+        print("  nothing" + ("" if min_score is None else f" of {min_score} or more"))
+
+
+def _print_meaning(index: "CosineIndex", workdir: Path | None, min_score: float) -> None:
+    """Print how right such hits were on the test set, if that was measured for this index."""
+    from vision_jax.evaluation.scores import read_scores
+    from vision_jax.gallery.origin import origin_of
+
+    origin = origin_of(index)
+    if measured := read_scores(Path(workdir or origin.workdir), origin):
+        print(measured.sentence(min_score))
+
+
+def _draw(
+    picture: Path,
+    index: "CosineIndex",
+    workdir: Path | None,
+    queries: "Queries",
+    hits: "Sequence[Sequence[Hit]]",
+) -> None:
+    from vision_jax.gallery import as_found
+    from vision_jax.gallery.originals import Originals
+    from vision_jax.reports.searches import write_found
+    from vision_jax.visual.thumbnails import file_thumbnail
+
+    originals = Originals(index, workdir)
+    asked = (
+        originals.thumbnail(shown) if isinstance(shown, dict) else file_thumbnail(shown)
+        for shown in queries.shown
+    )
+    names = [shown["key"] if isinstance(shown, dict) else str(shown) for shown in queries.shown]
+    for note in write_found(picture, index, originals, asked, names, *as_found(hits)):
+        print(f"note: {note}")
+    print(f"picture -> {picture}")
 
 
 def _load_run(index: "CosineIndex", workdir: Path | None) -> "Run":
@@ -129,7 +228,13 @@ def _load_run(index: "CosineIndex", workdir: Path | None) -> "Run":
     return load_run(workdir or origin.workdir, origin.step)
 
 
-def _neighbours(k: int | None, most: int) -> int:
+def _neighbours(
+    k: int | None, allowed: "Int[np.ndarray, ' items']", leave_out: Sequence[Sequence[int]]
+) -> int:
+    """Return how many to find: as many as asked for, if there are as many."""
+    import numpy as np
+
+    most = len(allowed) - max((int(np.isin(allowed, ids).sum()) for ids in leave_out), default=0)
     if most < 1:
         raise InputError("nothing is found but the image itself; 2 images or more are needed")
     if k is None:

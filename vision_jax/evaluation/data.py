@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from vision_jax.data.sources import Example, Source, Subset
 from vision_jax.run.run import Run
 
+_MAX_QUERIES = 10_000
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationData:
@@ -47,6 +49,16 @@ class EvaluationData:
     def train_vectors(self) -> Float[np.ndarray, "images features"]:
         """The embeddings of the training images, computed at the first use."""
         return self.run.embed(self.train)
+
+    @cached_property
+    def queries(self) -> Source:
+        """The first 10,000 test images, those that searches look up."""
+        return Subset.of(self.test, range(min(len(self.test), _MAX_QUERIES)))
+
+    @cached_property
+    def query_vectors(self) -> Float[np.ndarray, "images features"]:
+        """The embeddings of `queries`, computed at the first use."""
+        return self.run.embed(self.queries)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped
 
 from vision_jax.data.loader import read_parts
-from vision_jax.data.sources import Source, Subset
+from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.intervals import (
@@ -28,7 +28,6 @@ from vision_jax.search.evaluation import (
 )
 
 NEIGHBOURS = 10
-_MAX_QUERIES = 10_000
 _MAX_PIXELS = 4096
 _ROWS = 4096
 
@@ -145,7 +144,7 @@ def measure_retrieval(data: EvaluationData) -> Retrieval:
     Raises:
         InputError: the images have no labels.
     """
-    queries = Subset.of(data.test, range(min(len(data.test), _MAX_QUERIES)))
+    queries = data.queries
     known, asked = data.train.labels(), queries.labels()
     if known is None or asked is None:
         raise InputError(f"{data.train.name} has no labels; a labelled data set is needed")
@@ -157,7 +156,7 @@ def measure_retrieval(data: EvaluationData) -> Retrieval:
             f"knn_accuracy@{NEIGHBOURS} is left out: {data.shared} images of {data.test.split} are "
             f"among the training images, {data.train.split}, and would find themselves"
         )
-    vectors = data.run.embed(queries)
+    vectors = data.query_vectors
     found = [] if data.shared else [data.train_vectors]
     metrics["embedding"] = _measure("embedding", vectors, asked, found, known, queries, notes)
     if np.prod(queries.image_shape) <= _MAX_PIXELS:

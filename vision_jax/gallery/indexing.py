@@ -59,7 +59,7 @@ def build_index(run: Run, source: Source) -> CosineIndex:
 
 def _empty_index(run: Run, source: Source) -> CosineIndex:
     width = run.embed(np.zeros((0, *run.info.image_shape), np.uint8)).shape[1]
-    return CosineIndex(width, about=dataclasses.asdict(Origin.of(run, source)))
+    return CosineIndex(width, about=Origin.of(run, source).about())
 
 
 def update_index(
@@ -97,7 +97,7 @@ def update_index(
     if vectors is not None:
         kept = [place for place in range(len(fresh)) if place not in skipped]
         _add(index, vectors[kept], [rows[fresh[place]] for place in kept])
-    index.about = dataclasses.asdict(origin)  # the run's folder may have moved
+    index.about = origin.about()  # the run's folder may have moved
     named = {new.key(place): reason for place, reason in sorted(skipped.items())}
     added = len(fresh) - len(skipped)
     return IndexChange(added, len(gone), len(rows) - len(fresh), skipped=named)
@@ -119,8 +119,8 @@ def write_index(
         How many images were added, removed and kept, and whether an older index was built anew.
 
     Raises:
-        InputError: If the file is no index, or one that was not made here, or the images cannot be
-            embedded.
+        InputError: If the file is no index, or one that was not made here or is merged, or the
+            images cannot be embedded.
     """
     index, reason = _older(run, source, Path(path))
     if index is None:
@@ -139,6 +139,11 @@ def _older(run: Run, source: Source, path: Path) -> tuple[CosineIndex | None, st
         origin = origin_of(index)
     except InputError as error:
         raise InputError(f"{path} is not replaced: {error}, or another file") from error
+    if origin.others:
+        raise InputError(
+            f"{path} is not replaced: it is merged, of {len(origin.sources)} sources; index these "
+            "on their own and merge them again, or name another file"
+        )
     reason = origin.difference(Origin.of(run, source))
     return (None, reason) if reason else (index, None)
 

@@ -12,6 +12,7 @@ from vision_jax.gallery.conditions import meets
 from vision_jax.gallery.origin import check_encoder, entries, origin_of
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex, near_duplicates
+from vision_jax.search.duplicates import Linkage
 from vision_jax.search.filters import Where
 from vision_jax.search.protocol import Found
 
@@ -26,13 +27,14 @@ def load_index(path: str | Path) -> CosineIndex:
 
 
 def find_duplicates(
-    index: CosineIndex, threshold: float
+    index: CosineIndex, threshold: float, *, linkage: Linkage = "chain"
 ) -> list[tuple[bool, list[dict[str, Any]]]]:
     """List groups of indexed images that are nearly the same to the network.
 
     Args:
         index: The index to look through.
         threshold: Cosine from which two images count as nearly the same, in (0, 1].
+        linkage: "chain" or "complete", as for `search.near_duplicates`.
 
     Returns:
         `(leaks, metadata)` of each group: those that span splits first, then by size. The split of
@@ -43,7 +45,7 @@ def find_duplicates(
     """
     rows = [row for _, row in entries(index)]
     _, splits = np.unique([row["split"] for row in rows], return_inverse=True)
-    groups = near_duplicates(index.vectors(index.ids), threshold, splits=splits)
+    groups = near_duplicates(index.vectors(index.ids), threshold, splits=splits, linkage=linkage)
     return [(group.leaks, [rows[i] for i in group.rows]) for group in groups]
 
 
@@ -159,10 +161,14 @@ def read_indexed(
     Raises:
         InputError: If an image is no longer there.
     """
-    origin = origin_of(index)
-    source = run.open_images(origin.source, origin.split, bad_files="later")
-    places = {source.key(i): i for i in range(len(source))}
-    if gone := [key for key in keys if key not in places]:
+    images: dict[str, np.ndarray] = {}
+    for name, split in origin_of(index).sources:
+        source = run.open_images(name, split, bad_files="later")
+        places = {source.key(i): i for i in range(len(source))}
+        there = [key for key in dict.fromkeys(keys) if key in places and key not in images]
+        read = source.read([places[key] for key in there])
+        images |= {key: example["image"] for key, example in zip(there, read, strict=True)}
+    if gone := [key for key in keys if key not in images]:
         raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")
-    images = [example["image"] for example in source.read([places[k] for k in keys])]
-    return np.stack(images) if images else np.zeros((0, *source.image_shape), np.uint8)
+    shape = (0, *run.info.image_shape)
+    return np.stack([images[key] for key in keys]) if images else np.zeros(shape, np.uint8)

@@ -20,6 +20,7 @@ class Origin:
         source: The images: a data set's name or a folder.
         split: The part of them, in tfds's slicing syntax.
         encoder: `run.identity`; None in an index of version 0.1, which kept none.
+        others: further images of a merged index, each `(source, split)`.
     """
 
     workdir: str
@@ -27,6 +28,7 @@ class Origin:
     source: str
     split: str
     encoder: str | None = None
+    others: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, run: Run, source: Source) -> "Origin":
@@ -34,12 +36,27 @@ class Origin:
         workdir = str(run.workdir.absolute())
         return cls(workdir, run.step, source.name, source.split, run.identity)
 
+    @property
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """All images, each `(source, split)`."""
+        return ((self.source, self.split), *self.others)
+
+    def about(self) -> dict[str, Any]:
+        """Return the fields as an index's `about` holds them."""
+        fields = dataclasses.asdict(self)
+        del fields["others"]
+        if self.others:  # no index had this field before there were merged ones
+            fields["others"] = [list(source) for source in self.others]
+        return fields
+
     def difference(self, other: "Origin") -> str | None:
         """Say why an index of this origin cannot become one of the other; None if it can."""
         if self.encoder is None:
             return "it does not name the network that made it, as version 0.1 wrote it"
         if self.encoder != other.encoder:
             return "another network made it"
+        if self.others:
+            return f"it is merged, of {len(self.sources)} sources"
         if (self.source, self.split) != (other.source, other.split):
             return f"it is of other images, {self.source} ({self.split})"
         return None
@@ -55,12 +72,20 @@ def origin_of(index: CosineIndex) -> Origin:
     fields = dataclasses.fields(Origin)
     if isinstance(about, dict) and about.keys() <= {field.name for field in fields}:
         values: dict[str, Any] = {field.name: about.get(field.name) for field in fields}
+        others = values.pop("others") or []
         kinds: dict[str, Any] = {"step": int, "encoder": str | None}
-        if all(isinstance(value, kinds.get(name, str)) for name, value in values.items()):
-            return Origin(**values)
+        sound = all(isinstance(value, kinds.get(name, str)) for name, value in values.items())
+        if sound and isinstance(others, list) and all(map(_is_source, others)):
+            return Origin(**values, others=tuple((source, split) for source, split in others))
     raise InputError(
         "the index does not say which network and images it was made of; one that "
         "`vision-jax index` or `build_index` made is needed"
+    )
+
+
+def _is_source(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
     )
 
 

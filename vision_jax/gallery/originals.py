@@ -63,29 +63,25 @@ class Originals:
             return placeholder(f"cannot be found: {error}")
         if key not in places:
             return placeholder("is no longer there")
-        return source_thumbnail(self._source, places[key], side=side)
+        source, place = places[key]
+        return source_thumbnail(source, place, side=side)
 
     def thumbnails(self, rows: Sequence[dict[str, Any]], *, side: int = SIDE) -> list[Thumbnail]:
         """Read the originals of some indexed images; see `thumbnail`."""
         return [self.thumbnail(row, side=side) for row in rows]
 
     @cached_property
-    def _source(self) -> Source:
+    def _places(self) -> dict[str, tuple[Source, int]]:
+        """Where each image is, by its key."""
         data_dir = None
         with contextlib.suppress(InputError):  # the run is gone; the data may be at the usual place
             data_dir = read_config(self._workdir).data.data_dir
         # Only originals are read: no image is ever brought to the size.
-        return open_source(
-            self._origin.source,
-            self._origin.split,
-            data_dir=data_dir,
-            image_size=1,
-            bad_files="later",
-        )
-
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {self._source.key(i): i for i in range(len(self._source))}
+        sources = [
+            open_source(name, split, data_dir=data_dir, image_size=1, bad_files="later")
+            for name, split in self._origin.sources
+        ]
+        return {source.key(i): (source, i) for source in sources for i in range(len(source))}
 
 
 def _change(path: str, digest: str | None) -> str | None:

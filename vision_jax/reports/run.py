@@ -9,6 +9,7 @@ from PIL import Image
 
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
+from vision_jax.evaluation.scores import measure_scores
 from vision_jax.reports.class_maps import predictions_html
 from vision_jax.reports.generated import Grids, image_grids
 from vision_jax.reports.metrics import class_rows, metric_rows, retrieval_rows
@@ -26,6 +27,7 @@ from vision_jax.visual.html import (
     write_page,
 )
 from vision_jax.visual.plots import confusion_matrix, learning_curves, reliability_diagram
+from vision_jax.visual.score_plot import score_plot
 from vision_jax.visual.sheets import row_html
 
 _EPOCHS_SHOWN = 6
@@ -137,6 +139,11 @@ def _search(data: EvaluationData, metrics: dict[str, Any]) -> Sections:
     sections = []
     if metrics.get("retrieval"):
         sections.append(("Search", paragraph(_RETRIEVAL) + table(*retrieval_rows(metrics))))
+    if (scores := measure_scores(data)) is not None:
+        curve = scores.curve
+        plot = score_plot(curve.thresholds, curve.precision, curve.recall)
+        picture = figure_html(plot, "precision and recall by least score")
+        sections.append(("Scores", paragraph(_SCORES) + picture))
     if rows := search_rows(data):
         caption = _NEAREST + (_MARKS if data.train.label_names else ".")
         sections.append(("Nearest images", paragraph(caption) + "".join(map(row_html, rows))))
@@ -149,6 +156,12 @@ _RETRIEVAL = (
     "many of the 10 nearest other test images share its class. map@r: the same for as many nearest "
     "images as the class has others, with more weight on the first ones. Search by raw pixels is "
     "the baseline."
+)
+_SCORES = (
+    "How right a score is, with test images looked up among each other. Precision: of all hits "
+    "with a cosine of at least so much, the share that has the query's label. Recall: of all "
+    "images with the query's label, the share that is found. vision-jax search --min-score takes "
+    "such a score."
 )
 _NEAREST = (
     "Test images at the left, each with its nearest training images and their cosine similarity"

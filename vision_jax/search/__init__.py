@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vision_jax.search.diversity import maximal_marginal_relevance
     from vision_jax.search.duplicates import near_duplicates
     from vision_jax.search.evaluation import (
         average_precision,
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
         reciprocal_rank,
         retrieval_values,
     )
+    from vision_jax.search.examples import combine_examples
     from vision_jax.search.expansion import augment_database, expand_queries
+    from vision_jax.search.folding import NearGroups
     from vision_jax.search.index import CosineIndex
     from vision_jax.search.index_file import IndexFileError
     from vision_jax.search.inverted_file import InvertedFile
     from vision_jax.search.methods import METHODS
     from vision_jax.search.protocol import Index
+    from vision_jax.search.scores import ScoreCurve, score_curve
     from vision_jax.search.similarity import cosine_similarity, cosine_top_k
     from vision_jax.search.streaming import streamed_top_k
 
@@ -36,21 +40,26 @@ __all__ = [
     "Index",
     "IndexFileError",
     "InvertedFile",
+    "NearGroups",
+    "ScoreCurve",
     "augment_database",
     "average_precision",
     "average_precision_at_r",
+    "combine_examples",
     "cosine_similarity",
     "cosine_top_k",
     "evaluate_retrieval",
     "expand_queries",
     "hit_rate_at_k",
     "knn_accuracy",
+    "maximal_marginal_relevance",
     "near_duplicates",
     "precision_at_k",
     "r_precision",
     "recall_at_k",
     "reciprocal_rank",
     "retrieval_values",
+    "score_curve",
     "streamed_top_k",
 ]
 
@@ -60,11 +69,16 @@ _HOMES = {
     "Index": "protocol",
     "IndexFileError": "index_file",
     "InvertedFile": "inverted_file",
+    "NearGroups": "folding",
+    "ScoreCurve": "scores",
     "augment_database": "expansion",
+    "combine_examples": "examples",
     "cosine_similarity": "similarity",
     "cosine_top_k": "similarity",
     "expand_queries": "expansion",
+    "maximal_marginal_relevance": "diversity",
     "near_duplicates": "duplicates",
+    "score_curve": "scores",
     "streamed_top_k": "streaming",
 }
 

@@ -276,12 +276,7 @@ class CosineIndex:
             InputError: If `about` or a metadata value is not JSON-able, or the file cannot be
                 written there; nothing is written.
         """
-        with self._lock.reading():
-            values, scale = self._rows.rows(self._table.slots)
-            items = {str(item): value for item, value in self._metadata.items()}
-            notes = {"about": self.about, "items": items, "next": self._table.next}
-            content = index_file.Content(self.dtype, values, scale, self._table.ids, notes)
-        index_file.write(Path(path), content)
+        index_file.write(Path(path), self.to_content())
 
     @classmethod
     def load(cls, path: str | Path) -> "CosineIndex":
@@ -292,7 +287,19 @@ class CosineIndex:
             index_file.IndexFileError: (an InputError) If the file is truncated, altered, of
                 another version or no index at all.
         """
-        content = index_file.read(Path(path))
+        return cls.from_content(index_file.read(Path(path)))
+
+    def to_content(self) -> index_file.Content:
+        """Return all that a file of the index holds, vectors as they are stored."""
+        with self._lock.reading():
+            values, scale = self._rows.rows(self._table.slots)
+            items = {str(item): value for item, value in self._metadata.items()}
+            notes = {"about": self.about, "items": items, "next": self._table.next}
+            return index_file.Content(self.dtype, values, scale, self._table.ids, notes)
+
+    @classmethod
+    def from_content(cls, content: index_file.Content) -> "CosineIndex":
+        """Make an index of what `to_content` returned."""
         index = cls(content.values.shape[1], dtype=content.dtype, about=content.notes["about"])
         index._rows.append_rows(content.values, content.scale)
         index._register(content.ids)
