@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vision_jax.commands.arguments import DataName, Workdir, parse_checkpoint
+from vision_jax.errors import InputError
 
 if TYPE_CHECKING:
     from vision_jax.evaluation.data import EvaluationData
@@ -18,6 +19,7 @@ def evaluate(
     checkpoint: str = "best",
     classifier: Path | None = None,
     data: DataName = None,
+    tune_thresholds: bool = False,
 ) -> None:
     """Measure a run on its test split or on other data: recognition, reconstruction and search.
 
@@ -34,12 +36,26 @@ def evaluate(
             variational autoencoder with real ones.
         data: Other data to measure on, a folder or a data set's name, or where the run's own is
             now. Default: where it was in training.
+        tune_thresholds: With several labels an image, choose for each label the probability from
+            which it counts, so that its F1 on the validation split is highest. They are kept in
+            thresholds.json in the workdir, which later calls use. Default: 0.5.
     """
     from vision_jax.evaluation.data import EvaluationData
+    from vision_jax.evaluation.labels import best_thresholds
     from vision_jax.run.run import load_run
+    from vision_jax.run.thresholds import FILE as THRESHOLDS
+    from vision_jax.run.thresholds import write_thresholds
 
     run = load_run(workdir, parse_checkpoint(checkpoint), data=data)
     judge = None if classifier is None else load_run(classifier)
+    if tune_thresholds:
+        if not run.info.multi_label:
+            raise InputError(
+                f"tune_thresholds is True; it must be False with {workdir}, which has not learnt "
+                "several labels an image"
+            )
+        write_thresholds(run, best_thresholds(run, run.source(run.splits.validation)))
+        print(f"thresholds -> {run.workdir / THRESHOLDS}")
     evaluate_run(EvaluationData.of(run, split), judge)
 
 
@@ -80,7 +96,7 @@ def evaluate_run(data: "EvaluationData", classifier: "Run | None" = None) -> dic
 
 def metrics_text(metrics: dict[str, Any]) -> str:
     """Format what `measure` returned as tables to print, with its notes below."""
-    from vision_jax.reports.metrics import class_rows, metric_rows, retrieval_rows
+    from vision_jax.reports.metrics import class_rows, label_rows, metric_rows, retrieval_rows
     from vision_jax.visual.text import text_table
 
     parts = [text_table(*metric_rows(metrics), indent=2)]
@@ -89,6 +105,8 @@ def metrics_text(metrics: dict[str, Any]) -> str:
         parts.append(text_table(head, rows[:_CLASSES], indent=2))
         if len(rows) > _CLASSES:
             parts[-1] += f"\n  and {len(rows) - _CLASSES} more classes of a higher F1"
+    if "labels" in metrics:
+        parts.append(text_table(*label_rows(metrics), indent=2))
     if metrics.get("retrieval"):
         parts.append(text_table(*retrieval_rows(metrics), indent=2))
     parts += [f"note: {note}" for note in metrics.get("notes", [])]

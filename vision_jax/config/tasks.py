@@ -60,6 +60,8 @@ class TrainConfig:
 
     task: typing.ClassVar[str]
     """Where the class of the task is, which has a method `from_config`."""
+    multi_label_task: typing.ClassVar[str | None] = None
+    """Where its class for images of several labels is; None if those take the same, or none."""
     takes_mixed_labels: typing.ClassVar[bool] = False
     """Whether the task can train on images that are mixed with their labels."""
     normalizes: typing.ClassVar[bool] = False
@@ -152,6 +154,9 @@ class ClassifierConfig(TrainConfig):
     cross-entropy."""
 
     task: typing.ClassVar[str] = "vision_jax.tasks.classification:Classification"
+    multi_label_task: typing.ClassVar[str | None] = (
+        "vision_jax.tasks.multi_label:MultiLabelClassification"
+    )
     takes_mixed_labels: typing.ClassVar[bool] = True
     normalizes: typing.ClassVar[bool] = True
 

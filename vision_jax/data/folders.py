@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 
 from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
@@ -38,6 +38,7 @@ class FolderSource(Source):
         skipped: number of bad files left out; None if they were not looked for.
         truncated: see `read_image`.
         resize: see `read_image`.
+        several: (N, labels) bool, which labels each file has where they may be several.
         columns: what a listing says of each file besides its label; empty for a folder.
     """
 
@@ -48,6 +49,7 @@ class FolderSource(Source):
     skipped: int | None = None
     truncated: Truncated = "error"
     resize: Resize = PLAIN
+    several: Bool[np.ndarray, "examples labels"] | None = None
     columns: tuple[Details, ...] = ()
 
     def __len__(self) -> int:
@@ -75,6 +77,10 @@ class FolderSource(Source):
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """Return the labels of all examples; see `Source.labels`."""
         return None if self.classes is None else np.array(self.classes, np.int32)
+
+    def multi_hot(self) -> Bool[np.ndarray, "examples labels"] | None:
+        """Return which labels each file has; see `Source.multi_hot`."""
+        return self.several
 
     def digests(self) -> list[str]:
         """Return a SHA-256 of each file; see `Source.digests`."""
@@ -111,6 +117,8 @@ class FolderSource(Source):
     def _read(self, index: int) -> Example:
         image = self._pixels(index)
         check_shape(image, self.image_shape, self.key(index))
+        if self.several is not None:
+            return {"image": image, "labels": self.several[index]}
         if self.classes is None:
             return {"image": image}
         return {"image": image, "label": self.classes[index]}

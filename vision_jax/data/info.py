@@ -13,11 +13,12 @@ class DataInfo:
 
     Attributes:
         image_shape: (height, width, channels).
-        label_names: the classes, or None.
+        label_names: the classes, or the labels of which an image may have several; or None.
         train_examples: number of training images.
         steps_per_epoch: batches in one pass over them.
         skipped: number of bad training files left out.
         class_counts: training images of each class, where the task depends on them.
+        multi_label: whether an image may have several labels.
     """
 
     image_shape: tuple[int, int, int]
@@ -26,6 +27,7 @@ class DataInfo:
     steps_per_epoch: int
     skipped: int = 0
     class_counts: tuple[int, ...] | None = None
+    multi_label: bool = dataclasses.field(default=False, kw_only=True)
 
     @classmethod
     def of(cls, loader: Loader, *, count_classes: bool = False) -> "DataInfo":
@@ -41,9 +43,10 @@ class DataInfo:
             counts = tuple(np.bincount(labels, minlength=len(source.label_names or ())).tolist())
         return cls(
             source.image_shape,
-            source.label_names,
+            source.multi_label_names or source.label_names,
             len(source),
             loader.steps_per_epoch,
             source.skipped or 0,
             counts,
+            multi_label=source.multi_label_names is not None,
         )

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+
 from vision_jax.config import Truncated
 from vision_jax.data.decode import path_fault, printable
 from vision_jax.data.findings import Finding
@@ -24,16 +26,18 @@ from vision_jax.errors import InputError
 class ListingData(FolderData):
     """The images that a listing names.
 
-    It equals a folder in which the same files are sorted by class: the same classes, order and
-    splits.
+    With one label an image, it equals a folder in which the same files are sorted by class: the
+    same classes, order and splits. With several, all images together are divided into splits.
 
     Attributes:
         path: the listing.
         entries: its row of each file, by the file's path as the tree has it.
+        names: the labels, sorted, where an image may have several; else None.
     """
 
     path: Path = dataclasses.field(kw_only=True)
     entries: dict[str, Entry] = dataclasses.field(kw_only=True)
+    names: tuple[str, ...] | None = dataclasses.field(kw_only=True)
 
     @classmethod
     def read(
@@ -55,16 +59,20 @@ class ListingData(FolderData):
                 opened.
         """
         listing = read_listing(path)
-        if listing.multi_label:
-            raise InputError(f"{path} has labels; label is needed, of one label an image")
         entries = _by_file(path, listing)
-        tree = (_tree if labels else _flat)(path, entries, links)
+        if listing.multi_label and labels:
+            names = tuple(sorted({label for entry in listing.entries for label in entry.labels}))
+            if not names:
+                raise InputError(f"{path} gives 0 labels to its images; 1 or more are needed")
+        else:
+            names = None
+        tree = (_flat if not labels else _tree if names is None else _mixed)(path, entries, links)
         if bad_files == "error":
             for file, fault in tree.faults.items():
                 raise bad_line(path, entries[file].line, f"{printable(file)} {fault}")
         sizes = {split: len(paths) for split, paths in tree.files.items()}
         options = (image_size, channels, bad_files, truncated, resize)
-        return cls(printable(path), sizes, tree, *options, path=path, entries=entries)
+        return cls(printable(path), sizes, tree, *options, path=path, entries=entries, names=names)
 
     def source(self, split: str) -> FolderSource:
         """Open a split; see `DataSet.source`.
@@ -74,19 +82,36 @@ class ListingData(FolderData):
         """
         source = super().source(split)
         rows = {self.tree.root / file: entry for file, entry in self.entries.items()}
-        columns = tuple(rows[file].metadata for file in source.files)
-        return dataclasses.replace(source, name=str(self.path), columns=columns)
+        chosen = [rows[file] for file in source.files]
+        columns = tuple(entry.metadata for entry in chosen)
+        source = dataclasses.replace(source, name=str(self.path), columns=columns)
+        if self.names is None:
+            return source
+        numbers = {name: number for number, name in enumerate(self.names)}
+        several = np.zeros((len(chosen), len(numbers)), bool)
+        for row, entry in zip(several, chosen, strict=True):
+            row[[numbers[label] for label in entry.labels]] = True
+        names = tuple(map(printable, self.names))
+        return dataclasses.replace(source, several=several, multi_label_names=names)
 
     def _unusual_labels(self, splits: Splits, parts: list[list[Part]]) -> list[Finding]:
         """Refuse labels that the listing gives to no training image; see `FolderData`."""
         used = [{part.split for part in of} for of in parts]
-        if not (self.tree.divided or self.tree.unlabelled):
+        if not self.tree.divided and FILES not in self.sizes:
             trained = {label for row in self._rows(used[0]) for label in row.labels}
             for row in self._rows(used[1] | used[2]):
                 if unknown := [label for label in row.labels if label not in trained]:
                     what = f"the label {unknown[0]!r} is in {row.split} and in no image of"
                     raise bad_line(self.path, row.line, f"{what} {splits.train}")
-        return super()._unusual_labels(splits, parts)
+        if self.names is None:
+            return super()._unusual_labels(splits, parts)
+        found = []
+        for use, split in (("trained on", splits.train), ("tested", splits.test)):
+            files = [path for _, path in self.select(split)]
+            seen = {label for path in files for label in self.entries[path].labels}
+            what = f"is a label of 0 images in {split}, and so is not {use}"
+            found += [Finding(printable(n), what, False) for n in self.names if n not in seen]
+        return found
 
     def _rows(self, splits: set[str]) -> list[Entry]:
         """Return the rows of some splits, in the listing's order."""
@@ -124,6 +149,15 @@ def _tree(path: Path, entries: dict[str, Entry], links: bool) -> Tree:
         (),
     )
     return dataclasses.replace(tree, findings=tuple(odd_classes(tree)))
+
+
+def _mixed(path: Path, entries: dict[str, Entry], links: bool) -> Tree:
+    """Sort a listing's files, which may have several labels, by split."""
+    paths = ordered(list(entries), _common_folder(entries))
+    splits = _splits(path, entries)
+    files = _given_splits(paths, splits) if splits else divided(paths, dict.fromkeys(paths, ""))
+    faults = _faults(path.parent, entries, links)
+    return Tree(path.parent, files, {}, (), frozenset(files), not splits, faults, ())
 
 
 def _flat(path: Path, entries: dict[str, Entry], links: bool) -> Tree:

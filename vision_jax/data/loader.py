@@ -108,9 +108,17 @@ class Loader:
         """Read what stays on the device: all of a small source, nothing of a large one.
 
         Returns:
-            `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32; or an empty dict.
+            `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32 or (N, labels) bool; or
+            an empty dict.
         """
-        return read_all(self.source) if self.held_on_device else {}
+        return _as_label(read_all(self.source)) if self.held_on_device else {}
+
+    def blank(self, count: int = 1) -> Batch:
+        """Make a batch of blank images, for its shapes; see `blank_batch`."""
+        names = self.source.multi_label_names
+        return blank_batch(
+            self.source.image_shape, count, labels=None if names is None else len(names)
+        )
 
     def indices(self, step: int) -> Integer[np.ndarray, " batch"]:
         """Return the examples in a step's whole batch.
@@ -135,7 +143,7 @@ class Loader:
             stop: the step after the last.
 
         Yields:
-            `mask` (batch,) bool, and `index` (batch,) int32 or `image` uint8 and `label` int32.
+            `mask` (batch,) bool, and `index` (batch,) int32 or `image` uint8 and `label`.
         """
         if self.held_on_device:
             for step in range(start, stop):
@@ -153,7 +161,7 @@ class Loader:
         mask = np.arange(local) < len(mine)
         if self.held_on_device:
             return {"index": padded(mine.astype(np.int32), local), "mask": mask}
-        examples = _stack(self.source.read(mine.tolist()), self.source)
+        examples = _as_label(_stack(self.source.read(mine.tolist()), self.source))
         return {name: padded(rows, local) for name, rows in examples.items()} | {"mask": mask}
 
     @staticmethod
@@ -166,7 +174,7 @@ class Loader:
 
         Returns:
             `image` (B, H, W, C) float32 in [0, 1], `mask` (B,) bool and, with labels, `label` (B,)
-            int32.
+            int32, or (B, labels) bool where an image may have several.
         """
         if resident:
             rows = {name: values[item["index"]] for name, values in resident.items()}
@@ -175,19 +183,23 @@ class Loader:
         return rows | {"image": to_float(rows["image"]), "mask": item["mask"]}
 
 
-def blank_batch(image_shape: tuple[int, int, int], count: int = 1) -> Batch:
+def blank_batch(
+    image_shape: tuple[int, int, int], count: int = 1, *, labels: int | None = None
+) -> Batch:
     """Make a batch of blank images, for its shapes.
 
     Args:
         image_shape: (height, width, channels).
         count: batch size B.
+        labels: how many labels there are, if an image may have several.
 
     Returns:
-        `image` (B, H, W, C) float32, `label` (B,) int32 and `mask` (B,) bool.
+        `image` (B, H, W, C) float32, `label` (B,) int32, or (B, labels) bool, and `mask` (B,) bool.
     """
+    label = jnp.zeros(count, jnp.int32) if labels is None else jnp.zeros((count, labels), bool)
     return {
         "image": jnp.zeros((count, *image_shape), jnp.float32),
-        "label": jnp.zeros(count, jnp.int32),
+        "label": label,
         "mask": jnp.ones(count, bool),
     }
 
@@ -205,22 +217,25 @@ def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarra
         limit: read at most this many of the first images.
 
     Returns:
-        `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32.
+        `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32; or `labels` (N, labels)
+        bool where an image may have several.
     """
     count = len(source) if limit is None else min(limit, len(source))
-    images = np.empty((count, *source.image_shape), np.uint8)
-    labels = np.empty(count, np.int32)
+    read: dict[str, np.ndarray] = {"image": np.empty((count, *source.image_shape), np.uint8)}
+    if source.multi_label_names is not None:
+        read["labels"] = np.empty((count, len(source.multi_label_names)), bool)
+    elif source.label_names is not None:
+        read["label"] = np.empty(count, np.int32)
     done = 0
     with tqdm(
         total=count, desc=f"reading {source.name} {source.split}", unit="img", delay=2
     ) as bar:
         for rows in read_parts(source, _READ_AT_ONCE, limit=limit):
             part = slice(done, done := done + len(rows["image"]))
-            images[part] = rows["image"]
-            if "label" in rows:
-                labels[part] = rows["label"]
+            for name, values in read.items():
+                values[part] = rows[name]
             bar.update(part.stop - part.start)
-    return {"image": images} if source.label_names is None else {"image": images, "label": labels}
+    return read
 
 
 def read_parts(
@@ -234,7 +249,8 @@ def read_parts(
         limit: read at most this many of the first images.
 
     Yields:
-        `image` (size, H, W, C) uint8 and, with labels, `label` (size,) int32.
+        `image` (size, H, W, C) uint8 and, with labels, `label` (size,) int32; or `labels` (size,
+        labels) bool where an image may have several.
     """
     count = len(source) if limit is None else min(limit, len(source))
 
@@ -262,9 +278,16 @@ def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
     images = np.empty((len(examples), *source.image_shape), np.uint8)
     for row, example in zip(images, examples, strict=True):
         row[...] = example["image"]
+    if source.multi_label_names is not None:
+        return {"image": images, "labels": np.stack([e["labels"] for e in examples])}
     if source.label_names is None:
         return {"image": images}
     return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}
+
+
+def _as_label(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Name the labels of a source as a batch does, of one kind or the other."""
+    return {"label" if name == "labels" else name: values for name, values in rows.items()}
 
 
 def _in_processes(loader: Loader, start: int, stop: int) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 
 from vision_jax import config
 from vision_jax.data.arrays import as_images, as_labels
@@ -23,10 +23,11 @@ BadFiles = Literal[config.BadFiles, "later"]
 
 
 class Example(TypedDict, total=False):
-    """One image, and its label where the source has labels."""
+    """One image, and its label, or which labels it has, where the source knows them."""
 
     image: UInt8[np.ndarray, "height width channels"]
     label: int
+    labels: Bool[np.ndarray, " labels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,16 @@ class Source(abc.ABC):
         name: the data set's name or the folder.
         split: the part of it, in tfds's slicing syntax.
         image_shape: (height, width, channels) of every image.
-        label_names: the classes, in the order of their labels; None without labels.
+        label_names: the classes, in the order of their labels; None without labels, and where an
+            image may have several: what compares classes takes such images as unlabelled.
+        multi_label_names: the labels of which an image may have any number; None for other sources.
     """
 
     name: str
     split: str
     image_shape: tuple[int, int, int]
     label_names: tuple[str, ...] | None
+    multi_label_names: tuple[str, ...] | None = dataclasses.field(default=None, kw_only=True)
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -58,7 +62,7 @@ class Source(abc.ABC):
 
         Returns:
             One `Example` per index: `image` (height, width, channels) uint8 and, where there are
-            labels, `label`.
+            labels, `label`; or `labels` (labels,) bool where an image may have several.
 
         Raises:
             BadImageError: an image cannot be read, or has another shape than `image_shape`.
@@ -67,6 +71,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """Return the labels of all examples, (N,) int32, without decoding images; None without."""
+
+    def multi_hot(self) -> Bool[np.ndarray, "examples labels"] | None:
+        """Return which labels each example has, without decoding images; None without several."""
+        return None
 
     @abc.abstractmethod
     def digests(self) -> list[str]:
@@ -191,7 +199,17 @@ class Subset(Source):
     def of(cls, whole: Source, chosen: Sequence[int], *, skipped: int | None = None) -> "Subset":
         """Choose examples of a source by their positions in it."""
         names, shape = whole.label_names, whole.image_shape
-        return cls(whole.name, whole.split, shape, names, whole, tuple(chosen), skipped)
+        several = whole.multi_label_names
+        return cls(
+            whole.name,
+            whole.split,
+            shape,
+            names,
+            whole,
+            tuple(chosen),
+            skipped,
+            multi_label_names=several,
+        )
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -208,6 +226,11 @@ class Subset(Source):
         """Return the labels of all examples; see `Source.labels`."""
         labels = self.whole.labels()
         return None if labels is None else labels[list(self.chosen)]
+
+    def multi_hot(self) -> Bool[np.ndarray, "examples labels"] | None:
+        """Return which labels each example has; see `Source.multi_hot`."""
+        rows = self.whole.multi_hot()
+        return None if rows is None else rows[list(self.chosen)]
 
     def digests(self) -> list[str]:
         """Return a SHA-256 of each example; see `Source.digests`."""
@@ -285,10 +308,18 @@ class Concatenated(Source):
                     f"{part.name} {part.split} has images of shape {part.image_shape}; "
                     f"{first.image_shape} as in {first.split} is needed"
                 )
-            if part.label_names != first.label_names:
+            if _names(part) != _names(first):
                 raise InputError(f"{part.split} and {first.split} of {first.name} differ in labels")
         split = "+".join(part.split for part in parts)
-        return cls(first.name, split, first.image_shape, first.label_names, tuple(parts))
+        several = first.multi_label_names
+        return cls(
+            first.name,
+            split,
+            first.image_shape,
+            first.label_names,
+            tuple(parts),
+            multi_label_names=several,
+        )
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -312,6 +343,12 @@ class Concatenated(Source):
         labels = [part.labels() for part in self.parts]
         known = [rows for rows in labels if rows is not None]
         return np.concatenate(known) if len(known) == len(labels) else None
+
+    def multi_hot(self) -> Bool[np.ndarray, "examples labels"] | None:
+        """Return which labels each example has; see `Source.multi_hot`."""
+        rows = [part.multi_hot() for part in self.parts]
+        known = [part for part in rows if part is not None]
+        return np.concatenate(known) if known else None
 
     def digests(self) -> list[str]:
         """Return a SHA-256 of each example; see `Source.digests`."""
@@ -343,6 +380,10 @@ def reduced(
     """Scale pixels down until no side is longer than `side`; see `Source.picture`."""
     small = np.asarray(to_size(to_pil(image), side, WITHIN))
     return small.reshape(*small.shape[:2], image.shape[-1])
+
+
+def _names(source: Source) -> tuple[tuple[str, ...] | None, ...]:
+    return source.label_names, source.multi_label_names
 
 
 def check_shape(image: np.ndarray, shape: tuple[int, int, int], name: str) -> None:

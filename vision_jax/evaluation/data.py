@@ -68,12 +68,15 @@ class _Held(Subset):
     def read(self, indices: Sequence[int]) -> list[Example]:
         """Read examples; see `Source.read`."""
         images, labels, decoded = self._memory
+        several = self.multi_hot()
         missing = [i for i in indices if not decoded[i]]
         for i, example in zip(missing, self.whole.read(missing), strict=True):
             images[i] = example["image"]
             if labels is not None:
                 labels[i] = example["label"]
             decoded[i] = True  # last, since several threads read
+        if several is not None:
+            return [{"image": images[i], "labels": several[i]} for i in indices]
         if labels is None:
             return [{"image": images[i]} for i in indices]
         return [{"image": images[i], "label": int(labels[i])} for i in indices]
@@ -81,6 +84,10 @@ class _Held(Subset):
     def labels(self) -> Integer[np.ndarray, " examples"] | None:
         """Return the labels of all examples; see `Source.labels`."""
         return self._labels
+
+    def multi_hot(self) -> Bool[np.ndarray, "examples labels"] | None:
+        """Return which labels each example has; see `Source.multi_hot`."""
+        return self.whole.multi_hot()
 
     @cached_property
     def _labels(self) -> Integer[np.ndarray, " examples"] | None:

@@ -10,9 +10,11 @@ from vision_jax.data.sources import Source
 from vision_jax.evaluation.classes import measure_classes
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.generation import check_classifier, measure_generation
+from vision_jax.evaluation.labels import measure_labels
 from vision_jax.evaluation.retrieval import measure_retrieval
 from vision_jax.run.classes import have_common
 from vision_jax.run.run import Run
+from vision_jax.run.thresholds import read_thresholds
 from vision_jax.tasks.base import Classifies, Reconstructs
 
 _MAX_PCA_PIXELS = 4096
@@ -35,6 +37,7 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         where the data's classes are not the run's, `missing_classes`, those of the run without
         images, and `unknown_classes`, the images left out of recognition by class; `confusion` and
         `classes` then have only what there are images of, or what they were taken for;
+        what `measure_labels` returns for a classifier of several labels an image;
         `pca_mean_squared_error` beside an autoencoder, the error of as many principal components
         of the training images as its code has values, and `pca_components`, how many those are;
         `retrieval` of labelled images, see `measure_retrieval`;
@@ -52,6 +55,8 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
     common = have_common(test.label_names, run.info.label_names)
     if not isinstance(run.task, Classifies):
         metrics |= run.evaluate(test)
+    elif run.info.multi_label:
+        metrics |= run.evaluate(test) | measure_labels(run, test, read_thresholds(run))
     elif common or run.config.trains:
         metrics |= _recognition(run, test, notes)
     else:
@@ -62,6 +67,8 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         metrics |= _measure_pca(data, notes)
     if classifier is not None:
         metrics |= measure_generation(data, classifier)
+    if test.multi_label_names is not None:
+        notes.append("retrieval is left out: its metrics compare one label an image")
     if test.label_names is not None:
         metrics["retrieval"], more = measure_retrieval(data)
         notes += more

@@ -69,7 +69,7 @@ def meets(rows: Sequence[Row], conditions: Sequence[str]) -> list[bool]:
         raise InputError(f"images have no {unknown[0]!r}; they have {', '.join(sorted(fields))}")
     met = [True] * len(rows)
     for field in dict.fromkeys(part.field for part in parsed):
-        values = [row.get(field) for row in rows]
+        values = [_value(row, field) for row in rows]
         kind = _kind(field, values)
         tests = [(part.sign, _TESTS[kind](part)) for part in parsed if part.field == field]
         some = [test for sign, test in tests if sign == "="]
@@ -81,6 +81,11 @@ def meets(rows: Sequence[Row], conditions: Sequence[str]) -> list[bool]:
                 and (not some or any(test(value) for test in some))
             )
     return met
+
+
+def _value(row: Row, field: str) -> Any:
+    """Return a field; for `label`, all labels of an image that may have several."""
+    return row.get("labels", row.get(field)) if field == "label" else row.get(field)
 
 
 def _kind(field: str, values: Sequence[Any]) -> Kind:
@@ -112,7 +117,7 @@ def _text_test(condition: Condition) -> Callable[[Any], bool]:
         raise InputError(
             f"a condition is {str(condition)!r}, and {condition.field} is text; only = is possible"
         )
-    return lambda value: str(value) == condition.value
+    return lambda value: condition.value in map(str, value if isinstance(value, list) else [value])
 
 
 def _number_test(condition: Condition) -> Callable[[Any], bool]:

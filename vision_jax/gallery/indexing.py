@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax.config import BadFiles
+from vision_jax.data.listing_file import SEPARATOR
 from vision_jax.data.sources import Readable, Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.gallery.lookup import load_index
@@ -160,6 +161,11 @@ def _describe(source: Source) -> list[dict[str, Any]]:
     if names is not None and labels is not None:
         for row, label in zip(rows, labels.tolist(), strict=True):
             row["label"] = names[label]
+    several, hot = source.multi_label_names, source.multi_hot()
+    if several is not None and hot is not None:
+        for row, there in zip(rows, hot, strict=True):
+            row["labels"] = [several[i] for i in np.flatnonzero(there)]
+            row["label"] = SEPARATOR.join(row["labels"])
     return rows
 
 

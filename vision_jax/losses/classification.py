@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 
 def softmax_cross_entropy(
@@ -76,3 +76,23 @@ def weigh_classes(
     weights = np.ones(len(counts))
     weights[there] = shares * counts.sum() / (shares @ counts[there])
     return weights
+
+
+def sigmoid_cross_entropy(
+    logits: Float[Array, "batch labels"],
+    labels: Bool[Array, "batch labels"],
+    *,
+    label_smoothing: float = 0.0,
+) -> Float[Array, " batch"]:
+    """Compute the cross-entropy of each example's sigmoids with its labels, the mean over labels.
+
+    Args:
+        logits: (B, labels).
+        labels: (B, labels), which labels are there.
+        label_smoothing: share in [0, 1) by which targets move from 0 and 1 towards 0.5.
+
+    Returns:
+        (B,) nats, at least 0.
+    """
+    targets = labels.astype(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    return optax.sigmoid_binary_cross_entropy(logits, targets).mean(-1)

@@ -38,6 +38,25 @@ def class_rows(metrics: dict[str, Any]) -> Table:
     return ("class", *(column.replace("_", " ") for column in columns)), rows
 
 
+def label_rows(metrics: dict[str, Any]) -> Table:
+    """Tabulate the metrics of each label of several an image, the lowest F1 first.
+
+    A dash stands where there is nothing to measure; such labels come last.
+    """
+    labels: dict[str, dict[str, float | int]] = metrics["labels"]
+
+    def order(name: str) -> tuple[bool, float]:
+        f1 = labels[name]["f1"]
+        return math.isnan(f1), f1
+
+    rows: Rows = [
+        (name, *("-" if math.isnan(value) else number(value) for value in labels[name].values()))
+        for name in sorted(labels, key=order)
+    ]
+    columns = next(iter(labels.values()))
+    return ("label", *(column.replace("_", " ") for column in columns)), rows
+
+
 def retrieval_rows(metrics: dict[str, Any]) -> Table:
     """Tabulate the retrieval metrics, a row for each kind of vector; a dash where one is left out.
 

@@ -12,7 +12,7 @@ from vision_jax.evaluation.measure import measure
 from vision_jax.evaluation.scores import measure_scores
 from vision_jax.reports.class_maps import predictions_html
 from vision_jax.reports.generated import Grids, image_grids
-from vision_jax.reports.metrics import class_rows, metric_rows, retrieval_rows
+from vision_jax.reports.metrics import class_rows, label_rows, metric_rows, retrieval_rows
 from vision_jax.reports.searches import search_rows
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.tasks.base import Classifies, Decodes
@@ -71,6 +71,8 @@ def write_report(
         sections += _recognition(metrics)
     if "confusion" in metrics and isinstance(run.task, Classifies):
         sections.append(("What it looks at", predictions_html(run, test)))
+    if "labels" in metrics:
+        sections.append(("Labels", paragraph(_LABELS) + table(*label_rows(metrics))))
     sections += _search(data, metrics)
     sections.append(("Config", f"<pre>{html.escape(run.config.to_json())}</pre>"))
     path = run.workdir / "report.html"
@@ -132,6 +134,11 @@ _CALIBRATION = (
     "of the images with a confidence of about 0.8, eight in ten should be right. Bars below the "
     "diagonal mean that it is too sure. The calibration error is their mean distance from it, each "
     "bar counting by its images."
+)
+_LABELS = (
+    "The lowest F1 first. Average precision: how well the probability of the label ranks "
+    "the images that have it before the others, whatever the threshold. Precision, recall and F1 "
+    "are at the threshold: the probability from which the label counts."
 )
 
 

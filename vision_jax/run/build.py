@@ -19,9 +19,10 @@ from vision_jax.tasks.optimizer import build_optimizer, build_schedule
 from vision_jax.tasks.stages import stage_depths
 
 
-def task_class(config: TrainConfig) -> Any:
-    """Import the class of the task that a config trains."""
-    module, _, name = config.task.partition(":")
+def task_class(config: TrainConfig, *, multi_label: bool = False) -> Any:
+    """Import the class of the task that a config trains, on images of one label or of several."""
+    place = (config.multi_label_task if multi_label else None) or config.task
+    module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -40,7 +41,13 @@ def build_task(config: TrainConfig, info: DataInfo, *, start: int = 0) -> Task:
         InputError: the data has no labels, or a value does not suit its images.
     """
     optimizer = partial(_optimizer, config.optimizer, info.steps_per_epoch, config.epochs, start)
-    task: Any = task_class(config).from_config(config, info, optimizer())
+    kind = task_class(config, multi_label=info.multi_label)
+    if info.multi_label and kind.needs.labels and not kind.needs.multi_label:
+        raise InputError(
+            f"{config.data.name} has several labels an image; {config.name} needs one, as a column "
+            "called label gives it"
+        )
+    task: Any = kind.from_config(config, info, optimizer())
     if config.optimizer.tunes:
         task = _tuned(task, config, info, optimizer)
     built: Task = task
@@ -105,7 +112,9 @@ def build_augmentation(
         transforms=data.transforms,
     )
     # Refused here, before anything is written, and not in the first step.
-    jax.eval_shape(lambda: chosen(jax.random.key(0), blank_batch(info.image_shape, count)))
+    labels = len(info.label_names or ()) if info.multi_label else None
+    blank = partial(blank_batch, info.image_shape, count, labels=labels)
+    jax.eval_shape(lambda: chosen(jax.random.key(0), blank()))
     return chosen
 
 

@@ -44,13 +44,17 @@ class ClassMatch:
         return notes
 
 
-def match_classes(source: Source, names: tuple[str, ...] | None, run: str) -> ClassMatch:
+def match_classes(
+    source: Source, names: tuple[str, ...] | None, run: str, *, multi_label: bool = False
+) -> ClassMatch:
     """Match the classes of a source with a run's by their names, whatever their order.
 
     Args:
         source: labelled images.
         names: the classes that the run tells apart.
         run: what to call the run in messages.
+        multi_label: whether the run has learnt several labels an image; then all labels must be
+            its own, in its order.
 
     Returns:
         The images of the classes that both have, and which classes only one of them has.
@@ -58,6 +62,16 @@ def match_classes(source: Source, names: tuple[str, ...] | None, run: str) -> Cl
     Raises:
         InputError: they have no class in common, or either has no labels.
     """
+    several = source.multi_label_names
+    if multi_label and several == names:
+        return ClassMatch(source, (), {})
+    if multi_label or several is not None:
+        learnt = f"{'several labels' if multi_label else 'one label'} an image: {_classes(names)}"
+        found = "several labels" if several is not None else "one label"
+        raise InputError(
+            f"{source.name}, {source.split}, has {found} an image: "
+            f"{_classes(several or source.label_names)}; {run} has learnt {learnt}"
+        )
     if source.label_names == names and names is not None:
         return ClassMatch(source, (), {})
     labels = source.labels()

@@ -146,9 +146,10 @@ class Run:
         """Match the classes of other data with the run's by name; see `run.classes.match_classes`.
 
         Raises:
-            InputError: they have no class in common.
+            InputError: they have no class in common; or, with several labels an image, others.
         """
-        return match_classes(source, self.info.label_names, f"the run in {self.workdir}")
+        names, several = self.info.label_names, self.info.multi_label
+        return match_classes(source, names, f"the run in {self.workdir}", multi_label=several)
 
     def predict(self, images: Images) -> Float[np.ndarray, "images classes"]:
         """Classify images.
@@ -158,7 +159,7 @@ class Run:
                 `data.arrays.as_pixels` for all that is taken.
 
         Returns:
-            (N, classes) probabilities.
+            (N, classes) probabilities, which sum to 1; of several labels an image each by itself.
 
         Raises:
             InputError: the run is no classifier, or the images have another shape than its own.
@@ -180,9 +181,10 @@ class Run:
         task = self.task
         if not isinstance(task, Classifies):
             raise self._lacks("a classifier")
+        activate = jax.nn.sigmoid if self.info.multi_label else jax.nn.softmax
 
         def shares(state: Any, pixels: Array) -> Array:
-            return jax.nn.softmax(task.logits(state, pixels))
+            return activate(task.logits(state, pixels))
 
         return self._rows.parts(on_pixels(shares), self.as_rows(images), "predicting")
 

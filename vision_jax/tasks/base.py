@@ -28,12 +28,14 @@ class Needs:
 
     Attributes:
         labels: every image has a label.
+        multi_label: an image may have any number of labels instead.
         views: how many augmented views of each image a training batch holds; 0 for none.
         whole_batch: the loss compares the examples of a batch with each other, so that a device's
             batch must not be split; see `gather` for those of other devices.
     """
 
     labels: bool = False
+    multi_label: bool = dataclasses.field(default=False, kw_only=True)
     views: int = 0
     whole_batch: bool = False
 

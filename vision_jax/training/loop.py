@@ -208,13 +208,19 @@ def check_needs(task: Task, source: Source) -> None:
     """
     if not task.needs.labels:
         return
-    if source.label_names is None:
+    names, several = source.label_names, source.multi_label_names
+    if several is not None and not task.needs.multi_label:
+        raise InputError(
+            f"{source.name} has several labels an image; {type(task).__name__} needs one"
+        )
+    if task.needs.multi_label:
+        names = several
+    if names is None:
         raise InputError(f"{source.name} has no labels; {type(task).__name__} needs them")
     told = getattr(getattr(task, "model", None), "num_classes", None)
-    if told is not None and len(source.label_names) > told:
+    if told is not None and len(names) > told:
         raise InputError(
-            f"{source.name} has {len(source.label_names)} classes; num_classes of the model is "
-            f"{told}"
+            f"{source.name} has {len(names)} classes; num_classes of the model is {told}"
         )
 
 
@@ -254,7 +260,7 @@ def _begin(
 def _shapes(train: Loader, parallel: DataParallel) -> Any:
     """Describe a device's batch by its shapes."""
     rows = train.batch_size // parallel.count
-    return jax.eval_shape(lambda: blank_batch(train.source.image_shape, rows))
+    return jax.eval_shape(lambda: train.blank(rows))
 
 
 def initial_state(task: Task, seed: int, image_shape: tuple[int, int, int]) -> TrainState:
@@ -296,7 +302,7 @@ class Evaluator:
         """
         if isinstance(self._task, Judges):
             return self._task.judge(*self._embeddings(state))
-        blank = blank_batch(self._loader.source.image_shape)
+        blank = self._loader.blank()
         totals = self._parallel.zeros(self._task.eval_step, state, blank)
         for step, item in enumerate(self._loader.items(0, self._loader.steps_per_epoch)):
             totals = self._step(state, totals, self._resident, self._parallel.shard(item))

@@ -13,6 +13,7 @@ from vision_jax.errors import DataWarning
 from vision_jax.files import write_text
 from vision_jax.tasks.state import Metrics
 from vision_jax.training.confusion import average_scores
+from vision_jax.training.label_scores import label_averages
 
 Row = dict[str, Any]
 """One epoch's metrics: `step`, `epoch`, and numbers by name, such as `train/loss`."""
@@ -28,7 +29,8 @@ def compute(totals: Metrics) -> dict[str, Any]:
         totals: the sum of what a task's steps returned.
 
     Returns:
-        A float for each `(total, count)`, NaN for a count of 0; a host array for the rest; and
+        A float for each `(total, count)`, NaN for a count of 0, but what `label_averages` makes
+        of `label_counts`; a host array for the rest; and
         with a `confusion` the `balanced_accuracy` and `macro_f1` of `average_scores`.
     """
     metrics: dict[str, Any] = {}
@@ -41,6 +43,8 @@ def compute(totals: Metrics) -> dict[str, Any]:
     if "confusion" in metrics:
         averages = average_scores(metrics["confusion"])
         metrics |= {name: averages[name] for name in ("balanced_accuracy", "macro_f1")}
+    if "label_counts" in metrics:
+        metrics |= label_averages(metrics.pop("label_counts"))
     return metrics
 
 

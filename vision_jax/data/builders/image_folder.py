@@ -51,6 +51,8 @@ class Content:
                 f"the splits have labels {sorted(map(str, kinds))}; one kind is needed"
             )
         first = next(iter(sources.values()))
+        if first.multi_label_names is not None:
+            raise InputError(f"{first.name} has several labels an image; one is needed")
         if first.size is not None:
             return cls(name, sources, first.image_shape, resized=True)
         shapes = {
