@@ -116,7 +116,7 @@ def test_labels_are_searched_one_by_one(workdir, listed, digits):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("evaluate {run} --data.name {single}", "has one label an image; the run in"),
+        ("evaluate {run} --split all --data.name {single}", "has one label an image; the run in"),
         ("prepare {listed} --name several --data-dir {folder}", "has several labels an image"),
     ],
 )

@@ -65,7 +65,7 @@ def read_pixels(source: Source) -> Pixels:
                 histograms[str(split)] += _histograms(images[part == split])
             digests += [hashlib.sha256(image.tobytes()).digest() for image in images]
             thumbnails.append(np.asarray(_thumbnails(item["image"]))[:count])
-            if "label" in item:
+            if source.label_names is not None:
                 labels.append(item["label"][:count])
             seen += count
             bar.update(count)

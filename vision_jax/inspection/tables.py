@@ -41,7 +41,7 @@ def summary(found: Inspection) -> str:
         errors, and the training options that suit the data.
     """
     parts: list[str] = [title(found), text_table(*split_table(found))]
-    if found.source.label_names is not None:
+    if classes(found):
         head, rows = class_table(found)
         left_out = max(len(rows) - SHOWN_CLASSES, 0)
         parts.append(text_table(head, rows[:SHOWN_CLASSES]))
@@ -106,25 +106,33 @@ def split_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
 
 
 def class_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
-    """Tabulate the classes, the largest first: images per split, and share."""
+    """Tabulate the classes, the largest first: images per split, and share of the images."""
     splits, counts = class_counts(found)
     totals = counts.sum(0)
+    kind = "class" if found.source.multi_label_names is None else "label"
     rows = [
         (
-            (found.source.label_names or ())[i],
+            classes(found)[i],
             *(str(row[i]) for row in counts),
-            f"{totals[i] / totals.sum():.1%}",
+            f"{totals[i] / len(found.source):.1%}",
         )
         for i in np.argsort(-totals, kind="stable")
     ]
-    return ("class", *splits, "share"), rows
+    return (kind, *splits, "share"), rows
+
+
+def classes(found: Inspection) -> tuple[str, ...]:
+    """Return the classes, or the labels of which an image may have several; () without any."""
+    return found.source.label_names or found.source.multi_label_names or ()
 
 
 def class_counts(
     found: Inspection,
 ) -> tuple[list[str], Integer[np.ndarray, "splits classes"]]:
     """List the splits, and count how many images of each class each of them has."""
-    names, count = split_names(found), len(found.source.label_names or ())
+    names, count = split_names(found), len(classes(found))
+    if (several := found.source.multi_hot()) is not None:
+        return names, np.stack([several[found.splits == name].sum(0) for name in names])
     labels = np.asarray(found.labels)
     rows = [np.bincount(labels[found.splits == name], minlength=count) for name in names]
     return names, np.stack(rows)

@@ -12,6 +12,7 @@ from vision_jax.inspection.survey import Inspection
 from vision_jax.inspection.tables import (
     SHOWN_CLASSES,
     class_counts,
+    classes,
     copies_found,
     count_copies,
     count_suspects,
@@ -52,7 +53,7 @@ def write_inspection(found: Inspection, path: Path, run: Run | None = None) -> N
         ("Files", table(*file_table(found))),
         ("Suggested training options", f"<pre>{html.escape(options(found))}</pre>"),
     ]
-    if found.labels is not None:
+    if classes(found):
         sections.append(("Classes", figure_html(class_balance(found), "images of each class")))
     sections.append(("Samples", _samples(found)))
     sections.append(("Pixel values", figure_html(pixel_histogram(found), "histogram")))
@@ -78,7 +79,7 @@ def class_balance(found: Inspection) -> Figure:
         axes.barh(np.arange(len(order)), row, left=begun, label=split, height=0.8 if named else 1)
         begun += row
     if named:
-        names = axis_names([(found.source.label_names or ())[i] for i in order])
+        names = axis_names([classes(found)[i] for i in order])
         axes.set_yticks(range(len(order)), names, parse_math=False)
     axes.set(xlabel="images", ylabel="" if named else "classes, the largest first")
     axes.invert_yaxis()
