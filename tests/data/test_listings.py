@@ -2,15 +2,22 @@ import dataclasses
 import json
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
 from vision_jax.data.catalog import open_data, open_source
 from vision_jax.data.check import check_data
-from vision_jax.data.loader import read_all
+from vision_jax.data.loader import Loader, read_all
+from vision_jax.data.sources import Subset
 from vision_jax.errors import DataWarning, InputError
+from vision_jax.models import CNN
 from vision_jax.run.train import train
+from vision_jax.tasks.classification import Classification
+from vision_jax.training.loop import check_needs
 
 
 def write(path, value):
@@ -220,3 +227,63 @@ def test_training_on_a_listing_equals_training_on_a_sorted_folder(tmp_path, digi
         run = dataclasses.replace(config, data=data, epochs=2)
         histories.append(train(run, tmp_path / f"run-{name}", progress=False).history)
     assert histories[0] == histories[1]
+
+
+def labels_by_file(source):
+    names = source.multi_label_names
+    rows = zip(source.files, source.multi_hot(), strict=True)
+    return {file.name: [names[i] for i in np.flatnonzero(row)] for file, row in rows}
+
+
+def test_several_labels_are_read_from_both_formats(pair):
+    write(pair / "c.png", 3)
+    expected = {"a.png": ["cat", "dog"], "b.png": [], "c.png": ["cat"]}
+    text = "file,labels\na.png,dog|cat | dog\nb.png,\nc.png,cat"
+    lines = [json.dumps({"file": file, "labels": labels}) for file, labels in expected.items()]
+    for path in (listing(pair / "x.csv", text), listing(pair / "x.jsonl", "\n".join(lines))):
+        source = open_source(path, "all", channels=1)
+        assert (source.multi_label_names, source.label_names) == (("cat", "dog"), None)
+        assert source.labels() is None
+        assert labels_by_file(source) == expected
+        rows = read_all(Subset.of(source, [2, 0]))
+        np.testing.assert_array_equal(rows["labels"], source.multi_hot()[[2, 0]])
+        for bytes_held in (0, 2**20):
+            loader = Loader(source, 2, train=False, on_device_bytes=bytes_held)
+            resident = {name: jnp.asarray(values) for name, values in loader.resident().items()}
+            items = [jax.tree.map(jnp.asarray, item) for item in loader.items(0, 2)]
+            batches = [loader.batch(resident, item) for item in items]
+            found = np.concatenate([batch["label"] for batch in batches])[:3]
+            np.testing.assert_array_equal(found, source.multi_hot())
+            shapes = jax.tree.map(lambda row: (row.shape, row.dtype), batches[0])
+            assert shapes == jax.tree.map(lambda row: (row.shape, row.dtype), loader.blank(2))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,labels\na.png,cat|\n", "line 2: a label is empty; text is needed"),
+        ("file,labels\na.png,\n", "x.csv gives 0 labels to its images; 1 or more are needed"),
+    ],
+)
+def test_bad_labels_are_refused_by_their_line(pair, text, message):
+    with pytest.raises(InputError, match=message):
+        open_source(listing(pair / "x.csv", text), "all")
+
+
+def test_a_label_of_several_that_training_never_shows_is_refused_or_named(pair):
+    text = "file,labels,split\na.png,cat,train\nb.png,cat|dog,test"
+    with pytest.raises(InputError, match="line 3: the label 'dog' is in test and in no image of"):
+        open_data(listing(pair / "x.csv", text)).plan(validation="train")
+    text = "file,labels\na.png,cat\nb.png,cat|dog"
+    data = open_data(listing(pair / "x.csv", text))
+    whats = data.plan("train[:1]", "train[1:]", "train[1:]")[1]
+    assert ("dog", "is a label of 0 images in train[:1], and so is not trained on", False) in whats
+
+
+def test_a_task_of_one_label_refuses_several(pair):
+    path = listing(pair / "x.csv", "file,labels\na.png,cat\nb.png,cat|dog")
+    task = Classification(CNN(num_classes=2, stages=(4,), hidden=8), optax.sgd(0.1))
+    with pytest.raises(
+        InputError, match=r"x\.csv has several labels an image; Classification needs"
+    ):
+        check_needs(task, open_source(path, "all"))
