@@ -1,10 +1,12 @@
 """Several labels an image: a listing of real digits, trained on, measured, indexed and reported."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 from sklearn import metrics
 
 from vision_jax.cli import main
@@ -12,6 +14,7 @@ from vision_jax.data.loader import read_all
 from vision_jax.evaluation.labels import best_thresholds, measure_labels
 from vision_jax.gallery import load_index, select_ids
 from vision_jax.run.run import load_run
+from vision_jax.run.thresholds import read_thresholds
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +104,24 @@ def test_thresholds_make_f1_highest_on_the_validation_split(workdir, listed):
     assert main(["evaluate", str(workdir), "--data.name", str(listed)]) == 0
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_predictions_name_the_labels_above_their_thresholds(workdir, listed, suffix):
+    run, out = load_run(workdir), listed.parent / f"predictions.{suffix}"
+    words = f"predict {workdir} --images {listed} --split test --top 2 --out {out}"
+    assert main(words.split()) == 0
+    if suffix == "csv":
+        with out.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = [row["labels"].split("|") if row["labels"] else [] for row in rows]
+    elif suffix == "jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        found = [row["labels"] for row in rows]
+    else:
+        found = parquet.read_table(out)["labels"].to_pylist()
+    given = run.predict(run.source("test")) >= read_thresholds(run)
+    assert found == [[run.info.label_names[i] for i in np.flatnonzero(row)] for row in given]
+
+
 def test_labels_are_searched_one_by_one(workdir, listed, digits):
     path = listed.parent / "digits.index"
     assert main(f"index {workdir} --images {listed} --split test --out {path}".split()) == 0
@@ -116,7 +137,15 @@ def test_labels_are_searched_one_by_one(workdir, listed, digits):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("evaluate {run} --split all --data.name {single}", "has one label an image; the run in"),
+        ("evaluate {run} --split all --data.name {single}", "has one label an image: the classes"),
+        (
+            "train cnn --workdir {folder} --data.name {listed} --class-weights balanced",
+            "class_weights is 'balanced'; it must be none",
+        ),
+        (
+            "train cnn --workdir {folder} --data.name {listed} --best-by top5_accuracy",
+            "it must be one of loss, accuracy, macro_f1, micro_f1, mean_average_precision",
+        ),
         ("prepare {listed} --name several --data-dir {folder}", "has several labels an image"),
     ],
 )

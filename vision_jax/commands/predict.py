@@ -18,8 +18,9 @@ def predict(
     """Classify any number of images and write what each is taken for into a table.
 
     Columns: file, class, probability and, side by side or as a list in JSON and Parquet, the
-    likeliest classes. Example: vision-jax predict runs/digits --images ~/photos scan.png --out
-    predictions.csv
+    likeliest classes. A run that has learnt several labels an image adds labels: those that reach
+    their threshold, 0.5 unless `evaluate --tune-thresholds` chose others. Example:
+    vision-jax predict runs/digits --images ~/photos scan.png --out predictions.csv
 
     Args:
         workdir: Run of a classifier, trained or imported.

@@ -49,7 +49,8 @@ class TrainConfig:
     """Save memory: recompute what lies within the model's stages in the backward pass."""
     best_by: str | None = field(default=None, kw_only=True)
     """Validation metric that chooses the best checkpoint, such as loss or accuracy; a wrong one
-    lists all. Default: accuracy for a classifier, loss for an autoencoder."""
+    lists all. Default: accuracy for a classifier, with several labels an image
+    mean_average_precision; loss for an autoencoder."""
     early_stopping: int | None = field(default=None, kw_only=True)
     """Stop after this many epochs in which that metric has not improved. Default: never."""
     min_delta: float = field(default=0.0, kw_only=True)

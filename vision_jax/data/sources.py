@@ -278,7 +278,8 @@ class Readable(Subset):
                 return super().read([index])[0]
             except BadImageError as error:
                 self.faults[index] = error.reason
-        return {"image": np.zeros(self.image_shape, np.uint8), "label": 0}
+        labels = np.zeros(len(self.multi_label_names or ()), bool)
+        return {"image": np.zeros(self.image_shape, np.uint8), "label": 0, "labels": labels}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

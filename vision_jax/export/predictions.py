@@ -11,11 +11,13 @@ import numpy as np
 
 from vision_jax.config import BadFiles
 from vision_jax.data.findings import Finding, warn_of
+from vision_jax.data.listing_file import SEPARATOR
 from vision_jax.data.sources import Readable, Source
 from vision_jax.errors import InputError, RunError
 from vision_jax.files import replacing
 from vision_jax.run.inputs import open_inputs
 from vision_jax.run.run import Run
+from vision_jax.run.thresholds import read_thresholds
 
 _ROWS_AT_ONCE = 4096
 
@@ -27,11 +29,14 @@ class Prediction(NamedTuple):
         file: the image's path, or its data set, split and index.
         classes: the likeliest classes, best first; the lower class first among equals.
         probabilities: theirs, float32.
+        labels: of a run that has learnt several labels an image, those whose probability reaches
+            their threshold, see `run.thresholds`; None for other runs.
     """
 
     file: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    labels: tuple[str, ...] | None = None
 
 
 def predictions(
@@ -77,18 +82,23 @@ def predictions(
 
 def _predictions(run: Run, sources: Sequence[Source], top: int) -> Iterator[Prediction]:
     names, bad = run.info.label_names or (), list[Finding]()
+    thresholds = read_thresholds(run) if run.info.multi_label else None
     for source in sources:
         faults = source.faults if isinstance(source, Readable) else {}
         place = 0
         for part in run.predict_parts(source):
             order = np.argsort(-part, axis=1, kind="stable")[:, :top]
             shares = np.take_along_axis(part, order, 1)
-            for best, likely in zip(order.tolist(), shares, strict=True):
+            for row, best, likely in zip(part, order.tolist(), shares, strict=True):
                 if place not in faults:
                     _check_finite(likely, source, place)
                     # The shortest decimal that is the same float32.
                     values = tuple(float(str(value)) for value in likely)
-                    yield Prediction(source.key(place), tuple(names[i] for i in best), values)
+                    labels = None
+                    if thresholds is not None:
+                        labels = tuple(names[i] for i in np.flatnonzero(row >= thresholds))
+                    best_names = tuple(names[i] for i in best)
+                    yield Prediction(source.key(place), best_names, values, labels)
                 place += 1
         bad += [Finding(source.key(i), faults[i], True) for i in sorted(faults)]
     count = sum(map(len, sources))
@@ -125,7 +135,8 @@ def write_predictions(rows: Iterable[Prediction], path: str | Path) -> int:
 
     CSV has the columns `file`, `class` and `probability` and, where more than one class is named,
     `top1`, `top1_probability`, `top2` and so on. JSON, JSON lines and Parquet have `file`, `class`,
-    `probability` and `top`, a list of `class` and `probability`. Text is UTF-8.
+    `probability` and `top`, a list of `class` and `probability`. Predictions of several labels an
+    image also have `labels`, a list, in CSV separated by `|`. Text is UTF-8.
 
     Args:
         rows: such as `predictions` gives; all name the same number of classes.
@@ -162,16 +173,18 @@ def _write_csv(rows: Iterable[Prediction], path: Path) -> None:
         writer = csv.writer(file)
         for number, row in enumerate(rows):
             if number == 0:
-                writer.writerow(_columns(len(row.classes)))
+                writer.writerow(_columns(row))
             pairs = zip(row.classes, row.probabilities, strict=True)
             top = itertools.chain.from_iterable(pairs) if len(row.classes) > 1 else ()
-            writer.writerow([row.file, row.classes[0], row.probabilities[0], *top])
+            labels = () if row.labels is None else (SEPARATOR.join(row.labels),)
+            writer.writerow([row.file, *labels, row.classes[0], row.probabilities[0], *top])
 
 
-def _columns(top: int) -> list[str]:
+def _columns(row: Prediction) -> list[str]:
+    top, labels = len(row.classes), () if row.labels is None else ("labels",)
     numbers = range(1, top + 1) if top > 1 else ()
     named = [column for i in numbers for column in (f"top{i}", f"top{i}_probability")]
-    return ["file", "class", "probability", *named]
+    return ["file", *labels, "class", "probability", *named]
 
 
 def _write_json(rows: Iterable[Prediction], path: Path) -> None:
@@ -196,8 +209,11 @@ def _write_parquet(rows: Iterable[Prediction], path: Path) -> None:
     import pyarrow.parquet
 
     likely = [("class", pa.string()), ("probability", pa.float32())]
-    schema = pa.schema([("file", pa.string()), *likely, ("top", pa.list_(pa.struct(likely)))])
-    rows = iter(rows)
+    several = iter(rows)
+    rows = itertools.chain(first := list(itertools.islice(several, 1)), several)
+    labels = [("labels", pa.list_(pa.string()))] if first and first[0].labels is not None else []
+    top = ("top", pa.list_(pa.struct(likely)))
+    schema = pa.schema([("file", pa.string()), *labels, *likely, top])
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         while records := [_record(row) for row in itertools.islice(rows, _ROWS_AT_ONCE)]:
             writer.write_table(pa.Table.from_pylist(records, schema))
@@ -206,7 +222,8 @@ def _write_parquet(rows: Iterable[Prediction], path: Path) -> None:
 def _record(row: Prediction) -> dict[str, Any]:
     pairs = zip(row.classes, row.probabilities, strict=True)
     top = [{"class": name, "probability": value} for name, value in pairs]
-    return {"file": row.file, **top[0], "top": top}
+    labels = {} if row.labels is None else {"labels": list(row.labels)}
+    return {"file": row.file, **labels, **top[0], "top": top}
 
 
 _WRITERS: dict[str, Callable[[Iterable[Prediction], Path], None]] = {

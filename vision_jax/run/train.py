@@ -94,7 +94,8 @@ def train(
     info, start = parts.info, parts.start
     with ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
-        checkpoints = stack.enter_context(closing(open_checkpoints(workdir, config, create=True)))
+        opened = open_checkpoints(workdir, config, multi_label=info.multi_label, create=True)
+        checkpoints = stack.enter_context(closing(opened))
         if parallel.is_first and stage.begins:
             write_config(config, workdir, stage.extensions)
             if progress:

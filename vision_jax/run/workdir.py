@@ -42,13 +42,24 @@ FREE = (
 _EXTENSIONS = "extensions"
 
 
-def open_checkpoints(workdir: Path, config: TrainConfig, *, create: bool = False) -> Checkpoints:
+def open_checkpoints(
+    workdir: Path, config: TrainConfig, *, multi_label: bool = False, create: bool = False
+) -> Checkpoints:
     """Open the checkpoints of a config's run.
+
+    Args:
+        workdir: the run's folder.
+        config: what is trained.
+        multi_label: whether an image may have several labels; to read, it need not be told.
+        create: see `Checkpoints`.
 
     Raises:
         InputError: there are none, and `create` is false.
     """
-    metric, mode = ranking(task_class(config), config.best_by) or (None, "max")
+    metric, mode = ranking(task_class(config, multi_label=multi_label), config.best_by) or (
+        None,
+        "max",
+    )
     return Checkpoints(workdir / "checkpoints", metric=metric, mode=mode, create=create)
 
 

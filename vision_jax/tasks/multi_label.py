@@ -1,13 +1,17 @@
 """Classification of images that may have any number of labels: a sigmoid for each."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from vision_jax.config import TrainClassifier, TrainCNN
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
+from vision_jax.errors import InputError
 from vision_jax.losses.classification import sigmoid_cross_entropy
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks.base import Needs, masked_sum
@@ -28,7 +32,34 @@ class MultiLabelClassification(Classification):
         label_smoothing: see `sigmoid_cross_entropy`.
     """
 
+    best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = (
+        "mean_average_precision",
+        "max",
+    )
     needs: ClassVar[Needs] = Needs(labels=True, multi_label=True)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: TrainClassifier | TrainCNN,
+        info: DataInfo,
+        optimizer: optax.GradientTransformation,
+    ) -> "MultiLabelClassification":
+        """Build the task that a config describes.
+
+        Raises:
+            InputError: the config weighs classes, which have one label an image, or see
+                `Classification`.
+        """
+        for name, none in (("class_weights", "none"), ("focal_gamma", 0)):
+            if (value := getattr(config, name)) != none:
+                raise InputError(
+                    f"{name} is {value!r}; it must be {none} with {config.data.name}, which has "
+                    "several labels an image"
+                )
+        task = super().from_config(config, info, optimizer)
+        assert isinstance(task, MultiLabelClassification)
+        return task
 
     def examples(
         self, output: Float[Array, "batch labels"], endpoints: dict[str, Array], batch: Batch

@@ -5,11 +5,13 @@ import math
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from vision_jax.data.loader import blank_batch
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks.base import Judges, Task
+from vision_jax.training.metrics import compute
 
 Mode = Literal["max", "min"]
 
@@ -17,6 +19,10 @@ DIRECTIONS: dict[str, Mode] = {
     "loss": "min",
     "accuracy": "max",
     "top5_accuracy": "max",
+    "balanced_accuracy": "max",
+    "macro_f1": "max",
+    "micro_f1": "max",
+    "mean_average_precision": "max",
     "mean_squared_error": "min",
     "map@r": "max",
     "recall@1": "max",
@@ -154,16 +160,19 @@ def check_metric(
     if isinstance(task, Judges):
         choices = list(task.judged)
     else:
-        choices = _reported_means(task, image_shape)
+        choices = _reported(task, image_shape)
     if metric not in choices:
         raise InputError(f"{name} is {metric!r}; it must be one of {', '.join(choices)}")
 
 
-def _reported_means(task: Task, image_shape: tuple[int, int, int]) -> list[str]:
-    """List the metrics of `DIRECTIONS` that a task's evaluation adds up."""
-    batch = jax.tree.map(lambda rows: rows[None], blank_batch(image_shape))
-    state = jax.eval_shape(lambda: task.init(jax.random.key(0), blank_batch(image_shape)))
+def _reported(task: Task, image_shape: tuple[int, int, int]) -> list[str]:
+    """List the metrics of `DIRECTIONS` that a task's evaluation reports."""
+    model: Any = getattr(task, "model", None)
+    labels = model.num_classes if task.needs.multi_label else None
+    blank = blank_batch(image_shape, labels=labels)
+    batch = jax.tree.map(lambda rows: rows[None], blank)
+    state = jax.eval_shape(lambda: task.init(jax.random.key(0), blank))
     step = jax.vmap(task.eval_step, (None, 0), out_axes=None, axis_name=AXIS)
     reported = jax.eval_shape(step, state, batch)
-    # A mean is a total and a count; counts by class rank nothing.
-    return [each for each in DIRECTIONS if isinstance(reported.get(each), tuple)]
+    figures = compute(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), reported))
+    return [each for each in DIRECTIONS if isinstance(figures.get(each), float)]
