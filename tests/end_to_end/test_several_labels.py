@@ -84,7 +84,7 @@ def test_several_labels_are_learnt_far_beyond_chance(workdir, digits):
     )
 
 
-def test_thresholds_make_f1_highest_on_the_validation_split(workdir, listed):
+def test_thresholds_make_f1_highest_on_the_validation_split(workdir):
     run = load_run(workdir)
     held = run.source(run.splits.validation)
     chosen = best_thresholds(run, held)
@@ -101,7 +101,6 @@ def test_thresholds_make_f1_highest_on_the_validation_split(workdir, listed):
     np.testing.assert_allclose([row["threshold"] for row in kept.values()], chosen)
     assert main(["report", str(workdir)]) == 0
     assert "<h2>Labels</h2>" in (workdir / "report.html").read_text()
-    assert main(["evaluate", str(workdir), "--data.name", str(listed)]) == 0
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -140,7 +139,7 @@ def test_labels_are_searched_one_by_one(workdir, listed, digits):
         ("evaluate {run} --split all --data.name {single}", "has one label an image: the classes"),
         (
             "train cnn --workdir {folder} --data.name {listed} --class-weights balanced",
-            "class_weights is 'balanced'; it must be none",
+            "--class-weights is 'balanced'; it must be none",
         ),
         (
             "train cnn --workdir {folder} --data.name {listed} --best-by top5_accuracy",
