@@ -320,7 +320,9 @@ class Evaluator:
             parts.append({name: values[host["mask"]] for name, values in host.items()})
         names = parts[0]
         whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
-        return whole["embedding"], whole.get("label")
+        # Judged by one label an image: several count as none.
+        several = self._loader.source.multi_label_names is not None
+        return whole["embedding"], None if several else whole.get("label")
 
 
 def _check_collapse(task: Task, figures: dict[str, float], step: int) -> None:
