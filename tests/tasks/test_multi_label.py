@@ -32,7 +32,8 @@ def test_mixed_images_count_by_their_weights(task, normal):
     weight, other = jnp.asarray([0.75, 0.25, 1.0, 0.5], jnp.float32), label[::-1]
     batch = {"label": label, "label_other": other, "label_weight": weight}
     found = task.examples(logits, {}, batch)
-    mixed = weight[:, None] * label + (1 - weight[:, None]) * other
+    share = np.asarray(weight)[:, None]
+    mixed = jnp.asarray(share * np.asarray(label) + (1 - share) * np.asarray(other), jnp.float32)
     expected = optax.sigmoid_binary_cross_entropy(logits, mixed).mean(-1)
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
     right = ((np.asarray(logits) >= 0) == np.where(weight[:, None] >= 0.5, label, other)).all(-1)
