@@ -88,10 +88,14 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
 
 
 def _kind_of(value: Any, kinds: Sequence[Any]) -> Any:
-    """Choose the kind to check a value against: a dict's own, else the first that is none."""
-    wanted = isinstance(value, Mapping)
+    """Choose the kind to check a value against: a dict's, a list's, else the first that is none."""
+    origins = {dict: isinstance(value, Mapping)}
+    origins[tuple] = isinstance(value, Sequence) and not isinstance(value, str)
+    wanted = next((origin for origin, fits in origins.items() if fits), None)
     kinds = [kind for kind in kinds if kind is not type(None)]
-    return next((kind for kind in kinds if (typing.get_origin(kind) is dict) == wanted), kinds[0])
+    held = {origin: kind for kind in kinds if (origin := typing.get_origin(kind)) in origins}
+    plain = [kind for kind in kinds if typing.get_origin(kind) not in origins]
+    return held.get(wanted, (plain or kinds)[0])
 
 
 def check_choice(value: Any, choices: Sequence[Any], name: str) -> Any:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from vision_jax.config import Fit
+
 if TYPE_CHECKING:
     from vision_jax.run.run import Run
 
@@ -14,7 +16,8 @@ def import_(
     workdir: Path,
     weights: str | None = None,
     source: str | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    fit: Fit | None = None,
 ) -> None:
     """Make a run of a model and weights that were trained elsewhere.
 
@@ -29,12 +32,16 @@ def import_(
             efficientnet_lite1 and efficientnet_lite2.
         source: Library whose names the tensors have, such as timm or torchvision. Default: found
             out from the names, or from hf://timm/….
-        image_size: Side in pixels that images are brought to. Default: the one that the weights
-            were trained for.
+        image_size: Pixels that images are brought to: the side of a square, or height and width.
+            Default: the one that the weights were trained for.
+        fit: How images of other proportions are brought there: `crop` them, `pad` them with black
+            bars, or `stretch` them. Default: crop, by the weights' own share.
     """
     from vision_jax.run.imported import import_weights
 
-    run = import_weights(model, weights, workdir=workdir, source=source, image_size=image_size)
+    run = import_weights(
+        model, weights, workdir=workdir, source=source, image_size=image_size, fit=fit
+    )
     print(import_text(run))
     print(
         f"next:\n  vision-jax index {workdir} --images FOLDER --out photos.index\n"
@@ -47,6 +54,7 @@ def import_text(run: "Run") -> str:
     import jax
 
     from vision_jax.config import ImportedModel
+    from vision_jax.data.resize import sides
 
     config, data, names = run.config, run.config.data, run.info.label_names
     assert isinstance(config, ImportedModel)
@@ -55,12 +63,18 @@ def import_text(run: "Run") -> str:
     what = (
         "has no output layer, and embeds" if names is None else f"tells {len(names)} classes apart"
     )
-    size = data.image_size or 0
+    height, width = sides(data.image_size or 0)
+    crop, interpolation, fit = data.resize
+    scaled = {
+        "crop": f"scaled to cover {round(height / crop)}x{round(width / crop)} pixels and cropped "
+        f"around the centre to {height}x{width}",
+        "pad": f"scaled into {height}x{width} pixels and filled up with black",
+        "stretch": f"stretched to {height}x{width} pixels",
+    }[fit]
     return (
         f"{config.model.name} -> {run.workdir}: {count:,} parameters in {arrays} arrays from "
         f"{config.weights.origin}, named as {config.weights.source}'s. It {what}. Images are "
-        f"scaled to {round(size / data.resize[0])} pixels at their shorter side, {data.resize[1]}, "
-        f"and cropped to {size}x{size}; mean {_values(data.mean)}, std {_values(data.std)}."
+        f"{scaled}, {interpolation}; mean {_values(data.mean)}, std {_values(data.std)}."
     )
 
 

@@ -1,7 +1,7 @@
 """Show what a data set holds."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -69,10 +69,14 @@ def inspect(
     from vision_jax.reports.inspection import write_inspection
     from vision_jax.run.run import load_run
 
+    size: int | tuple[int, int] | None = image_size
+    resize: dict[str, Any] = {}
     run = None if workdir is None else load_run(workdir, parse_checkpoint(checkpoint))
     if run is not None:
         height, width, depth = run.info.image_shape
-        image_size = image_size or (height if height == width else None)
+        size = size or (height if height == width else (height, width))
+        crop, interpolation, fit = run.config.data.resize
+        resize = {"crop": crop, "interpolation": interpolation, "fit": fit}
         channels, data_dir = channels or depth, data_dir or run.config.data.data_dir
         bad_files = bad_files or run.config.data.bad_files
         links, truncated = links or run.config.data.links, truncated or run.config.data.truncated
@@ -81,11 +85,12 @@ def inspect(
         splits,
         data_dir=data_dir,
         manual_dir=manual_dir,
-        image_size=image_size,
+        image_size=size,
         channels=channels,
         bad_files=bad_files or "error",
         links=links,
         truncated=truncated or "error",
+        **resize,
     )
     found = survey(source, files=files, threshold=threshold, run=run)
     print(summary(found))

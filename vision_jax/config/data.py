@@ -27,11 +27,16 @@ class DataConfig:
     ~/tensorflow_datasets."""
     manual_dir: str | None = None
     """Folder with manually downloaded files of a data set (Fashion-MNIST: its four IDX files)."""
-    image_size: int | None = None
-    """Side in pixels: resize the shorter side to it, then centre-crop. Default: the set's own."""
+    image_size: int | tuple[int, int] | None = None
+    """Pixels that images are brought to: the side of a square, such as 224, or height and width,
+    such as 64 96. Default: the set's own."""
+    fit: Fit | None = None
+    """How images of other proportions are brought there. `crop`: cut off what is beyond them at
+    both ends of the longer side; `pad`: keep all, and fill up with black; `stretch`: keep all, and
+    change the proportions. Default: crop."""
     crop: float | None = None
-    """Share of the shorter side that the centre crop keeps, in (0, 1], such as 0.875: the shorter
-    side is resized to image_size / crop. Default: 1."""
+    """Share of the size that a centre crop keeps, in (0, 1], such as 0.875: images are scaled until
+    they cover image_size / crop, as networks trained elsewhere want it. Default: 1."""
     interpolation: Interpolation | None = None
     """How images are resized, antialiased: bilinear or bicubic. Default: bilinear."""
     channels: int | None = None
@@ -87,9 +92,14 @@ class DataConfig:
         require(self.workers >= 0, "data.workers", self.workers, "at least 0")
         require(self.on_device_mib >= 0, "data.on_device_mib", self.on_device_mib, "at least 0")
         require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
-        size = self.image_size
-        require(size is None or size >= 1, "data.image_size", size, "at least 1")
-        crop = self.crop
+        size, crop, fit = self.image_size, self.crop, self.fit
+        needed = "at least 1; one number for a square, two for height and width"
+        sides = size if isinstance(size, tuple) else (size or 1, 1)
+        given = size is None or isinstance(size, tuple) or size >= 1
+        require(given and len(sides) == 2 and min(sides) >= 1, "data.image_size", size, needed)
+        bare = fit in (None, "crop")
+        require(size is not None or bare, "data.fit", fit, "crop without data.image_size")
+        require(bare or crop in (None, 1), "data.crop", crop, f"1 with data.fit {fit}")
         require(crop is None or 0 < crop <= 1, "data.crop", crop, "in (0, 1]")
         require(
             size is not None or crop in (None, 1), "data.crop", crop, "1 without data.image_size"
@@ -112,6 +122,6 @@ class DataConfig:
             require(value in (AUTO, split), f"data.{name}", value, f"{AUTO} with data.fold")
 
     @property
-    def resize(self) -> tuple[float, Interpolation]:
-        """The share that the crop keeps, and how images are resized."""
-        return self.crop or 1.0, self.interpolation or "bilinear"
+    def resize(self) -> tuple[float, Interpolation, Fit]:
+        """The share that the crop keeps, and how images are resized and brought to a shape."""
+        return self.crop or 1.0, self.interpolation or "bilinear", self.fit or "crop"

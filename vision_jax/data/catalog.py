@@ -5,14 +5,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
-from vision_jax.config import Interpolation, Truncated
+from vision_jax.config import Fit, Interpolation, Truncated
 from vision_jax.data.folder_tree import FILES
 from vision_jax.data.folders import FolderData
 from vision_jax.data.listing_file import is_listing
 from vision_jax.data.listings import open_folder
 from vision_jax.data.prepared import check_data_dir, open_prepared, own_builder, write
 from vision_jax.data.records import TfdsData
-from vision_jax.data.resize import Resize
+from vision_jax.data.resize import Resize, Size, sides
 from vision_jax.data.sources import BadFiles, Source
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
@@ -30,7 +30,8 @@ def open_source(
     *,
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
+    fit: Fit = "crop",
     crop: float = 1.0,
     interpolation: Interpolation = "bilinear",
     channels: int | None = None,
@@ -49,8 +50,11 @@ def open_source(
         data_dir: where prepared data sets live, a folder or `gs://BUCKET/FOLDER`; tfds's own
             default if None.
         manual_dir: a folder of manually downloaded files.
-        image_size: side in pixels to resize and centre-crop to; None keeps the set's own.
-        crop: share of the shorter side that the crop keeps, in (0, 1].
+        image_size: pixels that images are brought to, a square's side or (height, width); None
+            keeps the set's own.
+        fit: how images of other proportions are brought there: `crop`, `pad` or `stretch`; see
+            `data.resize.Resize`.
+        crop: share of the size that a centre crop keeps, in (0, 1].
         interpolation: how images are resized, antialiased: `bilinear` or `bicubic`.
         channels: 1 for grey, 3 for RGB; None keeps the set's own, and RGB for folders.
         bad_files: `error` refuses at once what cannot be an image, such as a link that leaves the
@@ -76,6 +80,7 @@ def open_source(
         data_dir=data_dir,
         manual_dir=manual_dir,
         image_size=image_size,
+        fit=fit,
         crop=crop,
         interpolation=interpolation,
         channels=channels,
@@ -91,7 +96,8 @@ def open_data(
     *,
     data_dir: str | Path | None = None,
     manual_dir: str | Path | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
+    fit: Fit = "crop",
     crop: float = 1.0,
     interpolation: Interpolation = "bilinear",
     channels: int | None = None,
@@ -117,9 +123,17 @@ def open_data(
     _check_choice("channels", channels, (None, 1, 3))
     if not 0 < crop <= 1:
         raise InputError(f"crop is {crop}; it must be in (0, 1]")
-    resize = Resize(crop, interpolation)
-    if image_size is not None and image_size < 1:
-        raise InputError(f"image_size is {image_size}; it must be at least 1")
+    _check_choice("fit", fit, get_args(Fit))
+    if fit != "crop" and (image_size is None or crop != 1):
+        raise InputError(
+            f"fit is {fit!r}, crop is {crop} and image_size is {image_size}; {fit} takes an "
+            "image_size, and crop 1"
+        )
+    resize = Resize(crop, interpolation, fit)
+    if image_size is not None and min(sides(image_size)) < 1:
+        raise InputError(
+            f"image_size is {image_size}; it must be at least 1: one number, or height and width"
+        )
     path = path_of(name)
     if path is not None:
         return open_folder(

@@ -19,7 +19,7 @@ from vision_jax.data.exif import Details, photo_details
 from vision_jax.data.findings import Finding, warn_of
 from vision_jax.data.folder_tree import Tree, flat_tree, read_tree
 from vision_jax.data.listing_file import is_listing
-from vision_jax.data.resize import PLAIN, WITHIN, Resize
+from vision_jax.data.resize import PLAIN, WITHIN, Resize, Size, sides
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
 from vision_jax.data.splits import Part, Splits, parts_of
 from vision_jax.errors import InputError
@@ -33,7 +33,7 @@ class FolderSource(Source):
     Attributes:
         files: the paths of the images.
         classes: the class of each file, or None without labels.
-        size: side to resize and crop to, or None.
+        size: what images are brought to, see `read_image`, or None.
         parts: the split of each file.
         skipped: number of bad files left out; None if they were not looked for.
         truncated: see `read_image`.
@@ -44,7 +44,7 @@ class FolderSource(Source):
 
     files: tuple[Path, ...]
     classes: tuple[int, ...] | None
-    size: int | None
+    size: Size | None
     parts: tuple[str, ...]
     skipped: int | None = None
     truncated: Truncated = "error"
@@ -144,14 +144,14 @@ class FolderData(DataSet):
 
     Attributes:
         tree: what lies in the folder.
-        size: side to resize and crop to; None takes images that have one size.
+        size: what images are brought to, see `read_image`; None takes images that have one size.
         channels: 1 for grey, 3 for RGB.
         bad_files: see `open_source`.
         truncated: see `read_image`.
     """
 
     tree: Tree
-    size: int | None
+    size: Size | None
     channels: int
     bad_files: BadFiles
     truncated: Truncated
@@ -162,7 +162,7 @@ class FolderData(DataSet):
         cls,
         root: Path,
         *,
-        image_size: int | None = None,
+        image_size: Size | None = None,
         channels: int = 3,
         bad_files: BadFiles = "error",
         links: bool = False,
@@ -230,7 +230,7 @@ class FolderData(DataSet):
 
     def _shape(self, file: Path) -> tuple[int, int, int]:
         if self.size is not None and self.bad_files == "later":
-            return self.size, self.size, self.channels
+            return (*sides(self.size), self.channels)
         height, width, channels = self._read(file).shape
         return height, width, channels
 

@@ -16,7 +16,7 @@ from vision_jax.data.folder_tree import FILES, Tree, divided, odd_classes, order
 from vision_jax.data.folders import FolderData, FolderSource
 from vision_jax.data.formats import SUFFIXES
 from vision_jax.data.listing_file import Entry, Listing, bad_line, is_listing, read_listing
-from vision_jax.data.resize import PLAIN, Resize
+from vision_jax.data.resize import PLAIN, Resize, Size
 from vision_jax.data.sources import BadFiles
 from vision_jax.data.splits import KNOWN, Part, Splits, canonical
 from vision_jax.errors import InputError
@@ -44,7 +44,7 @@ class ListingData(FolderData):
         cls,
         path: Path,
         *,
-        image_size: int | None = None,
+        image_size: Size | None = None,
         channels: int = 3,
         bad_files: BadFiles = "error",
         links: bool = False,

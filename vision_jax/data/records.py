@@ -16,7 +16,7 @@ from vision_jax.data.decode import BadImageError, read_image
 from vision_jax.data.decode_all import Scan, find_bad
 from vision_jax.data.findings import warn_of
 from vision_jax.data.manifest import damaged
-from vision_jax.data.resize import PLAIN, WITHIN, Resize
+from vision_jax.data.resize import PLAIN, WITHIN, Resize, Size, sides
 from vision_jax.data.sources import BadFiles, Example, Source, check_shape
 from vision_jax.data.splits import parts_of
 from vision_jax.errors import InputError
@@ -30,7 +30,7 @@ class TfdsSource(Source):
 
     Attributes:
         records: tfds's data source, of examples as they are stored.
-        size: side to resize and crop to, or None.
+        size: what images are brought to, see `read_image`, or None.
         parts: its named splits in order, each with a number of records.
         files: the files that hold the records, each with a number of records.
         chosen: positions of the records in use; None for all.
@@ -40,7 +40,7 @@ class TfdsSource(Source):
     """
 
     records: Any
-    size: int | None
+    size: Size | None
     parts: tuple[tuple[str, int], ...]
     files: tuple[tuple[str, int], ...]
     chosen: tuple[int, ...] | None = None
@@ -158,7 +158,7 @@ class TfdsData(DataSet):
 
     Attributes:
         builder: tfds's builder of it.
-        size: side to resize and crop to; None keeps the set's own size.
+        size: what images are brought to, see `read_image`; None keeps the set's own size.
         channels: 1 for grey, 3 for RGB; None keeps the set's own.
         bad_files: see `open_source`.
         truncated: see `read_image`.
@@ -166,7 +166,7 @@ class TfdsData(DataSet):
     """
 
     builder: Any
-    size: int | None
+    size: Size | None
     channels: int | None
     bad_files: BadFiles
     truncated: Truncated
@@ -177,7 +177,7 @@ class TfdsData(DataSet):
         cls,
         builder: Any,
         *,
-        image_size: int | None = None,
+        image_size: Size | None = None,
         channels: int | None = None,
         bad_files: BadFiles = "error",
         truncated: Truncated = "error",
@@ -248,7 +248,7 @@ class TfdsData(DataSet):
         names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else None
         height, width, depth = features["image"].shape
         if self.size is not None:
-            height = width = self.size
+            height, width = sides(self.size)
         if height is None or width is None:
             raise InputError(f"{name} has images of many sizes; image_size is needed, such as 224")
         return (height, width, self.channels or depth), names

@@ -41,7 +41,7 @@ WITHIN = Resize(fit="within")
 
 def sides(size: Size) -> tuple[int, int]:
     """Return the height and width of a size."""
-    return (size, size) if isinstance(size, int) else size
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def to_size(image: Image.Image, size: Size, resize: Resize = PLAIN) -> Image.Image:

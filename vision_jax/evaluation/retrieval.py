@@ -6,7 +6,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Integer, Shaped
+from PIL import Image
 
+from vision_jax.data.encode import to_pil
 from vision_jax.data.loader import read_parts
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
@@ -29,7 +31,9 @@ from vision_jax.search.evaluation import (
 
 NEIGHBOURS = 10
 _MAX_PIXELS = 4096
+_SIDE = 32
 _ROWS = 4096
+_MAX_READ = 2**26  # bytes of pixels that are read at a time
 
 
 class Search(NamedTuple):
@@ -135,7 +139,8 @@ def measure_retrieval(data: EvaluationData) -> Retrieval:
         data: labelled images; the first 10,000 test images are looked up.
 
     Returns:
-        For `embedding` and, for images of at most 4,096 values, `pixels`: `knn_accuracy@10` of
+        For `embedding` and `pixels`, which images of more than 4,096 values are reduced for to 32
+        pixels at their longer side, with a note: `knn_accuracy@10` of
         the test images among the training images, and `precision@10` and `map@r` (Musgrave et al.,
         "A metric learning reality check", 2020) of the test images among themselves, each without
         itself. Images that are the only ones of their class do not count in the latter two, which
@@ -159,10 +164,15 @@ def measure_retrieval(data: EvaluationData) -> Retrieval:
     vectors = data.query_vectors
     found = [] if data.shared else [data.train_vectors]
     metrics["embedding"] = _measure("embedding", vectors, asked, found, known, queries, notes)
-    if np.prod(queries.image_shape) <= _MAX_PIXELS:
-        pixels = np.concatenate([*_pixels(queries)])
-        rows = [] if data.shared else _pixels(data.train)
-        metrics["pixels"] = _measure("pixels", pixels, asked, rows, known, queries, notes)
+    pixels = np.concatenate([*_pixels(queries)])
+    rows = [] if data.shared else _pixels(data.train)
+    metrics["pixels"] = _measure("pixels", pixels, asked, rows, known, queries, notes)
+    height, width, _ = queries.image_shape
+    if (small := _reduced_shape(queries.image_shape)) != (height, width):
+        notes.append(
+            f"search by pixels compares the images of {height}x{width} reduced to "
+            f"{small[0]}x{small[1]}"
+        )
     if any("map@r" not in row for row in metrics.values()):
         notes.append(
             f"precision@{NEIGHBOURS} and map@r are left out where no class has two test images, "
@@ -241,5 +251,26 @@ def nearest(
 
 
 def _pixels(source: Source) -> Iterator[Float[np.ndarray, "images pixels"]]:
-    for rows in read_parts(source, _ROWS):
-        yield rows["image"].reshape(len(rows["image"]), -1).astype(np.float32) / 255
+    """Give the images of a source as rows of pixels, large ones reduced."""
+    height, width = _reduced_shape(source.image_shape)
+    reduce = (height, width) != source.image_shape[:2]
+    count = max(1, min(_ROWS, _MAX_READ // int(np.prod(source.image_shape))))
+    for rows in read_parts(source, count):
+        images = rows["image"]
+        if reduce:
+            images = np.stack(
+                [
+                    np.asarray(to_pil(image).resize((width, height), Image.Resampling.BOX))
+                    for image in images
+                ]
+            )
+        yield images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def _reduced_shape(shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the height and width at which images are compared by their pixels."""
+    height, width, _ = shape
+    if np.prod(shape) <= _MAX_PIXELS:
+        return height, width
+    factor = min(1.0, _SIDE / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))

@@ -18,6 +18,7 @@ from vision_jax.data.folders import FolderData, FolderSource
 from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
 from vision_jax.data.pillow_warnings import pillow_warnings_ignored
 from vision_jax.data.records import TfdsSource
+from vision_jax.data.resize import Size, sides
 from vision_jax.data.sources import Concatenated, Source
 from vision_jax.errors import InputError
 
@@ -50,7 +51,7 @@ def open_splits(
     name: str | os.PathLike[str],
     splits: Sequence[str] = ("all",),
     *,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     channels: int | None = None,
     **options: Any,
 ) -> tuple[Source, Files]:
@@ -59,8 +60,8 @@ def open_splits(
     Args:
         name: as in `open_source`.
         splits: one or several, in tfds's slicing syntax; `all` stands for every named split.
-        image_size: side in pixels to resize and crop to; by default the images' own size or, if
-            they have many, their median shorter side, at most 224.
+        image_size: what images are brought to, a side or (height, width); by default the images'
+            own size or, if they have many, their median shorter side, at most 224.
         channels: 1 for grey, 3 for RGB; by default the set's own, and for a folder grey if all its
             images are, else RGB.
         **options: the other options of `open_source`.
@@ -144,7 +145,7 @@ def advice_on_bad_files() -> Iterator[None]:
         raise InputError(f"{error}; set bad_files to skip to leave bad files out") from error
 
 
-def _resized(source: Source, size: int | None, channels: int) -> Source:
+def _resized(source: Source, size: Size | None, channels: int) -> Source:
     """Return the same images in another shape, without looking for them again.
 
     Args:
@@ -162,7 +163,7 @@ def _resized(source: Source, size: int | None, channels: int) -> Source:
             next(stored), channels=channels, name=source.key(0), truncated=source.truncated
         ).shape
     else:
-        shape = (size, size, channels)
+        shape = (*sides(size), channels)
     return dataclasses.replace(source, size=size, image_shape=shape)
 
 

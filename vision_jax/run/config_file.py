@@ -12,6 +12,8 @@ from vision_jax.errors import InputError
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 # A choice, or weights by name.
 _CONVERTER.register_structure_hook(ClassWeights | dict[str, float], lambda value, _: value)
+# A number or a list of them, which a union does not tell apart; the config checks what it is given.
+_CONVERTER.register_structure_hook(int | tuple[int, int] | None, lambda value, _: value)
 _PLACES = ("data.workers", "data.data_dir", "data.manual_dir", "weights.origin")
 
 

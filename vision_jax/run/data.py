@@ -48,6 +48,7 @@ def open_config_data(data: DataConfig) -> DataSet:
         image_size=data.image_size,
         crop=data.resize[0],
         interpolation=data.resize[1],
+        fit=data.resize[2],
         channels=data.channels,
         bad_files=data.bad_files,
         links=data.links,

@@ -31,7 +31,8 @@ def identity_of(config: TrainConfig, info: DataInfo, state: TrainState) -> str:
     }
     resize = Resize(*data.resize)
     if resize != Resize():  # what earlier versions could not say must not change their hash
-        told["resize"] = resize._asdict()
+        told["resize"] = {"crop": resize.crop, "interpolation": resize.interpolation}
+        told["resize"] |= {} if resize.fit == "crop" else {"fit": resize.fit}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path((state.variables, state.average)):
         rows = np.asarray(leaf)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from vision_jax.config import DataConfig, ImportedModel, ModelConfig, WeightsConfig
+from vision_jax.config import DataConfig, Fit, ImportedModel, ModelConfig, WeightsConfig
 from vision_jax.data.info import DataInfo
+from vision_jax.data.resize import Size, sides
 from vision_jax.errors import InputError
 from vision_jax.files import sha256_of
 from vision_jax.run.build import build_task
@@ -42,7 +43,8 @@ def import_weights(
     *,
     workdir: str | Path,
     source: str | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
+    fit: Fit | None = None,
 ) -> Run:
     """Make a run of a model and weights that were trained elsewhere.
 
@@ -57,8 +59,10 @@ def import_weights(
             nothing is done.
         source: the library whose names the tensors have, such as `timm`; found out by default,
             from the names or from the repository.
-        image_size: side in pixels that images are brought to; by default the one that the weights
-            were trained for.
+        image_size: pixels that images are brought to, a square's side or (height, width); by
+            default the one that the weights were trained for.
+        fit: how images of other proportions are brought there, see `DataConfig.fit`. `pad` and
+            `stretch` take the place of the weights' own crop.
 
     Returns:
         The run.
@@ -82,7 +86,7 @@ def import_weights(
         tensors = read_tensors(path)
         found = load_weights(model, tensors, source=source, prefer=library_of(weights or ""))
         told = WeightsConfig(origin, sha256_of(path), found.source)
-        config = _config(model, found, told, image_size)
+        config = _config(model, found, told, image_size, fit)
         check_config(config, workdir)
         if has_checkpoint(workdir):
             return load_run(workdir)
@@ -104,13 +108,14 @@ def _find(model: str, weights: str | Path | None) -> tuple[Path, str]:
 
 
 def _config(
-    model: str, found: Weights, weights: WeightsConfig, image_size: int | None
+    model: str, found: Weights, weights: WeightsConfig, image_size: Size | None, fit: Fit | None
 ) -> ImportedModel:
     wanted = found.preprocessing
     data = DataConfig(
         name="",
         image_size=image_size or wanted.image_size,
-        crop=wanted.crop,
+        fit=fit,
+        crop=wanted.crop if fit in (None, "crop") else None,
         interpolation=wanted.interpolation,
         channels=len(wanted.mean),
         mean=wanted.mean,
@@ -122,9 +127,9 @@ def _config(
 
 def _write(config: ImportedModel, found: Weights, workdir: Path) -> Run:
     """Check that the weights make a whole model, and write the run."""
-    size, channels = config.data.image_size or 0, config.data.channels or 0
+    size, channels = sides(config.data.image_size or 0), config.data.channels or 0
     names = class_names(found.options.get("num_classes", 0))
-    info = DataInfo((size, size, channels), names, train_examples=0, steps_per_epoch=0)
+    info = DataInfo((*size, channels), names, train_examples=0, steps_per_epoch=0)
     task, parallel = build_task(config, info), DataParallel.over()
     state = parallel.replicate(_state(task, config, info, found.variables))
     totals = {"images": jnp.zeros((), jnp.int32)}  # there is no epoch to resume

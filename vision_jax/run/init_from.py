@@ -94,7 +94,7 @@ def completed(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, Run | No
     source = load_run(config.init_from)
     height, width, channels = source.info.image_shape
     data = source.config.data
-    size = height if height == width else data.image_size
+    size = height if height == width else (height, width)
     like = dataclasses.replace(
         source.config, data=dataclasses.replace(data, image_size=size, channels=channels)
     )
@@ -105,7 +105,7 @@ def completed(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, Run | No
 
 def _filled(config: TrainConfig, like: TrainConfig) -> TrainConfig:
     """Take the model and what is done to images from another config where one leaves them open."""
-    names = ["image_size", "crop", "interpolation", "channels"]
+    names = ["image_size", "fit", "crop", "interpolation", "channels"]
     names += ["mean", "std"] if config.normalizes else []
     open_names = (name for name in names if getattr(config.data, name) is None)
     data = {name: getattr(like.data, name) for name in open_names}

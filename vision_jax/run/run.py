@@ -20,7 +20,7 @@ from vision_jax.data.folder_tree import FILES
 from vision_jax.data.folders import FolderData, FolderSource
 from vision_jax.data.info import DataInfo
 from vision_jax.data.records import TfdsData
-from vision_jax.data.resize import Resize
+from vision_jax.data.resize import Resize, Size
 from vision_jax.data.sources import BadFiles, Source
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
@@ -336,6 +336,7 @@ class Run:
             image_size=self._size,
             crop=data.resize[0],
             interpolation=data.resize[1],
+            fit=data.resize[2],
             channels=self.info.image_shape[-1],
             bad_files=bad_files or data.bad_files,
             labels=labels,
@@ -370,9 +371,9 @@ class Run:
         )
 
     @property
-    def _size(self) -> int | None:
+    def _size(self) -> Size:
         height, width, _ = self.info.image_shape
-        return height if height == width else None
+        return height if height == width else (height, width)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         if tuple(shape) != self.info.image_shape:
