@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1] / "vision_jax"
 LINE = [
     "errors",
     "files",
+    "bars",
     "checked",
     "config",
     "parallel",
@@ -37,7 +38,7 @@ LINE = [
     "cli",
     "__main__",
 ]
-ALONE = {"search": {"errors", "files", "parallel", "search"}}
+ALONE = {"search": {"errors", "files", "bars", "parallel", "search"}}
 
 
 def module_of(path):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vision_jax.data.catalog import open_source
     from vision_jax.errors import InputError
     from vision_jax.export.predictions import predictions, write_predictions
+    from vision_jax.reports.notebook import show
     from vision_jax.run.imported import import_weights
     from vision_jax.run.run import Run, load_run
     from vision_jax.run.train import train
@@ -29,6 +30,7 @@ __all__ = [
     "load_run",
     "open_source",
     "predictions",
+    "show",
     "train",
     "write_predictions",
 ]
@@ -44,6 +46,7 @@ _HOMES = {
     "load_run": "run.run",
     "open_source": "data.catalog",
     "predictions": "export.predictions",
+    "show": "reports.notebook",
     "train": "run.train",
     "write_predictions": "export.predictions",
 }

@@ -1,7 +1,7 @@
 """Measure a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vision_jax.commands.arguments import DataName, Workdir, parse_checkpoint
 from vision_jax.errors import InputError
@@ -20,6 +20,7 @@ def evaluate(
     classifier: Path | None = None,
     data: DataName = None,
     tune_thresholds: bool = False,
+    views: Literal[1, 2, 5, 10] = 1,
 ) -> None:
     """Measure a run on its test split or on other data: recognition, reconstruction and search.
 
@@ -39,6 +40,9 @@ def evaluate(
         tune_thresholds: With several labels an image, choose for each label the probability from
             which it counts, so that its F1 on the validation split is highest. They are kept in
             thresholds.json in the workdir, which later calls use. Default: 0.5.
+        views: Views of each image whose vectors are averaged before search is measured: 1, the
+            image; 2, and its mirror image; 5, centre and corners; 10, these and their mirror
+            images.
     """
     from vision_jax.evaluation.data import EvaluationData
     from vision_jax.evaluation.labels import best_thresholds
@@ -56,7 +60,7 @@ def evaluate(
             )
         write_thresholds(run, best_thresholds(run, run.source(run.splits.validation)))
         print(f"thresholds -> {run.workdir / THRESHOLDS}")
-    evaluate_run(EvaluationData.of(run, split), judge)
+    evaluate_run(EvaluationData.of(run, split, views=views), judge)
 
 
 def evaluate_run(data: "EvaluationData", classifier: "Run | None" = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ def index(
     split: str = "all",
     checkpoint: str = "best",
     bad_files: Literal["error", "skip"] | None = None,
+    views: Literal[1, 2, 5, 10] | None = None,
 ) -> None:
     """Embed images with a trained model and write a search index.
 
@@ -29,6 +30,10 @@ def index(
         checkpoint: `best` by the validation metric, `last`, or a step.
         bad_files: Unreadable images: stop and name the file, or skip them with a warning. Default:
             as in the run's training.
+        views: Views of each image whose vectors are averaged, which finds more and takes as many
+            times as long: 1, the image; 2, and its mirror image; 5, centre and corners; 10, these
+            and their mirror images. `search` does the same to its queries. Default: those of the
+            file's index, or 1.
     """
     from vision_jax.gallery.indexing import write_index
     from vision_jax.run.run import load_run
@@ -37,7 +42,7 @@ def index(
         raise InputError(f"out is {str(out)!r}; the folder {out.parent} must exist")
     run = load_run(workdir, parse_checkpoint(checkpoint))
     source = run.open_images(images, split, bad_files=bad_files)
-    change = write_index(run, source, out)
+    change = write_index(run, source, out, views=views)
     if change.rebuilt:
         print(f"{out} is built anew: {change.rebuilt}")
     print(

@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
+from vision_jax.bars import tqdm
 from vision_jax.data.decode import BadImageError
 from vision_jax.data.findings import Finding
 from vision_jax.parallel.threads import core_count

@@ -24,8 +24,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.data.class_batches import ClassBatches
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Integer, UInt8
 
 from vision_jax.data.sources import Example, Source, Subset
 from vision_jax.run.run import Run
+from vision_jax.run.views import check_views
 
 _MAX_QUERIES = 10_000
 
@@ -22,33 +23,37 @@ class EvaluationData:
         test: the images to measure on, which are also what searches look up.
         train: its training images, which searches find.
         shared: how many images are in both.
+        views: views of each image whose vectors are averaged, see `Run.embed`.
     """
 
     run: Run
     test: Source
     train: Source
     shared: int = 0
+    views: int = 1
 
     @classmethod
-    def of(cls, run: Run, split: str | None = None) -> "EvaluationData":
+    def of(cls, run: Run, split: str | None = None, *, views: int = 1) -> "EvaluationData":
         """Open the splits of a run's own data.
 
         Args:
             run: a trained run.
             split: what to measure on, in tfds's slicing syntax; the run's test split by default.
+            views: see the class.
 
         Raises:
             InputError: no such split.
         """
+        check_views(views)
         limit = run.config.data.on_device_mib * 2**20
         test, train = run.source(split), run.source(run.splits.train)
         shared = run.shared(split or run.splits.test, run.splits.train)
-        return cls(run, _held(test, limit), _held(train, limit), shared)
+        return cls(run, _held(test, limit), _held(train, limit), shared, views)
 
     @cached_property
     def train_vectors(self) -> Float[np.ndarray, "images features"]:
         """The embeddings of the training images, computed at the first use."""
-        return self.run.embed(self.train)
+        return self.run.embed(self.train, views=self.views)
 
     @cached_property
     def queries(self) -> Source:
@@ -58,7 +63,7 @@ class EvaluationData:
     @cached_property
     def query_vectors(self) -> Float[np.ndarray, "images features"]:
         """The embeddings of `queries`, computed at the first use."""
-        return self.run.embed(self.queries)
+        return self.run.embed(self.queries, views=self.views)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

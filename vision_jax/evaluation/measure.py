@@ -31,7 +31,8 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
     Returns:
         The task's own metrics by name, except for an imported classifier on images of other classes
         than its own, and, as far as they apply:
-        `images`, how many were measured, and `skipped`, how many bad files were left out;
+        `images`, how many were measured, `views` of each that search averages, if several, and
+        `skipped`, how many bad files were left out;
         what `measure_classes` returns for a classifier, and `per_class_accuracy` by class, the
         recall, NaN for a class without images;
         where the data's classes are not the run's, `missing_classes`, those of the run without
@@ -52,6 +53,8 @@ def measure(data: EvaluationData, *, classifier: Run | None = None) -> dict[str,
         check_classifier(run, classifier)
     notes: list[str] = []
     metrics: dict[str, Any] = {"images": len(test)}
+    if data.views != 1:
+        metrics["views"] = data.views
     common = have_common(test.label_names, run.info.label_names)
     if not isinstance(run.task, Classifies):
         metrics |= run.evaluate(test)

@@ -11,8 +11,9 @@ from vision_jax.data.listing_file import SEPARATOR
 from vision_jax.data.sources import Readable, Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.gallery.lookup import load_index
-from vision_jax.gallery.origin import Origin, entries, origin_of
+from vision_jax.gallery.origin import Origin, entries, origin_of, views_of
 from vision_jax.run.run import Run
+from vision_jax.run.views import check_views
 from vision_jax.search import CosineIndex
 from vision_jax.search.arrays import without_direction
 
@@ -37,12 +38,14 @@ class IndexChange:
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def build_index(run: Run, source: Source) -> CosineIndex:
+def build_index(run: Run, source: Source, *, views: int = 1) -> CosineIndex:
     """Embed every image of a source and index it, with ids from 0 in the source's order.
 
     Args:
         run: The trained run.
         source: Images in the run's shape.
+        views: How many views of each image to average, see `Run.embed`. Queries by `search_images`
+            are embedded likewise.
 
     Returns:
         An index with, per image, the metadata `key`, `digest`, `split`, with labels `label`, and
@@ -53,14 +56,15 @@ def build_index(run: Run, source: Source) -> CosineIndex:
         InputError: If the images have another shape than the run's own, or an embedding is zero,
             NaN or infinite.
     """
-    index = _empty_index(run, source)
+    index = _empty_index(run, source, views)
     update_index(index, run, source)
     return index
 
 
-def _empty_index(run: Run, source: Source) -> CosineIndex:
+def _empty_index(run: Run, source: Source, views: int) -> CosineIndex:
+    check_views(views)
     width = run.embed(np.zeros((0, *run.info.image_shape), np.uint8)).shape[1]
-    return CosineIndex(width, about=Origin.of(run, source).about())
+    return CosineIndex(width, about=Origin.of(run, source, views).about())
 
 
 def update_index(
@@ -80,7 +84,7 @@ def update_index(
     Raises:
         InputError: If another network made the index, or it is of another source.
     """
-    origin = Origin.of(run, source)
+    origin = Origin.of(run, source, views_of(index))
     if reason := origin_of(index).difference(origin):
         raise InputError(f"the index cannot be updated: {reason}; build a new one")
     rows = _describe(source)
@@ -90,7 +94,7 @@ def update_index(
     gone = [i for entry, i in there.items() if entry not in wanted]
     # Embedded before anything is removed: a file that cannot be read leaves the index whole.
     new = Readable.of(source, fresh) if bad_files == "skip" else Subset.of(source, fresh)
-    vectors = run.embed(new) if fresh else None
+    vectors = run.embed(new, views=origin.views) if fresh else None
     skipped = new.faults if isinstance(new, Readable) else {}
     index.remove(gone)
     kept_ids = {i: row for row in rows if (i := there.get((row["key"], row["digest"]))) is not None}
@@ -105,7 +109,12 @@ def update_index(
 
 
 def write_index(
-    run: Run, source: Source, path: str | Path, *, bad_files: BadFiles = "error"
+    run: Run,
+    source: Source,
+    path: str | Path,
+    *,
+    bad_files: BadFiles = "error",
+    views: int | None = None,
 ) -> IndexChange:
     """Write the index of a source to a file, starting from what the file already holds.
 
@@ -115,6 +124,8 @@ def write_index(
         path: The file; replaced only once the new one is whole. An index by another network or of
             another source is built anew.
         bad_files: Images that cannot be read: raise, or leave them out.
+        views: How many views of each image to average, see `Run.embed`; by default those of the
+            index that the file holds, or 1. An index of another number is built anew.
 
     Returns:
         How many images were added, removed and kept, and whether an older index was built anew.
@@ -123,15 +134,18 @@ def write_index(
         InputError: If the file is no index, or one that was not made here or is merged, or the
             images cannot be embedded.
     """
-    index, reason = _older(run, source, Path(path))
+    check_views(1 if views is None else views)
+    index, reason = _older(run, source, Path(path), views)
     if index is None:
-        index = _empty_index(run, source)
+        index = _empty_index(run, source, views or 1)
     change = update_index(index, run, source, bad_files=bad_files)
     index.save(path)
     return dataclasses.replace(change, rebuilt=reason)
 
 
-def _older(run: Run, source: Source, path: Path) -> tuple[CosineIndex | None, str | None]:
+def _older(
+    run: Run, source: Source, path: Path, views: int | None
+) -> tuple[CosineIndex | None, str | None]:
     """Load the index that a file holds, or say why it cannot be used."""
     if not path.exists():
         return None, None
@@ -145,7 +159,7 @@ def _older(run: Run, source: Source, path: Path) -> tuple[CosineIndex | None, st
             f"{path} is not replaced: it is merged, of {len(origin.sources)} sources; index these "
             "on their own and merge them again, or name another file"
         )
-    reason = origin.difference(Origin.of(run, source))
+    reason = origin.difference(Origin.of(run, source, views or origin.views))
     return (None, reason) if reason else (index, None)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int, UInt8
 
 from vision_jax.errors import InputError
 from vision_jax.gallery.conditions import meets
-from vision_jax.gallery.origin import check_encoder, entries, origin_of
+from vision_jax.gallery.origin import check_encoder, entries, origin_of, views_of
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex, near_duplicates
 from vision_jax.search.duplicates import Linkage
@@ -113,7 +113,7 @@ def search_images(
     check_encoder(index, run)
     if not paths:
         return index.search([], k, where, min_score=min_score, method=method)
-    vectors = run.embed(run.read_images(paths))
+    vectors = run.embed(run.read_images(paths), views=views_of(index))
     return index.search(vectors, k, where, min_score=min_score, method=method)
 
 

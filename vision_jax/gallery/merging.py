@@ -53,6 +53,11 @@ def merge_indexes(
                 f"{called[0]} and {name} were made by different networks; their vectors cannot be "
                 "compared: index the images of one again with the other's run"
             )
+        if origin.views != origins[0].views:
+            raise InputError(
+                f"{called[0]} averages {origins[0].views} views of each image and {name} "
+                f"{origin.views}; the same is needed"
+            )
         if index.dtype != indexes[0].dtype:
             raise InputError(
                 f"{called[0]} stores {indexes[0].dtype} and {name} {index.dtype}; the same is "

@@ -21,6 +21,7 @@ class Origin:
         split: The part of them, in tfds's slicing syntax.
         encoder: `run.identity`; None in an index of version 0.1, which kept none.
         others: further images of a merged index, each `(source, split)`.
+        views: How many views of each image its vector averages, see `Run.embed`.
     """
 
     workdir: str
@@ -29,12 +30,13 @@ class Origin:
     split: str
     encoder: str | None = None
     others: tuple[tuple[str, str], ...] = ()
+    views: int = 1
 
     @classmethod
-    def of(cls, run: Run, source: Source) -> "Origin":
+    def of(cls, run: Run, source: Source, views: int = 1) -> "Origin":
         """Return the origin of an index of these images by this run."""
         workdir = str(run.workdir.absolute())
-        return cls(workdir, run.step, source.name, source.split, run.identity)
+        return cls(workdir, run.step, source.name, source.split, run.identity, views=views)
 
     @property
     def sources(self) -> tuple[tuple[str, str], ...]:
@@ -47,6 +49,8 @@ class Origin:
         del fields["others"]
         if self.others:  # no index had this field before there were merged ones
             fields["others"] = [list(source) for source in self.others]
+        if self.views == 1:  # earlier versions know of no views
+            del fields["views"]
         return fields
 
     def difference(self, other: "Origin") -> str | None:
@@ -59,6 +63,8 @@ class Origin:
             return f"it is merged, of {len(self.sources)} sources"
         if (self.source, self.split) != (other.source, other.split):
             return f"it is of other images, {self.source} ({self.split})"
+        if self.views != other.views:
+            return f"its vectors are of {self.views} views of an image, not of {other.views}"
         return None
 
 
@@ -73,7 +79,8 @@ def origin_of(index: CosineIndex) -> Origin:
     if isinstance(about, dict) and about.keys() <= {field.name for field in fields}:
         values: dict[str, Any] = {field.name: about.get(field.name) for field in fields}
         others = values.pop("others") or []
-        kinds: dict[str, Any] = {"step": int, "encoder": str | None}
+        values["views"] = about.get("views", 1)
+        kinds: dict[str, Any] = {"step": int, "encoder": str | None, "views": int}
         sound = all(isinstance(value, kinds.get(name, str)) for name, value in values.items())
         if sound and isinstance(others, list) and all(map(_is_source, others)):
             return Origin(**values, others=tuple((source, split) for source, split in others))
@@ -87,6 +94,20 @@ def _is_source(value: Any) -> bool:
     return (
         isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
     )
+def views_of(index: CosineIndex) -> int:
+    """Return how many views of an image its vector averages: those of a query must be as many."""
+    views = index.about.get("views", 1) if isinstance(index.about, dict) else 1
+    return views if isinstance(views, int) else 1
+
+
+def check_single_view(index: CosineIndex) -> None:
+    """Refuse an index that averages several views of an image, which a box has not.
+
+    Raises:
+        InputError: It does.
+    """
+    if (views := views_of(index)) != 1:
+        raise InputError(f"the index averages {views} views of each image; a box takes one of 1 view")
 
 
 def entries(index: CosineIndex) -> list[tuple[int, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from vision_jax.data.boxes import BoxLike
 from vision_jax.data.decode import printable
 from vision_jax.errors import InputError
 from vision_jax.gallery.lookup import find_keys
-from vision_jax.gallery.origin import check_encoder, entries
+from vision_jax.gallery.origin import check_encoder, check_single_view, entries, views_of
 from vision_jax.gallery.regions import embed_region
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
@@ -57,6 +57,7 @@ def region_query(index: CosineIndex, run: Run, path: str | Path, box: BoxLike) -
         InputError: As for `search_region`.
     """
     check_encoder(index, run)
+    check_single_view(index)
     return Queries([printable(path)], embed_region(run, path, box)[None], [[]], [path])
 
 
@@ -133,4 +134,4 @@ def _embed(
 ) -> Float[np.ndarray, "images dim"]:
     if not paths:
         return np.zeros((0, index.dim), np.float32)
-    return run.embed(run.read_images(paths))
+    return run.embed(run.read_images(paths), views=views_of(index))

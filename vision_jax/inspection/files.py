@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.data.catalog import open_data
 from vision_jax.data.decode import BadImageError, path_fault, read_image
 from vision_jax.data.folders import FolderData, FolderSource

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.data.sources import Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.run.run import Run

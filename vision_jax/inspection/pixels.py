@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, UInt8
-from tqdm import tqdm
 
 from vision_jax.augment.color import to_grey
+from vision_jax.bars import tqdm
 from vision_jax.data.loader import Loader, to_float
 from vision_jax.data.sources import Source
 

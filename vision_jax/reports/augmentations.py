@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tqdm import tqdm
 
 from vision_jax.augment import mixing, policies
 from vision_jax.augment.draws import per_example_keys
 from vision_jax.augment.recipes import RECIPES
 from vision_jax.augment.transforms import TRANSFORMS
+from vision_jax.bars import tqdm
 from vision_jax.data.encode import to_pil
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import Source

@@ -35,7 +35,7 @@ def search_rows(data: EvaluationData) -> list[list[Shown]]:
     train, test = data.train, data.test
     places = spread_over_classes(test.labels(), len(test), _QUERIES)
     examples = test.read(places)
-    vectors = data.run.embed(np.stack([example["image"] for example in examples]))
+    vectors = data.run.embed(np.stack([example["image"] for example in examples]), views=data.views)
     lost = without_direction(vectors)
     asked = [(i, e) for n, (i, e) in enumerate(zip(places, examples, strict=True)) if n not in lost]
     if not asked:

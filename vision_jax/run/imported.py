@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.config import DataConfig, Fit, ImportedModel, ModelConfig, WeightsConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.data.resize import Size, sides

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jaxtyping import Array
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.data.loader import padded, to_float
 from vision_jax.data.sources import Source
 from vision_jax.parallel.threads import map_in_order
 from vision_jax.run.data import row_chunks
+from vision_jax.run.views import averaged
 from vision_jax.training.steps import DataParallel
 
 _Part = TypeVar("_Part")
@@ -46,6 +47,7 @@ class RowMap:
         verb: str,
         extras: Sequence[np.ndarray] = (),
         name: Hashable = None,
+        views: int = 1,
     ) -> Iterator[np.ndarray]:
         """Apply a function to many rows, and give the results part by part, in order.
 
@@ -55,6 +57,7 @@ class RowMap:
             verb: what the progress bar says.
             extras: (N, ...) more rows.
             name: what tells functions apart; `verb` by default.
+            views: how many views of the rows, which are images, to average; see `take_views`.
 
         Returns:
             The results of the next rows, one part after the other; one that is empty without rows.
@@ -64,7 +67,7 @@ class RowMap:
             return iter([map_no_rows(function, self._state, rows, extras)])
         if name not in self._mapped:
             self._mapped[name] = self._parallel.map_images(function)
-        mapped, state = self._mapped[name], self._state
+        mapped, state = averaged(self._mapped[name], views), self._state
 
         def compute(chunk: tuple[tuple[np.ndarray, ...], int]) -> tuple[np.ndarray, int]:
             part, count = chunk

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from vision_jax.bars import tqdm
 from vision_jax.config import TrainConfig
 from vision_jax.data.arrays import as_pixels
 from vision_jax.data.catalog import open_data
@@ -29,6 +30,7 @@ from vision_jax.run.classes import ClassMatch, match_classes
 from vision_jax.run.data import chosen_splits, open_config_data, split_loader
 from vision_jax.run.identity import identity_of
 from vision_jax.run.mapping import RowMap, on_pixels
+from vision_jax.run.views import check_views
 from vision_jax.run.workdir import last_start, open_checkpoints, read_config, read_info
 from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task
 from vision_jax.tasks.latents import sample_latents
@@ -111,6 +113,11 @@ class Run:
     parallel: DataParallel
     told: bool = False
 
+    def _repr_html_(self) -> str:
+        from vision_jax.run.card import run_html  # which takes matplotlib
+
+        return run_html(self.workdir, self.config, self.info, self.step, self.source)
+
     @cached_property
     def _data(self) -> DataSet:
         # Opened once: a folder's listing takes a while, and is asked for by each split.
@@ -188,20 +195,28 @@ class Run:
 
         return self._rows.parts(on_pixels(shares), self.as_rows(images), "predicting")
 
-    def embed(self, images: Images) -> Float[np.ndarray, "images features"]:
+    def embed(self, images: Images, *, views: int = 1) -> Float[np.ndarray, "images features"]:
         """Turn images into the vectors that search compares.
+
+        Several views of each image take as many times as long, and often find more: their vectors
+        are brought to length 1, averaged, and brought to length 1 again.
 
         Args:
             images: a source, or (N, H, W, C) uint8 in [0, 255] or floats in [0, 1]; see
                 `data.arrays.as_pixels` for all that is taken.
 
+            views: 1: the image; 2: and its mirror image; 5: its centre and corners; 10: these and
+                their mirror images. See `run.views.take_views`.
+
         Returns:
             (N, D) float32.
 
         Raises:
-            InputError: the images have another shape than the run's own.
+            InputError: the images have another shape than the run's own, or `views` is another
+                number.
         """
-        return self.map_images(self.task.embed, images, "embedding")
+        check_views(views)
+        return self.map_images(self.task.embed, images, "embedding", views=views)
 
     def reconstruct(self, images: Images) -> Float[np.ndarray, "images height width channels"]:
         """Encode images and decode them again.
@@ -396,6 +411,7 @@ class Run:
         *,
         extras: Sequence[np.ndarray] = (),
         name: Hashable = None,
+        views: int = 1,
     ) -> np.ndarray:
         """Apply a function to many images in parts, all devices at work.
 
@@ -408,6 +424,7 @@ class Run:
             extras: (N, ...) more rows, which go to the function with their images.
             name: what tells functions apart, which are compiled once for each name and dtype of
                 images; `verb` by default.
+            views: how many views of each image to average, see `embed`.
 
         Returns:
             (N, ...) what the function returned.
@@ -415,7 +432,8 @@ class Run:
         Raises:
             InputError: the images have another shape than the run's own.
         """
-        parts = self._rows.parts(on_pixels(function), self.as_rows(images), verb, extras, name)
+        rows = self.as_rows(images)
+        parts = self._rows.parts(on_pixels(function), rows, verb, extras, name, views)
         return np.concatenate(list(parts))
 
     def as_rows(self, images: Images) -> np.ndarray | Source:

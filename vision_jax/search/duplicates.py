@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.errors import InputError
 from vision_jax.search import arrays
 from vision_jax.search.arrays import ArrayLike

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -18,6 +19,8 @@ from vision_jax.search.methods import METHODS, find_method
 from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.protocol import Found, Method
 from vision_jax.search.slots import SlotTable
+
+_SHOWN, _FIELDS = 200, 20  # letters and fields that a notebook shows at most
 
 
 class CosineIndex:
@@ -68,6 +71,23 @@ class CosineIndex:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def _repr_html_(self) -> str:
+        """Describe the index in a notebook: how many vectors, of what, and which metadata."""
+        first = next(iter(self.metadata(self.ids[:1])), None)
+        rows: list[tuple[str, Any]] = [
+            ("vectors", f"{len(self):,} of {self.dim} numbers"),
+            ("type", f"{self.dtype}, {self.nbytes / 2**20:,.1f} MiB on the device"),
+            ("metadata", ", ".join(map(str, first)) if isinstance(first, dict) else first),
+        ]
+        rows += self.about.items() if isinstance(self.about, dict) else [("about", self.about)]
+        cells = (
+            (escape(str(text)[:_SHOWN]) for text in row)
+            for row in rows[:_FIELDS]
+            if row[1] is not None
+        )
+        lines = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in cells)
+        return f"<b>{type(self).__name__}</b><table>{lines}</table>"
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock.reading():

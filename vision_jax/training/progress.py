@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import jax
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.data.loader import Loader
 from vision_jax.tasks.state import Metrics
 from vision_jax.training.metrics import Row

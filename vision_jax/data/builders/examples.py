@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 import numpy as np
-from tqdm import tqdm
+
+from vision_jax.bars import tqdm
 
 
 def show_progress(images: np.ndarray, name: str) -> Iterable[np.ndarray]:

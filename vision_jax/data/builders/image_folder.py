@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
+from vision_jax.bars import tqdm
 from vision_jax.data.decode import printable
 from vision_jax.data.decode_all import look_at_all
 from vision_jax.data.encode import to_png
