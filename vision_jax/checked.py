@@ -89,7 +89,7 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
 
 def _kind_of(value: Any, kinds: Sequence[Any]) -> Any:
     """Choose the kind to check a value against: a dict's, a list's, else the first that is none."""
-    origins = {dict: isinstance(value, Mapping)}
+    origins: dict[Any, bool] = {dict: isinstance(value, Mapping)}
     origins[tuple] = isinstance(value, Sequence) and not isinstance(value, str)
     wanted = next((origin for origin, fits in origins.items() if fits), None)
     kinds = [kind for kind in kinds if kind is not type(None)]

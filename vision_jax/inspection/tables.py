@@ -78,7 +78,7 @@ def options(found: Inspection) -> str:
     height, width, channels = found.source.image_shape
     words = [f"--data.name {shlex.quote(found.source.name)}"]
     if len(found.files.sizes) > 1 or (width, height) not in found.files.sizes:
-        words.append(f"--data.image-size {height}")
+        words.append(f"--data.image-size {height}" + ("" if width == height else f" {width}"))
     if Path(found.source.name).exists() and channels != 3:
         words.append(f"--data.channels {channels}")
     histograms = found.pixels.histograms

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from vision_jax.bars import tqdm
 from vision_jax.config import TrainConfig
 from vision_jax.data.arrays import as_pixels
 from vision_jax.data.catalog import open_data

@@ -67,7 +67,9 @@ def averaged(
 
     def compute(state: Any, rows: Any) -> np.ndarray:
         (images,) = rows
-        return _unit(np.sum([_unit(mapped(state, (view,))) for view in take_views(images, views)], 0))
+        return _unit(
+            np.sum([_unit(mapped(state, (view,))) for view in take_views(images, views)], 0)
+        )
 
     return compute
 
