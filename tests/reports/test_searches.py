@@ -19,11 +19,12 @@ def test_the_marks_of_a_run_agree_with_its_labels(data):
     assert [len(row) for row in rows] == [9] * 10
     for asked, *found in rows:
         for shown in found:
-            label, score = shown.text.split("\n")
-            assert shown.right == (label == asked.text)
+            label, score, name = shown.text.split("\n")
+            assert shown.right == (label == asked.text.split("\n")[0])
+            assert name == shown.title
             assert shown.caption == ("✓ " if shown.right else "✗ ") + shown.text
             assert 0 < float(score) <= 1
-    assert {row[0].text for row in rows} == set("0123456789")
+    assert {row[0].text[0] for row in rows} == set("0123456789")
 
 
 def test_images_without_a_direction_are_neither_asked_nor_found(data):

@@ -46,12 +46,13 @@ def search_rows(data: EvaluationData) -> list[list[Shown]]:
     rows = []
     for (place, example), line, found in zip(asked, scores, ids, strict=True):
         near = found[found >= 0].tolist()
-        row = [Shown(source_thumbnail(test, place), _class_name(example, test), test.key(place))]
+        text = _lines(_class_name(example, test), file_name(test.key(place)))
+        row = [Shown(source_thumbnail(test, place), text, test.key(place))]
         for item, other, score in zip(near, train.read(near), line.tolist(), strict=False):
             row.append(
                 Shown(
                     source_thumbnail(train, item),
-                    _lines(_class_name(other, train), score),
+                    _lines(_class_name(other, train), score, file_name(train.key(item))),
                     train.key(item),
                     other["label"] == example["label"] if "label" in other else None,
                 )
