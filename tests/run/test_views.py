@@ -25,7 +25,7 @@ def views_by_pillow(image, views):
     corners = [(0, 0), (width - wide, 0), (0, height - high), (width - wide, height - high)]
     starts = [((width - wide) // 2, (height - high) // 2), *corners]
     boxes = [(x, y, x + wide, y + high) for x, y in starts]
-    seen = [whole.resize((width, height), Image.Resampling.BILINEAR, box) for box in boxes]
+    seen = [whole.crop(box).resize((width, height), Image.Resampling.BILINEAR) for box in boxes]
     seen = [np.asarray(view) for view in (seen if views in (5, 10) else [whole])]
     return [
         each for view in seen for each in ([view, view[:, ::-1]] if views in (2, 10) else [view])
