@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
 
 from vision_jax.data.arrays import as_images
 from vision_jax.data.decode import printable
@@ -42,7 +41,7 @@ class Pictures:
 
 def show(
     index: CosineIndex,
-    found: tuple[Float[np.ndarray, "queries k"], Integer[np.ndarray, "queries k"]] | None = None,
+    found: tuple[Any, Any] | None = None,
     *,
     queries: Any = None,
     workdir: str | Path | None = None,
@@ -53,7 +52,7 @@ def show(
 
     Args:
         index: an index that `vision-jax index` or `build_index` made.
-        found: `(scores, ids)`, as every search returns them; by default the index's first images
+        found: `(scores, ids)`, (Q, k) each, as every search returns them; by default the index's first images
             are shown.
         queries: what was looked up: image files, or images as `data.arrays.as_images` takes them.
         workdir: the folder of the run that made the index, if it has moved since.
