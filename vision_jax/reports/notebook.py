@@ -52,8 +52,8 @@ def show(
 
     Args:
         index: an index that `vision-jax index` or `build_index` made.
-        found: `(scores, ids)`, (Q, k) each, as every search returns them; by default the index's first images
-            are shown.
+        found: `(scores, ids)`, (Q, k) each, as every search returns them; by default the index's
+            first images are shown.
         queries: what was looked up: image files, or images as `data.arrays.as_images` takes them.
         workdir: the folder of the run that made the index, if it has moved since.
 
