@@ -55,7 +55,7 @@ def test_vectors_without_a_direction_are_named_and_change_nothing(run, digits, m
     vectors[60][[7, 30, 31]] = [[0], [np.nan], [np.inf]]
     vectors[100][[0, 50]] = [[np.nan], [0]]
     sound = {count: np.isfinite(rows).all(1) & rows.any(1) for count, rows in vectors.items()}
-    monkeypatch.setattr(type(run), "embed", lambda self, source: vectors[len(source)])
+    monkeypatch.setattr(type(run), "embed", lambda self, source, views=1: vectors[len(source)])
     metrics, notes = measure_retrieval(EvaluationData(run, test, train))
     assert notes == [
         "search by embedding leaves out 3 of 60 test images, such as test/all/7: their vector is "

@@ -31,9 +31,9 @@ def test_a_report_opens_decodes_and_embeds_each_image_once(run, monkeypatch):
         decoded.update((self.split, index) for index in indices)
         return read(self, indices)
 
-    def count_embedded(self, images):
+    def count_embedded(self, images, **options):
         embedded.append(len(images))
-        return embed(self, images)
+        return embed(self, images, **options)
 
     monkeypatch.setattr(type(run), "source", count_opened)
     monkeypatch.setattr(TfdsSource, "read", count_decoded)
@@ -70,7 +70,7 @@ def test_a_report_shows_what_was_measured_and_says_what_was_not(run, monkeypatch
 
 def test_embeddings_without_a_direction_leave_a_report_without_neighbours(run, monkeypatch):
     lost = np.full((400, 8), np.nan, np.float32)
-    monkeypatch.setattr(type(run), "embed", lambda self, images: lost[: len(images)])
+    monkeypatch.setattr(type(run), "embed", lambda self, images, **options: lost[: len(images)])
     data = EvaluationData.of(run, "test[:20]")
     data.__dict__["train_vectors"] = lost
     page = write_report(data).read_text()
