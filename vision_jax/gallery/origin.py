@@ -94,6 +94,8 @@ def _is_source(value: Any) -> bool:
     return (
         isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
     )
+
+
 def views_of(index: CosineIndex) -> int:
     """Return how many views of an image its vector averages: those of a query must be as many."""
     views = index.about.get("views", 1) if isinstance(index.about, dict) else 1
@@ -107,7 +109,9 @@ def check_single_view(index: CosineIndex) -> None:
         InputError: It does.
     """
     if (views := views_of(index)) != 1:
-        raise InputError(f"the index averages {views} views of each image; a box takes one of 1 view")
+        raise InputError(
+            f"the index averages {views} views of each image; a box takes one of 1 view"
+        )
 
 
 def entries(index: CosineIndex) -> list[tuple[int, dict[str, Any]]]:

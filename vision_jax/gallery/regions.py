@@ -11,7 +11,7 @@ from PIL import Image
 from vision_jax.data.boxes import BoxLike, pixel_box, region_weights
 from vision_jax.data.decode import printable, read_image
 from vision_jax.errors import InputError
-from vision_jax.gallery.origin import check_encoder, views_of
+from vision_jax.gallery.origin import check_encoder, check_single_view
 from vision_jax.run.parts import embedding_parts
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
@@ -56,10 +56,7 @@ def search_region(
             is no average of a feature map.
     """
     check_encoder(index, run)
-    if (views := views_of(index)) != 1:
-        raise InputError(
-            f"the index averages {views} views of each image; a box takes one of 1 view"
-        )
+    check_single_view(index)
     vector = embed_region(run, image, box)
     return index.search(vector[None], k, where, min_score=min_score, method=method)
 
