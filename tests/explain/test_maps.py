@@ -1,5 +1,7 @@
 """Maps of runs, whatever the images, the target and the method."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,15 +58,58 @@ def test_a_neuron_is_an_element_of_an_endpoint(run, images):
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+# Small, so that the tests are quick.
+OPTIONS = {
+    "integrated_gradients": {"steps": 8},
+    "smooth_grad": {"samples": 3},
+    "rise": {"masks": 300, "grid": 3},
+    "shapley": {"permutations": 2, "grid": 2},
+}
+
+
+QUICK = ("hires_cam", "gradient_x_input", "occlusion")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in METHODS
+        if name != "attention_rollout"
+    ],
+)
 def test_sources_floats_and_parts_give_equal_maps(run, images, method):
-    source = run.source("test")
-    whole = saliency(run, source, method, 4)
-    assert whole.shape == (len(source), 8, 8)
+    options = OPTIONS.get(method, {})
+    whole = saliency(run, images, method, **options)
     assert whole.dtype == np.float32
-    part = saliency(run, np.float32(images) / 255, method, 4)
-    np.testing.assert_allclose(whole[:5], part, atol=1e-4 * np.abs(whole).max())
-    assert saliency(run, [], method).shape == (0, 8, 8)
+    part = saliency(run, np.float32(images[:2]) / 255, method, **options)
+    np.testing.assert_allclose(whole[:2], part, atol=1e-4 * np.abs(whole).max())
+    assert saliency(run, [], method, **options).shape == (0, 8, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["occlusion", "rise", "shapley"])
+def test_black_boxes_are_the_pure_functions_in_parts(run, images, method):
+    """The run's map is that of the predicted class's logit as a function of images."""
+    options = OPTIONS.get(method, {})
+    label = int(run.predict(images[:1]).argmax())
+    pixels = np.float32(images[:1]) / 255
+    keys = [jax.vmap(lambda number: jax.random.fold_in(jax.random.key(5), number))(jnp.arange(1))]
+    expected = METHODS[method](
+        lambda x: run.task.logits(run.state, x)[:, label],
+        jnp.asarray(pixels),
+        *([] if method == "occlusion" else keys),
+        **options,
+    )
+    made = saliency(run, images[:1], method, seed=5, **options)
+    np.testing.assert_allclose(made, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_source_is_read_as_an_array_is(run, images):
+    source = run.source("test")
+    whole = saliency(run, source, "hires_cam")
+    assert whole.shape == (len(source), 8, 8)
+    np.testing.assert_allclose(whole[:5], saliency(run, images, "hires_cam"), atol=1e-4)
 
 
 @pytest.mark.parametrize(

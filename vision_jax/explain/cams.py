@@ -32,7 +32,7 @@ def grad_cam(network: Network, score: Score, images: Images, *, layer: str | Non
     """
     maps, gradients = feature_gradients(network, score, images, layer)
     weights = jnp.mean(gradients, (1, 2))
-    return _enlarged(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps, weights)), images)
+    return enlarged(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps, weights)), images)
 
 
 def grad_cam_plus_plus(
@@ -61,7 +61,7 @@ def grad_cam_plus_plus(
     denominator = 2 + total * gradients
     shares = jnp.where(denominator == 0, 0, 1 / jnp.where(denominator == 0, 1, denominator))
     weights = jnp.sum(shares * jax.nn.relu(gradients), (1, 2))
-    return _enlarged(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps, weights)), images)
+    return enlarged(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps, weights)), images)
 
 
 def hires_cam(network: Network, score: Score, images: Images, *, layer: str | None = None) -> Maps:
@@ -84,8 +84,9 @@ def hires_cam(network: Network, score: Score, images: Images, *, layer: str | No
         InputError: there is no such map, see `feature_gradients`.
     """
     maps, gradients = feature_gradients(network, score, images, layer)
-    return _enlarged(jnp.sum(maps * gradients, -1), images)
+    return enlarged(jnp.sum(maps * gradients, -1), images)
 
 
-def _enlarged(maps: Float[Array, "batch h w"], images: Images) -> Maps:
+def enlarged(maps: Float[Array, "batch h w"], images: Images) -> Maps:
+    """Bring maps to the images' resolution by bilinear interpolation."""
     return jax.image.resize(maps, images.shape[:3], "bilinear", antialias=False)

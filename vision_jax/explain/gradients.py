@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from vision_jax.errors import InputError
 from vision_jax.explain.baselines import Baseline, baseline_images
+from vision_jax.explain.checks import check_count
 from vision_jax.explain.feature_maps import Images, Network, Score
 
 Maps = Float[Array, "batch height width"]
@@ -143,13 +144,3 @@ def smooth_grad(
 
     total, _ = jax.lax.scan(add, jnp.zeros_like(images), jnp.arange(samples, dtype=jnp.uint32))
     return jnp.max(jnp.abs(total / samples), -1)
-
-
-def check_count(count: int, name: str) -> None:
-    """Refuse a number of steps, samples or masks below 1.
-
-    Raises:
-        InputError: it is below 1, or no whole number.
-    """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InputError(f"{name} is {count!r}; a whole number of at least 1 is needed")

@@ -1,6 +1,8 @@
 """Maps of what made a run see what it sees in images."""
 
+import dataclasses
 import inspect
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,9 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vision_jax.checked import check_choice
+from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
+from vision_jax.explain.attention import NO_ATTENTION
+from vision_jax.explain.following import follow, frozen
 from vision_jax.explain.methods import METHODS
-from vision_jax.explain.targets import Resolved, Target, resolve
+from vision_jax.explain.perturbation import PLANS
+from vision_jax.explain.targets import Neuron, Resolved, Target, resolve
 from vision_jax.run.run import Images, Run
 
 
@@ -51,11 +57,18 @@ def saliency(
     >>> maps.shape
     (360, 8, 8)
     """
-    function = METHODS[check_choice(method, tuple(METHODS), "method")]
+    check_choice(method, tuple(METHODS), "method")
     check_options(method, options)
     rows = run.as_rows(images)
+    if method == "attention_rollout":
+        return _rollout(run, rows, target, options)
     resolved = resolve(run, target, len(rows))
-    return _in_parts(run, partial(function, **options), rows, resolved, seed, (method, options))
+    if method in PLANS:
+        height, width, _ = run.info.image_shape
+        plan = PLANS[method]((height, width), **options)
+        return follow(run, rows, resolved, plan, seed, (method, *frozen(options)))
+    function = partial(METHODS[method], **options)
+    return _in_parts(run, function, rows, resolved, seed, (method, *frozen(options)))
 
 
 def check_options(method: str, options: dict[str, Any]) -> None:
@@ -92,40 +105,52 @@ def target_scores(run: Run, images: Images, target: Target = None) -> Float[np.n
         return score(*_network(images))
 
     rows = run.as_rows(images)
-    return _in_parts(run, score, rows, resolve(run, target, len(rows)), 0, ("score", {}))
+    return _in_parts(run, score, rows, resolve(run, target, len(rows)), 0, ("score",))
+
+
+def _rollout(
+    run: Run, rows: np.ndarray | Source, target: Target, options: dict[str, Any]
+) -> np.ndarray:
+    model: Any = getattr(run.task, "model", None)
+    if not hasattr(model, "attention"):
+        raise InputError(NO_ATTENTION)
+    if target is not None:
+        raise InputError(
+            f"target is {target!r}; attention_rollout explains the embedding as a whole, and none "
+            "can be given"
+        )
+    task: Any = run.task
+    task = dataclasses.replace(task, model=model.clone(attention=True))
+    options = {"pool": "mean" if model.pool == "mean" else "token"} | options
+    none = resolve(run, Neuron("embedding", 0), len(rows))
+    function, name = partial(METHODS["attention_rollout"], **options), ("rollout", *frozen(options))
+    return _in_parts(run, function, rows, none, 0, name, task.apply)
 
 
 def _in_parts(
     run: Run,
-    function: Any,
-    rows: Any,
+    function: Callable[..., Array],
+    rows: np.ndarray | Source,
     target: Resolved,
     seed: int,
-    name: tuple[str, dict[str, Any]],
+    name: tuple[Any, ...],
+    apply: Callable[..., Any] | None = None,
 ) -> np.ndarray:
     """Apply a method to many images."""
     draws = "keys" in inspect.signature(function).parameters
-    apply, base = run.task.apply, jax.random.key(np.uint32(seed))
+    base, apply = jax.random.key(np.uint32(seed)), apply or run.task.apply
 
     def compute(state: Any, pixels: Array, wanted: Array, numbers: Array) -> Array:
         network = partial(apply, state)
-        score = target.score(target.bind(*network(pixels), wanted))
-        keys = [jax.vmap(partial(jax.random.fold_in, base))(numbers)] if draws else []
+        output, endpoints = network(pixels)
+        score = target.score(target.bind(output, endpoints, wanted))
+        keys = [jax.vmap(lambda number: jax.random.fold_in(base, number))(numbers)] if draws else []
         return function(network, score, pixels, *keys).astype(jnp.float32)
 
-    method, options = name
     return run.map_images(
         compute,
         rows,
-        f"{method} maps",
+        f"{name[0]} maps",
         extras=(target.rows, np.arange(len(rows), dtype=np.uint32)),
-        name=(method, target.name, seed if draws else None, *_frozen(options)),
+        name=(*name, target.name, seed if draws else None),
     )
-
-
-def _frozen(options: dict[str, Any]) -> list[Any]:
-    """Turn options into what can be compared."""
-    return [
-        (name, np.asarray(value).tobytes() if hasattr(value, "shape") else repr(value))
-        for name, value in sorted(options.items())
-    ]

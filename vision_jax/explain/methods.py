@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from vision_jax.explain import cams, gradients
+from vision_jax.explain import attention, cams, gradients, perturbation
 
 METHODS: dict[str, Callable[..., Any]] = {
     "grad_cam": cams.grad_cam,
@@ -13,6 +13,11 @@ METHODS: dict[str, Callable[..., Any]] = {
     "gradient_x_input": gradients.gradient_x_input,
     "integrated_gradients": gradients.integrated_gradients,
     "smooth_grad": gradients.smooth_grad,
+    "attention_rollout": attention.attention_rollout,
+    "occlusion": perturbation.occlusion,
+    "rise": perturbation.rise,
+    "shapley": perturbation.shapley,
 }
-"""Functions `(network, score, images, *, **options) -> (B, H, W)` by name; those that draw take
-`keys` (B,) after the images."""
+"""Functions by name. Those that look into a network are `(network, score, images, **options)`, and
+those of `perturbation` take one function of images, `(function, images, **options)`. What draws
+takes `keys`, one per image, after the images. All return (N, H, W)."""

@@ -65,9 +65,7 @@ class RowMap:
         name = name or verb
         if not len(rows):
             return iter([map_no_rows(function, self._state, rows, extras)])
-        if name not in self._mapped:
-            self._mapped[name] = self._parallel.map_images(function)
-        mapped, state = averaged(self._mapped[name], views), self._state
+        mapped, state = averaged(self.compiled(name, function), views), self._state
 
         def compute(chunk: tuple[tuple[np.ndarray, ...], int]) -> tuple[np.ndarray, int]:
             part, count = chunk
@@ -75,6 +73,18 @@ class RowMap:
 
         chunks = _with_extras(row_chunks(rows, self._sizes), extras)
         return map_parts(compute, chunks, len(rows), lanes=self._parallel.lanes, verb=verb)
+
+    def compiled(self, name: Hashable, function: Function) -> Callable[[Any, Any], np.ndarray]:
+        """Spread a function of rows over the devices, once for each name.
+
+        Args:
+            name: what tells functions apart.
+            function: `(state, rows) -> results`, see `DataParallel.map_images`.
+        """
+        if name not in self._mapped:
+            self._mapped[name] = self._parallel.map_images(function)
+        mapped: Callable[[Any, Any], np.ndarray] = self._mapped[name]
+        return mapped
 
 
 def on_pixels(function: Callable[..., Array]) -> Function:

@@ -435,6 +435,10 @@ class Run:
         parts = self._rows.parts(on_pixels(function), rows, verb, extras, name, views)
         return np.concatenate(list(parts))
 
+    def compiled(self, name: Hashable, function: Function) -> Callable[[Any, Any], np.ndarray]:
+        """Spread a function of rows over the devices; see `RowMap.compiled`."""
+        return self._rows.compiled(name, function)
+
     def as_rows(self, images: Images) -> np.ndarray | Source:
         """Check images: a source as it is, others as uint8 or float32 in [0, 1].
 
