@@ -16,7 +16,7 @@ from vision_jax.explain import cams, gradients, perturbation
 from vision_jax.models import CNN, build_model
 from vision_jax.weights.mapping import load_weights
 
-LABEL, STEPS, SCALE = 3, 20, 100
+LABELS, STEPS, SCALE = {"cnn": 2, "resnet": 3}, 20, 100
 TOLERANCE = 1e-4
 NORMALIZED = {"mean": (0.5,), "std": (0.25,)}
 
@@ -58,7 +58,7 @@ def drawn_maps(request):
         theirs = {k.partition("/")[2]: v for k, v in stored.items() if k.startswith(name)}
 
     def score(output, endpoints):
-        return SCALE * output[:, LABEL]
+        return SCALE * output[:, LABELS[name]]
 
     return partial(_map, network, score, images), theirs
 

@@ -15,11 +15,15 @@ from vision_jax.checked import check_choice
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.explain.attention import NO_ATTENTION
+from vision_jax.explain.feature_maps import Score
 from vision_jax.explain.following import follow, frozen
 from vision_jax.explain.methods import METHODS
 from vision_jax.explain.perturbation import PLANS
 from vision_jax.explain.targets import Neuron, Resolved, Target, resolve
 from vision_jax.run.run import Images, Run
+
+# Methods that score other images than those given, whose predicted class may be another.
+_ELSEWHERE = ("integrated_gradients", "smooth_grad")
 
 
 def saliency(
@@ -142,8 +146,14 @@ def _in_parts(
 
     def compute(state: Any, pixels: Array, wanted: Array, numbers: Array) -> Array:
         network = partial(apply, state)
-        output, endpoints = network(pixels)
-        score = target.score(target.bind(output, endpoints, wanted))
+
+        def own(output: Any, endpoints: dict[str, Array]) -> Array:
+            return target.score(target.bind(output, endpoints, wanted))(output, endpoints)
+
+        score: Score = own
+        if name[0] in _ELSEWHERE:
+            output, endpoints = network(pixels)
+            score = target.score(target.bind(output, endpoints, wanted))
         keys = [jax.vmap(lambda number: jax.random.fold_in(base, number))(numbers)] if draws else []
         return function(network, score, pixels, *keys).astype(jnp.float32)
 

@@ -28,7 +28,7 @@ from vision_jax.run.build import build_task
 from vision_jax.run.classes import ClassMatch, match_classes
 from vision_jax.run.data import chosen_splits, open_config_data, split_loader
 from vision_jax.run.identity import identity_of
-from vision_jax.run.mapping import RowMap, on_pixels
+from vision_jax.run.mapping import Function, RowMap, on_pixels
 from vision_jax.run.views import check_views
 from vision_jax.run.workdir import last_start, open_checkpoints, read_config, read_info
 from vision_jax.tasks.base import Classifies, Decodes, Generates, Reconstructs, Task

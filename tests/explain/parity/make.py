@@ -15,6 +15,7 @@ import captum.attr
 import numpy as np
 import pytorch_grad_cam
 import torch
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -22,7 +23,7 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parents[1] / "weights" / "parity"))
 from drawn import draw, images  # noqa: E402
 
-LABEL, STEPS = 3, 20
+LABELS, STEPS = {"cnn": 2, "resnet": 3}, 20
 # pytorch-grad-cam adds 1e-6 to a denominator of squared gradients: they must be well above it.
 SCALE = 100
 
@@ -54,12 +55,7 @@ def resnet():
     return network, network.layer4, 64
 
 
-class _Target:
-    def __call__(self, output):
-        return output[LABEL]
-
-
-def cams(model, layer, batch):
+def cams(model, layer, batch, label):
     """Return pytorch-grad-cam's maps: as it shows them, and before they are enlarged and scaled."""
     made = {}
     for name in ("GradCAM", "GradCAMPlusPlus", "HiResCAM"):
@@ -68,12 +64,14 @@ def cams(model, layer, batch):
             cam.get_cam_image = lambda *args, inner=inner, raw=raw: (
                 raw.append(inner(*args)) or raw[0]
             )
-            made[f"{name}/shown"] = cam(input_tensor=batch, targets=[_Target()] * len(batch))
+            made[f"{name}/shown"] = cam(
+                input_tensor=batch, targets=[ClassifierOutputTarget(label)] * len(batch)
+            )
             made[f"{name}/raw"] = raw[0]
     return made
 
 
-def maps(network, layer, size):
+def maps(network, layer, size, label):
     """Return all maps of a network."""
     names = network.state_dict()
     network.load_state_dict(
@@ -81,16 +79,16 @@ def maps(network, layer, size):
     )
     model = Normalized(network.eval(), 0.5, 0.25)
     batch = torch.from_numpy(images(size, size)).permute(0, 3, 1, 2)
-    made = cams(model, layer, batch)
+    made = cams(model, layer, batch, label)
     way = captum.attr.IntegratedGradients(model)
-    made["IntegratedGradients"] = way.attribute(batch, target=LABEL, n_steps=STEPS).sum(1)
+    made["IntegratedGradients"] = way.attribute(batch, target=label, n_steps=STEPS).sum(1)
     times = captum.attr.InputXGradient(model)
-    made["InputXGradient"] = times.attribute(batch.clone().requires_grad_(), target=LABEL).sum(1)
+    made["InputXGradient"] = times.attribute(batch.clone().requires_grad_(), target=label).sum(1)
     grad_cam = captum.attr.LayerGradCam(model, layer)
-    small = grad_cam.attribute(batch, target=LABEL, relu_attributions=True)
+    small = grad_cam.attribute(batch, target=label, relu_attributions=True)
     made["LayerGradCam"] = nn.functional.interpolate(small, (size, size), mode="bilinear")[:, 0]
     hidden = captum.attr.Occlusion(model).attribute(
-        batch, sliding_window_shapes=(3, 7, 7), strides=(3, 7, 7), baselines=0.5, target=LABEL
+        batch, sliding_window_shapes=(3, 7, 7), strides=(3, 7, 7), baselines=0.5, target=label
     )
     made["Occlusion"] = hidden.sum(1)
     return {
@@ -104,7 +102,7 @@ if __name__ == "__main__":
     stored = {
         f"{build.__name__}/{name}": values
         for build in (cnn, resnet)
-        for name, values in maps(*build()).items()
+        for name, values in maps(*build(), LABELS[build.__name__]).items()
     }
     np.savez_compressed(FOLDER / "maps.npz", **stored)
     print({name: (values.shape, float(np.abs(values).max())) for name, values in stored.items()})
