@@ -29,11 +29,11 @@ COUNTS = {
     "hires_cam": 10_000,
     "gradient": 10_000,
     "gradient_x_input": 10_000,
-    "integrated_gradients": 500,
-    "smooth_grad": 500,
-    "occlusion": 200,
-    "rise": 4,
-    "shapley": 20,
+    "integrated_gradients": 200,
+    "smooth_grad": 200,
+    "occlusion": 100,
+    "rise": 2,
+    "shapley": 10,
 }
 """Images that each method is timed on."""
 
