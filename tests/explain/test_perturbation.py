@@ -46,6 +46,7 @@ def test_of_a_linear_function_each_patch_has_its_own_terms(images, keys, weights
     np.testing.assert_allclose(values, terms / 16, atol=1e-5)
 
 
+@jax.jit
 def patch_function(x):
     """A function whose patches depend on each other, of two targets."""
     means = x.reshape(-1, 2, 4, 2, 4, 3).mean((2, 4, 5)).reshape(-1, 4)
@@ -56,7 +57,7 @@ def patch_function(x):
 def test_shapley_values_are_efficient_and_unbiased(images):
     base = jnp.full_like(images, 0.25)
     many = jax.random.split(jax.random.key(1), 2)
-    maps = shapley(patch_function, images, many, permutations=2000, grid=2, baseline=0.25)
+    maps = shapley(patch_function, images, many, permutations=1000, grid=2, baseline=0.25)
     assert maps.shape == (2, 2, 8, 8)
     values = np.asarray(maps).reshape(2, 2, 2, 4, 2, 4).sum((3, 5)).reshape(2, 2, 4)
     exact = np.zeros((2, 2, 4))
@@ -75,6 +76,7 @@ def test_shapley_values_are_efficient_and_unbiased(images):
 
 
 def test_rise_is_the_mean_score_of_the_masks_that_keep_a_pixel(images, keys, weights):
+    @jax.jit
     def function(x):
         return jnp.tanh(jnp.einsum("bhwc,hwc->b", x, weights))
 
