@@ -11,6 +11,7 @@ from vision_jax.config.data import (
     Fit,
     Interpolation,
     Recipe,
+    Sampling,
     Truncated,
 )
 from vision_jax.config.models import (
@@ -68,6 +69,7 @@ __all__ = [
     "PixelLoss",
     "Precision",
     "Recipe",
+    "Sampling",
     "Schedule",
     "SelfSupervisedMethod",
     "TrainAutoencoder",

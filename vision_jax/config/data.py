@@ -1,6 +1,6 @@
 """What images a run has, and how they reach the model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vision_jax.checked import require
@@ -9,6 +9,7 @@ Recipe = Literal["none", "light", "standard", "strong", "views"]
 BadFiles = Literal["error", "skip"]
 Truncated = Literal["error", "use"]
 Interpolation = Literal["bilinear", "bicubic"]
+Sampling = Literal["uniform", "balanced"]
 Fit = Literal["crop", "pad", "stretch"]
 
 AUTO = "auto"
@@ -59,6 +60,9 @@ class DataConfig:
     """Seed of the division into folds."""
     batch_size: int = 128
     """Images per step, over all devices."""
+    sampling: Sampling = field(default="uniform", kw_only=True)
+    """Images of a training epoch: each once; or equally many of each class, rare ones repeated and
+    common ones in part. An epoch has as many steps either way."""
     recipe: Recipe = "none"
     """Augmentation: `light` shifts and changes brightness, for digits too; `standard` also crops,
     mirrors and changes colours, for photographs and objects; `strong`, for long training of a

@@ -19,14 +19,17 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from vision_jax.bars import tqdm
+from vision_jax.checked import check_choice
+from vision_jax.config import Sampling
 from vision_jax.data.class_batches import ClassBatches
+from vision_jax.data.sampling import Balanced, shuffled
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError, RunError
 from vision_jax.parallel.threads import core_count, map_in_order
@@ -50,7 +53,8 @@ class Loader:
     """The batches of a source, by step number.
 
     Training shuffles anew every epoch and drops the incomplete last batch. Evaluation keeps the
-    source's order, and pads and masks the last batch.
+    source's order, and pads and masks the last batch. An epoch is as many images as the source has,
+    however they are sampled.
 
     Attributes:
         source: the images.
@@ -61,6 +65,8 @@ class Loader:
         workers: reader processes for larger sources; 0 reads in threads.
         process: (index, count) of this process; each reads its own part of every batch.
         per_class: images of each class in a training batch, see `ClassBatches`; 0: as they come.
+        sampling: in training, every image once an epoch, or `balanced`: equally many of each class,
+            see `sampling.Balanced`.
     """
 
     source: Source
@@ -71,6 +77,8 @@ class Loader:
     workers: int = 0
     process: tuple[int, int] = (0, 1)
     per_class: int = 0
+    sampling: Sampling = "uniform"
+    _balanced: Balanced | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.workers:
@@ -85,12 +93,28 @@ class Loader:
                 f"batch_size is {self.batch_size}; it must be at most {len(self.source)}, "
                 f"the images of {self.source.name}, split {self.source.split!r}"
             )
+        check_choice(self.sampling, get_args(Sampling), "sampling")
         if self.per_class:
             _ = self._classes  # refuses here what cannot be grouped
+        if self.train and self.sampling == "balanced":
+            object.__setattr__(self, "_balanced", Balanced.of(self._labels()))
 
     @cached_property
     def _classes(self) -> ClassBatches:
         return ClassBatches.of(self.source, self.batch_size, self.per_class, self.seed)
+
+    def _labels(self) -> Integer[np.ndarray, " examples"]:
+        if self.per_class:
+            raise InputError(
+                f"sampling is 'balanced'; it must be 'uniform' with per_class {self.per_class}"
+            )
+        labels = self.source.labels()
+        if labels is None or labels.ndim != 1:
+            found = "no labels" if labels is None else "several labels an image"
+            raise InputError(
+                f"sampling is 'balanced'; {self.source.name} has {found}; one an image is needed"
+            )
+        return labels
 
     @property
     def steps_per_epoch(self) -> int:
@@ -132,7 +156,10 @@ class Loader:
         if self.train and self.per_class:
             return self._classes.indices(step)
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = _order(len(self.source), self.seed, epoch if self.train else None)
+        if self.train:
+            order = _order(self._balanced or len(self.source), self.seed, epoch)
+        else:
+            order = np.arange(len(self.source))
         return order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def items(self, start: int, stop: int) -> Iterator[Item]:
@@ -268,10 +295,10 @@ def padded(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _order(count: int, seed: int, epoch: int | None) -> Integer[np.ndarray, " examples"]:
-    if epoch is None:
-        return np.arange(count)
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def _order(images: Balanced | int, seed: int, epoch: int) -> Integer[np.ndarray, " examples"]:
+    if isinstance(images, int):
+        return shuffled(images, seed, epoch)
+    return images.order(seed, epoch)
 
 
 def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:

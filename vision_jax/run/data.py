@@ -102,6 +102,7 @@ def split_loader(config: TrainConfig, source: Source, parallel: Devices, *, trai
         workers=data.workers,
         process=parallel.process,
         per_class=_per_class(config, source) if train else 0,
+        sampling=data.sampling,
     )
 
 
