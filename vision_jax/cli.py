@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "quickstart": "vision_jax.commands.quickstart:quickstart",
     "predict": "vision_jax.commands.predict:predict",
     "evaluate": "vision_jax.commands.evaluate:evaluate",
+    "calibrate": "vision_jax.commands.calibrate:calibrate",
     "index": "vision_jax.commands.index:index",
     "merge": "vision_jax.commands.merge:merge",
     "search": "vision_jax.commands.search:search",

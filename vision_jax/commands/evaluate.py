@@ -100,10 +100,19 @@ def evaluate_run(data: "EvaluationData", classifier: "Run | None" = None) -> dic
 
 def metrics_text(metrics: dict[str, Any]) -> str:
     """Format what `measure` returned as tables to print, with its notes below."""
-    from vision_jax.reports.metrics import class_rows, label_rows, metric_rows, retrieval_rows
+    from vision_jax.reports.metrics import (
+        calibration_rows,
+        class_rows,
+        label_rows,
+        metric_rows,
+        retrieval_rows,
+    )
     from vision_jax.visual.text import text_table
 
     parts = [text_table(*metric_rows(metrics), indent=2)]
+    if "uncalibrated" in metrics:
+        before = {name: v for name, v in metrics["uncalibrated"].items() if name != "reliability"}
+        parts.append(text_table(*calibration_rows(before, metrics), indent=2))
     if "classes" in metrics:
         head, rows = class_rows(metrics)
         parts.append(text_table(head, rows[:_CLASSES], indent=2))

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from vision_jax.data.loader import read_parts
 from vision_jax.data.sources import Source
 from vision_jax.evaluation.ranking import own_scores, rank_classes
-from vision_jax.evaluation.reliability import Reliability
+from vision_jax.evaluation.reliability import Reliability, softmax
 from vision_jax.run.run import Run
 from vision_jax.training.confusion import Confusion, average_scores, class_scores, mean_of_known
 
@@ -36,21 +36,27 @@ def measure_classes(run: Run, source: Source, confusion: Confusion) -> dict[str,
         metrics of `evaluation.reliability.Reliability`; `classes`, for each class by its name
         `images`, `precision`, `recall`, `f1`, `average_precision`, `roc_auc` and
         `calibration_error`, NaN where there is nothing to measure; `reliability`, the bins of
-        `Reliability`.
+        `Reliability`; of a calibrated run also its `temperature`, and `uncalibrated`, what
+        `Reliability` measures and its bins without it.
     """
-    classes, reliability = len(confusion), Reliability(len(confusion))
+    classes, temperature = len(confusion), run.temperature
+    reliability, uncalibrated = Reliability(classes), Reliability(classes)
 
     def counted(parts: Iterable[Part]) -> Iterator[Part]:
-        for probabilities, labels in parts:
+        for logits, labels in parts:
+            probabilities = softmax(logits, temperature)
             reliability.add(probabilities, labels)
+            if temperature != 1:
+                uncalibrated.add(softmax(logits, 1.0), labels)
             yield probabilities, labels
 
     kept = list(_parts(run, source)) if len(source) * classes <= _HELD else None
     own = own_scores(counted(kept or _parts(run, source)), classes)
-    ranking = rank_classes(own, kept or _parts(run, source))
+    again = ((softmax(logits, temperature), rows) for logits, rows in kept or _parts(run, source))
+    ranking = rank_classes(own, again)
     by_class = class_scores(confusion)._asdict() | ranking._asdict()
     by_class["calibration_error"] = reliability.class_errors
-    return {
+    metrics = {
         **average_scores(confusion),
         "mean_average_precision": mean_of_known(ranking.average_precision),
         "mean_roc_auc": mean_of_known(ranking.roc_auc),
@@ -58,6 +64,10 @@ def measure_classes(run: Run, source: Source, confusion: Confusion) -> dict[str,
         "classes": _by_name(run, {"images": confusion.sum(1)} | by_class),
         "reliability": reliability.bins,
     }
+    if temperature != 1:
+        metrics["temperature"] = temperature
+        metrics["uncalibrated"] = uncalibrated.metrics | {"reliability": uncalibrated.bins}
+    return metrics
 
 
 def _by_name(run: Run, columns: dict[str, np.ndarray]) -> dict[str, dict[str, float | int]]:
@@ -70,4 +80,4 @@ def _by_name(run: Run, columns: dict[str, np.ndarray]) -> dict[str, dict[str, fl
 
 def _parts(run: Run, source: Source) -> Iterator[Part]:
     for rows in read_parts(source, _AT_ONCE):
-        yield run.predict(rows["image"]), rows["label"]
+        yield run.logits(rows["image"]), rows["label"]

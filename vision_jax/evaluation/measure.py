@@ -84,6 +84,12 @@ def _recognition(run: Run, test: Source, notes: list[str]) -> dict[str, Any]:
     metrics = run.evaluate(match.source)
     confusion = metrics["confusion"]
     metrics |= measure_classes(run, match.source, confusion)
+    fitted = run.calibration
+    if fitted and (fitted.data, fitted.split) == (test.name, test.split):
+        notes.append(
+            "the temperature was fitted on these images, whose calibration is therefore better "
+            "than that of others"
+        )
     if match.source is not test:
         notes += match.notes()
         metrics |= {"missing_classes": match.missing, "unknown_classes": match.unknown}

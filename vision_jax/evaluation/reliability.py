@@ -11,6 +11,15 @@ _LEAST = float(np.finfo(np.float32).eps)
 _EDGES = np.linspace(0, 1, BINS + 1)
 
 
+def softmax(
+    logits: Float[np.ndarray, "part classes"], temperature: float
+) -> Float[np.ndarray, "part classes"]:
+    """Turn logits into probabilities, as `Run.predict` does at that temperature."""
+    scaled = logits / logits.dtype.type(temperature)
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
 class Reliability:
     """Counts of predicted probabilities and how often they came true, part by part.
 

@@ -57,6 +57,15 @@ def label_rows(metrics: dict[str, Any]) -> Table:
     return ("label", *(column.replace("_", " ") for column in columns)), rows
 
 
+def calibration_rows(before: dict[str, float], after: dict[str, float]) -> Table:
+    """Tabulate the metrics of probabilities without and with the run's temperature."""
+    rows: Rows = [
+        (name.replace("_", " "), number(value), number(after[name]))
+        for name, value in before.items()
+    ]
+    return ("metric", "uncalibrated", "calibrated"), rows
+
+
 def retrieval_rows(metrics: dict[str, Any]) -> Table:
     """Tabulate the retrieval metrics, a row for each kind of vector; a dash where one is left out.
 

@@ -12,7 +12,13 @@ from vision_jax.evaluation.measure import measure
 from vision_jax.evaluation.scores import measure_scores
 from vision_jax.reports.class_maps import predictions_html
 from vision_jax.reports.generated import Grids, image_grids
-from vision_jax.reports.metrics import class_rows, label_rows, metric_rows, retrieval_rows
+from vision_jax.reports.metrics import (
+    calibration_rows,
+    class_rows,
+    label_rows,
+    metric_rows,
+    retrieval_rows,
+)
 from vision_jax.reports.searches import search_rows
 from vision_jax.run.epoch_images import FOLDER as EPOCHS
 from vision_jax.tasks.base import Classifies, Decodes
@@ -107,7 +113,6 @@ _DISTANCES = (
 def _recognition(metrics: dict[str, Any]) -> Sections:
     plot = confusion_matrix(metrics["confusion"], tuple(metrics["classes"]))
     matrix = figure_html(plot, "confusion matrix")
-    diagram = figure_html(reliability_diagram(metrics["reliability"]), "reliability diagram")
     head, rows = class_rows(metrics)
     classes = table(head, rows[:_CLASSES_SHOWN])
     if more := rows[_CLASSES_SHOWN:]:
@@ -118,8 +123,24 @@ def _recognition(metrics: dict[str, Any]) -> Sections:
             paragraph("How many images of each class were taken for each.") + matrix,
         ),
         ("Classes", paragraph(_BY_CLASS) + classes),
-        ("Calibration", paragraph(_CALIBRATION) + diagram),
+        ("Calibration", paragraph(_CALIBRATION) + _calibration(metrics)),
     ]
+
+
+def _calibration(metrics: dict[str, Any]) -> str:
+    diagram = figure_html(reliability_diagram(metrics["reliability"]), "reliability diagram")
+    if "uncalibrated" not in metrics:
+        return diagram
+    before = dict(metrics["uncalibrated"])
+    first = figure_html(reliability_diagram(before.pop("reliability")), "without the temperature")
+    return (
+        paragraph(
+            f"At the left without, at the right with the temperature of the run, "
+            f"{metrics['temperature']:.4g}, which divides its logits."
+        )
+        + table(*calibration_rows(before, metrics))
+        + f"<div>{first}{diagram}</div>"
+    )
 
 
 _BY_CLASS = (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
@@ -25,6 +26,7 @@ from vision_jax.data.sources import BadFiles, Source
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
 from vision_jax.run.build import build_task
+from vision_jax.run.calibration import Calibration, read_calibration
 from vision_jax.run.classes import ClassMatch, match_classes
 from vision_jax.run.data import chosen_splits, open_config_data, split_loader
 from vision_jax.run.identity import identity_of
@@ -165,7 +167,8 @@ class Run:
                 `data.arrays.as_pixels` for all that is taken.
 
         Returns:
-            (N, classes) probabilities, which sum to 1; of several labels an image each by itself.
+            (N, classes) probabilities at the run's `temperature`, which sum to 1; of several
+            labels an image each by itself.
 
         Raises:
             InputError: the run is no classifier, or the images have another shape than its own.
@@ -184,15 +187,46 @@ class Run:
         Raises:
             InputError: see `predict`.
         """
-        task = self.task
-        if not isinstance(task, Classifies):
-            raise self._lacks("a classifier")
+        task, temperature = self._classifier(), jnp.float32(self.temperature)
         activate = jax.nn.sigmoid if self.info.multi_label else jax.nn.softmax
 
         def shares(state: Any, pixels: Array) -> Array:
-            return activate(task.logits(state, pixels))
+            return activate(task.logits(state, pixels) / temperature)
 
         return self._rows.parts(on_pixels(shares), self.as_rows(images), "predicting")
+
+    def logits(self, images: Images) -> Float[np.ndarray, "images classes"]:
+        """Score each class, whatever the run's `temperature`.
+
+        Args:
+            images: see `predict`.
+
+        Returns:
+            (N, classes) logits.
+
+        Raises:
+            InputError: see `predict`.
+        """
+        return self.map_images(self._classifier().logits, images, "scoring")
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What `evaluation.calibration.calibrate` wrote for this checkpoint; None without.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return read_calibration(self.workdir, self.step, lambda: self.identity)
+
+    @property
+    def temperature(self) -> float:
+        """What `predict` divides logits by: that of `calibration`, or 1."""
+        return self.calibration.temperature if self.calibration else 1.0
+
+    def _classifier(self) -> Classifies:
+        if not isinstance(self.task, Classifies):
+            raise self._lacks("a classifier")
+        return self.task
 
     def embed(self, images: Images, *, views: int = 1) -> Float[np.ndarray, "images features"]:
         """Turn images into the vectors that search compares.
