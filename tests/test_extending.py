@@ -128,8 +128,8 @@ def test_an_added_task_trains_an_added_model_on_an_added_data_set(root, tmp_path
         *[
             "vision_jax",
             "train",
-            "focal",
-            "--gamma",
+            "poly",
+            "--epsilon",
             "1",
             "--model.name",
             "mlp",

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,9 @@ def test_every_way_of_reading_gives_the_same_images(source):
         for (image, mask), (other, _) in zip(held, images_of((0, 25), **options), strict=True):
             np.testing.assert_array_equal(image[-len(other) :], other)
             assert mask.all()
+    reader = pickle.loads(pickle.dumps(Loader(source, 8, train=True, seed=3, sampling="balanced")))
+    for step, (image, _) in enumerate(held):
+        np.testing.assert_array_equal(source.images[reader.indices(step)], image)
     resumed = list(images_of((17, 25)))
     np.testing.assert_array_equal([i for i, _ in resumed], [i for i, _ in held[17:]])
 
