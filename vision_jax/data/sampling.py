@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Integer
 
-Order = Integer[np.ndarray, " examples"]
+Order = Integer[np.ndarray, " _"]
 
 
 def shuffled(count: int, seed: int, epoch: int) -> Order:
