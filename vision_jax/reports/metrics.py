@@ -57,7 +57,7 @@ def label_rows(metrics: dict[str, Any]) -> Table:
     return ("label", *(column.replace("_", " ") for column in columns)), rows
 
 
-def calibration_rows(before: dict[str, float], after: dict[str, float]) -> Table:
+def calibration_rows(before: dict[str, float], after: dict[str, Any]) -> Table:
     """Tabulate the metrics of probabilities without and with the run's temperature."""
     rows: Rows = [
         (name.replace("_", " "), number(value), number(after[name]))
