@@ -78,7 +78,8 @@ def test_report_writes_a_page(workdir, capsys):
     page = (workdir / "report.html").read_text()
     for head in ("Learning curves", "Confusion matrix", "Search", "Nearest images", "Config"):
         assert f"<h2>{head}</h2>" in page
-    assert page.count("data:image/png;base64,") == 3 + 10 * 9
+    plots, searches, maps = 4, 10 * 9, 8 * 2 + 8 * 3  # wrong predictions have a map of both classes
+    assert page.count("data:image/png;base64,") == plots + searches + maps
 
 
 def test_prepare_says_what_it_wrote(tmp_path, capsys):
