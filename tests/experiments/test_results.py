@@ -28,3 +28,19 @@ def test_emoji_across_vendors():
             assert all(found["counted"] == result["emoji"] for found in means), name
     assert re.search(r"!\[.*\]\(images/emoji\.png\)", section)
     assert (ROOT / "docs/images/emoji.png").stat().st_size < 300_000
+
+
+def test_fine_tuning():
+    rows = json.loads((ROOT / "experiments/results/fine_tuning.json").read_text())["rows"]
+    text = (ROOT / "docs/results.md").read_text()
+    section = text.split("\n## Fine-tuning\n")[1].split("\n## ")[0]
+    cells = [
+        cell.strip().replace("*", "")
+        for line in section.splitlines()
+        if line.startswith("| ") and line.count("|") == 6
+        for cell in line.split("|")[3:-1]
+    ][6:]  # below the heading and the line under it
+    ways, images = ("scratch", "probe", "tuned"), ("emoji", "emoji_20", "fashion_100")
+    assert cells == [f"{rows[f'{kind}, {way}']['mean']:.3f}" for kind in images for way in ways]
+    seeds = {tuple(row["seeds"]) for row in rows.values()}
+    assert seeds == {("0",)}, "the page says one seed"

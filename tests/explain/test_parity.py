@@ -84,9 +84,11 @@ def test_gradients_equal_captums(drawn_maps):
     integrated = theirs["IntegratedGradients"]
     apart = np.abs(draw(gradients.integrated_gradients, steps=STEPS) - integrated)
     apart /= np.abs(integrated).max()
-    # A ReLU that a point of the integral meets at its kink may fall to either side in float32.
-    assert np.mean(apart > TOLERANCE) < 0.05
-    assert apart.max() < 5e-3
+    if len(theirs["Occlusion"][0]) % 7 == 0:  # the CNN
+        assert apart.max() <= TOLERANCE
+    else:  # a ReLU that the integral meets at its kink may fall to either side in float32
+        assert np.mean(apart > TOLERANCE) < 0.05
+        assert apart.max() < 5e-3
     assert_equal(draw(gradients.gradient_x_input), theirs["InputXGradient"])
 
 
