@@ -91,11 +91,22 @@ def test_a_run_leaves_bad_files_out_and_keeps_their_count(folder, tmp_path, caps
         train(config, tmp_path / "run", progress=False)
 
 
-def test_classes_that_are_no_longer_those_learnt_are_refused(folder, tmp_path):
+def test_classes_that_are_left_keep_their_numbers_and_lost_ones_are_told(folder, tmp_path):
     train(settings(folder), tmp_path / "run", progress=False)
     shutil.rmtree(folder / "0")
-    with pytest.raises(InputError, match=r"has the classes \('1', '2'\); .* \('0', '1', '2'\)"):
-        load_run(tmp_path / "run").evaluate()
+    run = load_run(tmp_path / "run")
+    found, match = run.evaluate(), run.match_classes(run.source())
+    assert match.missing == ("0",)
+    probabilities = run.predict(match.source)
+    right = probabilities.argmax(1) == [1 + int(label) for label in run.source().labels()]
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["confusion"].sum(1)[0] == 0
+    shutil.rmtree(folder / "1")
+    shutil.rmtree(folder / "2")
+    (folder / "other").mkdir()
+    Image.new("L", (8, 8)).save(folder / "other" / "a.png")
+    with pytest.raises(InputError, match="other"):
+        load_run(tmp_path / "run").evaluate("all")
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from vision_jax.config import (
     TrainClassifier,
     TrainCNN,
     TrainGAN,
+    TrainMetric,
+    TrainSelfSupervised,
 )
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import blank_batch
@@ -25,13 +27,16 @@ from vision_jax.run.build import build_task, task_class
 from vision_jax.run.config_file import from_json
 
 INFO = DataInfo((28, 28, 1), tuple("0123456789"), 1000, 10)
+SMALL = ModelConfig("cnn", {"stages": [8], "padding": "SAME"})
 CONFIGS = [
     TrainCNN(),
-    TrainClassifier(model=ModelConfig("cnn", {"stages": [8], "padding": "SAME"})),
+    TrainClassifier(model=SMALL),
     TrainAutoencoder(),
     TrainAutoencoder(model=AutoencoderConfig(kind="dense")),
     TrainAutoencoder(model=AutoencoderConfig(kind="variational")),
     TrainGAN(),
+    TrainMetric(model=SMALL, loss="contrastive", memory=64),
+    TrainSelfSupervised(model=SMALL, method="byol", width=8),
     TrainCNN(class_weights={"3": 2.0, "7": 1.0}, focal_gamma=2.0),
 ]
 

@@ -146,7 +146,10 @@ def _fixed(changes: Sequence[str], free: Sequence[str]) -> list[str]:
 
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a folder holds a checkpoint, whole or damaged."""
-    return any(workdir.glob("checkpoints/*")) or any(workdir.glob("damaged/*"))
+    try:
+        return any(workdir.glob("checkpoints/*")) or any(workdir.glob("damaged/*"))
+    except OSError:  # a name that no folder can have; what writes there refuses it
+        return False
 
 
 def _others(workdir: Path) -> set[str]:
