@@ -127,9 +127,8 @@ def test_photographs_are_explained_by_a_network_trained_elsewhere(tmp_path, caps
     words = ["--target", "daisi"]
     assert main(["explain", workdir, photographs[0], *words]) == 2
     error = capsys.readouterr().err
-    assert "did you mean daisy? it must be one of 1000 classes, by name or number" in error
-    assert main(["explain", workdir, photographs[0], "--target", "crane"]) == 2
-    assert "the name of classes 134, 517; give a number" in capsys.readouterr().err
+    assert "did you mean daisy" in error
+    assert "it must be one of 1000 classes, by name or number" in error
 
     index = tmp_path / "photos.index"
     words = ["--images", str(PHOTOGRAPHS), "--split", "files", "--out", str(index)]

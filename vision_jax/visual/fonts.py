@@ -10,6 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ft2font import FT2Font
 from matplotlib.textpath import text_to_path
 
+from vision_jax.data.decode import printable
 from vision_jax.visual.text import shorten
 
 _USUAL = "DejaVu Sans"  # comes with matplotlib
@@ -21,7 +22,7 @@ def fit_text(line: str, inches: float, points: float) -> tuple[str, tuple[str, .
     """Cut a line in the middle to a width, as matplotlib draws it at a size.
 
     Args:
-        line: plain text.
+        line: plain text, such as a file's name; what cannot be printed is drawn escaped.
         inches: how wide it may be.
         points: size of the font.
 
@@ -29,6 +30,7 @@ def fit_text(line: str, inches: float, points: float) -> tuple[str, tuple[str, .
         (text, families): the text, and the fonts to draw it in: for each character the first of
         them that has it.
     """
+    line = printable(line)
     families = families_for(line)
     font = FontProperties(family=list(families), size=points)
 
