@@ -33,7 +33,7 @@ NEIGHBOURS = 10
 _MAX_PIXELS = 4096
 _SIDE = 32
 _ROWS = 4096
-_MAX_READ = 2**26  # bytes of pixels that are read at a time
+_MAX_READ = 2**22  # bytes of pixels that are read at a time, some times over in threads
 
 
 class Search(NamedTuple):
