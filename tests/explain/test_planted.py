@@ -47,7 +47,7 @@ def test_class_activation_maps_point_at_the_garment(tmp_path):
     planting.save(folder / "train", planting.plant(pixels[:8000]), names[:8000])
     planting.save(folder / "valid", planting.plant(pixels[8000:], seed=1), names[8000:])
     config = TrainClassifier(
-        data=DataConfig(name=str(folder), channels=1, batch_size=64),
+        data=DataConfig(name=str(folder), channels=1, batch_size=64, test_split="validation"),
         model=ModelConfig(name="wrn_16_4", options={"depth": 10, "width": 1}),
         optimizer=OptimizerConfig(learning_rate=3e-3),
         epochs=4,
