@@ -51,3 +51,32 @@ def test_why_there_are_no_maps_is_said(run, monkeypatch):
     monkeypatch.setattr("vision_jax.reports.class_maps.saliency", refuse)
     page = predictions_html(run, run.source("test[:20]"))
     assert page == "<p>There are no maps: the network has no feature map.</p>"
+
+
+def test_a_method_that_fails_on_the_network_is_flagged(run, monkeypatch):
+    test, images = run.source("test"), []
+
+    def informed(run, pixels, method, targets):
+        """Mark what counts: pixels whose removal lowers the class's probability, one by one."""
+        images.append(len(pixels))
+        rows = np.arange(len(pixels))
+        least = np.broadcast_to(pixels.mean((1, 2, 3), keepdims=True), pixels.shape)
+        maps = np.zeros(pixels.shape[:3])
+        for place in np.ndindex(pixels.shape[1:3]):
+            without = pixels.copy()
+            without[:, *place] = least[:, *place]
+            maps[:, *place] = -run.predict(without)[rows, targets]
+        return maps
+
+    monkeypatch.setattr("vision_jax.reports.class_maps.saliency", informed)
+    page = predictions_html(run, test)
+    assert images[-1] == 32
+    assert "Tested on 32 images" in page
+    assert "Caution" not in page
+    monkeypatch.setattr(
+        "vision_jax.reports.class_maps.saliency",
+        lambda *arguments: -informed(*arguments),
+    )
+    page = predictions_html(run, test)
+    assert "Caution: Grad-CAM may mislead on this network." in page
+    assert "deletion: no better than a random map" in page

@@ -8,6 +8,8 @@ import numpy as np
 from vision_jax.data.sources import Source, Subset
 from vision_jax.errors import InputError
 from vision_jax.explain import saliency
+from vision_jax.explain.curves import deletion, insertion
+from vision_jax.explain.faithfulness import baseline_maps, class_score, judge
 from vision_jax.inspection.label_errors import Suspect
 from vision_jax.reports.explanations import map_html
 from vision_jax.reports.searches import spread_over_classes
@@ -20,6 +22,8 @@ _EACH = 8  # right and wrong predictions that are shown
 _SUSPECTS = 12
 _PIXELS = 2**24  # of the images among which they are looked for, about
 _LOOKED_AT = (64, 1024)  # images at least and at most
+_JUDGED, _JUDGED_IMAGES = 2**19, (8, 32)  # pixels and images that maps are tested on
+_STEPS = 8
 _SIDE = 200  # pixels of a picture's longer side
 
 
@@ -94,9 +98,35 @@ def predictions_html(run: Run, source: Source) -> str:
             classes = [list(dict.fromkeys((int(taken[i]), int(labels[i])))) for i in chosen]
             places, texts = rows[chosen].tolist(), [told(i) for i in chosen]
             body += class_maps(run, source, places, classes, texts)
-        return paragraph(_LEGEND) + body
+        return paragraph(_LEGEND) + body + _trust(run, source, rows, taken)
 
     return _maps_or_reason(draw)
+
+
+def _trust(run: Run, source: Source, rows: np.ndarray, taken: np.ndarray) -> str:
+    """Say whether Grad-CAM finds what counts on this network, by deletion and insertion."""
+    height, width, _ = run.info.image_shape
+    count = min(len(rows), int(np.clip(_JUDGED // (height * width), *_JUDGED_IMAGES)))
+    some = np.linspace(0, len(rows) - 1, count).round().astype(np.int64)
+    pixels = np.stack([example["image"] for example in source.read(rows[some].tolist())])
+    images, targets = pixels.astype(np.float32) / 255, taken[some]
+    maps = {"grad_cam": saliency(run, pixels, "grad_cam", targets.tolist())}
+    maps |= baseline_maps(count, (height, width))
+    score = class_score(run, targets)
+    values = {
+        name: {
+            "deletion": deletion(score, images, each, steps=_STEPS).areas,
+            "insertion": insertion(score, images, each, steps=_STEPS).areas,
+        }
+        for name, each in maps.items()
+    }
+    failures = judge(values)["grad_cam"].failures
+    tested = f"Tested on {count} images by deleting and by inserting pixels in the map's order"
+    if not failures:
+        return paragraph(f"{tested}, Grad-CAM beats a random map and the centre prior here.")
+    return paragraph(
+        f"Caution: Grad-CAM may mislead on this network. {tested}: {'; '.join(failures)}."
+    )
 
 
 def suspects_html(run: Run | None, source: Source, suspects: Sequence[Suspect]) -> str:
