@@ -55,8 +55,8 @@ from vision_jax.run.train import train
 RESULTS = Path(__file__).parent / "results"
 PLANTED, EMOJI, LITE0_SIZE, EPOCHS = 60, 8, 128, 4
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
-OPTIONS: dict[str, dict[str, Any]] = {}
-"""What methods are told beside their defaults, on Lite0 to keep the time short."""
+OPTIONS: dict[str, dict[str, Any]] = {"rise": {"masks": 400}, "shapley": {"permutations": 4}}
+"""What methods are told beside their defaults, to keep the time short."""
 
 Maps = np.ndarray
 

@@ -44,3 +44,25 @@ def test_fine_tuning():
     assert cells == [f"{rows[f'{kind}, {way}']['mean']:.3f}" for kind in images for way in ways]
     seeds = {tuple(row["seeds"]) for row in rows.values()}
     assert seeds == {("0",)}, "the page says one seed"
+
+
+def test_explanations_compared():
+    result = json.loads((ROOT / "experiments/results/explanations_compared.json").read_text())
+    text = (ROOT / "docs/results.md").read_text()
+    section = text.split("\n## Which maps can be trusted\n")[1].split("\n## ")[0]
+    assert result["command"] in section
+    parts = dict(zip(result["networks"], section.split("\n### ")[1:], strict=True))
+    for name, network in result["networks"].items():
+        assert parts[name].startswith(name)
+        lines = [line.split("|")[1:-1] for line in parts[name].splitlines() if line[:3] == "| `"]
+        cells = {line[0].strip(" `"): [cell.strip() for cell in line[1:]] for line in lines}
+        assert list(cells) == list(network["methods"])
+        for method, row in network["methods"].items():
+            wanted = [f"{measured['mean']:.3f}" for measured in row["measures"].values()]
+            if "failures" in row:
+                wanted.append(f"{row['randomised']:.2f}")
+                failed = [failure.split(":")[0] for failure in row["failures"]]
+                wanted.append(", ".join(failed) or "nothing")
+            else:
+                wanted += ["", ""]
+            assert cells[method] == wanted, (name, method)
