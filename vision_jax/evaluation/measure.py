@@ -82,6 +82,8 @@ def _recognition(run: Run, test: Source, notes: list[str]) -> dict[str, Any]:
     """Measure a classifier on the images whose class it knows; appends to the notes."""
     match = run.match_classes(test)
     metrics = run.evaluate(match.source)
+    if "confusion" not in metrics:  # a task of its own metrics
+        return metrics
     confusion = metrics["confusion"]
     metrics |= measure_classes(run, match.source, confusion)
     fitted = run.calibration
