@@ -225,7 +225,7 @@ def test_damaged_files_are_skipped_and_counted(damaged, rows, tmp_path, capsys):
     printed = capsys.readouterr()
     left, count = 12 - len(rows), f"{len(rows)} bad file{'s' * (len(rows) > 1)} skipped"
     assert f"{left} images, 2 classes, read as 64x64x3, {count}" in printed.out
-    assert printed.err.count("\n") == 1
+    assert printed.err.count("vision-jax: ") == 1  # a slow machine shows a bar too
     content = json.loads((tmp_path / "a.json").read_text())
     assert (content["images"], content["skipped"]) == (left, len(rows))
     assert sum(count for *_, count in content["files"]) == left
