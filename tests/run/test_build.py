@@ -91,7 +91,10 @@ def test_precision_reaches_every_network(config):
     task = build_task(dataclasses.replace(config, precision="bfloat16"), INFO)
     state = state_shapes(config)
     step = jax.vmap(task.train_step, (None, 0), out_axes=None, axis_name="batch")
-    batch = jax.tree.map(lambda x: x[None], blank_batch(INFO.image_shape))
+    batch = blank_batch(INFO.image_shape)
+    if task.needs.views:
+        batch["views"] = jnp.stack([batch["image"]] * task.needs.views, 1)
+    batch = jax.tree.map(lambda x: x[None], batch)
     jaxpr = str(jax.make_jaxpr(step)(state, batch))
     assert "bf16" in jaxpr
     embedding = jax.eval_shape(task.embed, state, jnp.zeros((1, 28, 28, 1)))
