@@ -86,7 +86,7 @@ def test_gradients_equal_captums(drawn_maps):
     apart /= np.abs(integrated).max()
     if len(theirs["Occlusion"][0]) % 7 == 0:  # the CNN
         assert apart.max() <= TOLERANCE
-    else:  # a ReLU that the integral meets at its kink may fall to either side in float32
+    else:  # a few pixels differ more
         assert np.mean(apart > TOLERANCE) < 0.05
         assert apart.max() < 5e-3
     assert_equal(draw(gradients.gradient_x_input), theirs["InputXGradient"])
