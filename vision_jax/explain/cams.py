@@ -31,8 +31,7 @@ def grad_cam(network: Network, score: Score, images: Images, *, layer: str | Non
         InputError: there is no such map, see `feature_gradients`.
     """
     maps, gradients = feature_gradients(network, score, images, layer)
-    weights = jnp.mean(gradients, (1, 2))
-    return enlarged(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps, weights)), images)
+    return _weighed(maps, jnp.mean(gradients, (1, 2)), images)
 
 
 def grad_cam_plus_plus(
@@ -60,8 +59,7 @@ def grad_cam_plus_plus(
     total = jnp.sum(maps, (1, 2), keepdims=True)
     denominator = 2 + total * gradients
     shares = jnp.where(denominator == 0, 0, 1 / jnp.where(denominator == 0, 1, denominator))
-    weights = jnp.sum(shares * jax.nn.relu(gradients), (1, 2))
-    return enlarged(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps, weights)), images)
+    return _weighed(maps, jnp.sum(shares * jax.nn.relu(gradients), (1, 2)), images)
 
 
 def hires_cam(network: Network, score: Score, images: Images, *, layer: str | None = None) -> Maps:
@@ -85,6 +83,15 @@ def hires_cam(network: Network, score: Score, images: Images, *, layer: str | No
     """
     maps, gradients = feature_gradients(network, score, images, layer)
     return enlarged(jnp.sum(maps * gradients, -1), images)
+
+
+def _weighed(
+    maps: Float[Array, "batch h w features"],
+    weights: Float[Array, "batch features"],
+    images: Images,
+) -> Maps:
+    """Add up channels by their weights, and keep what is positive."""
+    return enlarged(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps, weights)), images)
 
 
 def enlarged(maps: Float[Array, "batch h w"], images: Images) -> Maps:
