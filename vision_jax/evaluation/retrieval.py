@@ -139,12 +139,12 @@ def measure_retrieval(data: EvaluationData) -> Retrieval:
         data: labelled images; the first 10,000 test images are looked up.
 
     Returns:
-        For `embedding` and `pixels`, which images of more than 4,096 values are reduced for to 32
-        pixels at their longer side, with a note: `knn_accuracy@10` of
-        the test images among the training images, and `precision@10` and `map@r` (Musgrave et al.,
-        "A metric learning reality check", 2020) of the test images among themselves, each without
-        itself. Images that are the only ones of their class do not count in the latter two, which
-        are left out if all are.
+        For `embedding` and `pixels`: `knn_accuracy@10` of the test images among the training
+        images, and `precision@10` and `map@r` (Musgrave et al., "A metric learning reality check",
+        2020) of the test images among themselves, each without itself. Images that are the only
+        ones of their class do not count in the latter two, which are left out if all are. For
+        `pixels`, images of more than 4,096 values are reduced to 32 pixels at their longer side; a
+        note says so.
 
     Raises:
         InputError: the images have no labels.
