@@ -17,6 +17,7 @@ from vision_jax.config.models import (
 )
 from vision_jax.config.optimizer import OptimizerConfig
 
+BatchStatistics = Literal["global", "device"]
 Precision = Literal["float32", "bfloat16"]
 ClassWeights = Literal["none", "balanced", "effective"]
 MetricLoss = Literal[
@@ -47,6 +48,9 @@ class TrainConfig:
     """
     remat: bool = False
     """Save memory: recompute what lies within the model's stages in the backward pass."""
+    batch_statistics: BatchStatistics = field(default="global", kw_only=True)
+    """Images that batch norm's statistics span in training: the whole batch, over all devices; or
+    each device's part of it, which is faster on many devices and needs some 32 images on each."""
     best_by: str | None = field(default=None, kw_only=True)
     """Validation metric that chooses the best checkpoint, such as loss or accuracy; a wrong one
     lists all. Default: accuracy for a classifier, with several labels an image
@@ -132,7 +136,12 @@ class TrainConfig:
     def step_options(self) -> dict[str, Any]:
         """What every task of one model takes; see `tasks.base.ModelTask`."""
         moves = self.optimizer
-        return {"accumulate": moves.accumulate, "ema": moves.ema, "remat": self.remat}
+        return {
+            "accumulate": moves.accumulate,
+            "ema": moves.ema,
+            "remat": self.remat,
+            "statistics_per_device": self.batch_statistics == "device",
+        }
 
     def to_json(self) -> str:
         """Return the config as JSON text, with the task's name."""

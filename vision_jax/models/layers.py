@@ -1,6 +1,8 @@
 """Linen layers on `vision_jax.ops`, and the stages that rematerialization keeps."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -109,8 +111,28 @@ def classify(
     return logits, {**endpoints, "logits": logits}
 
 
+_PER_DEVICE: ContextVar[bool] = ContextVar("per_device", default=False)
+
+
+@contextlib.contextmanager
+def statistics_per_device(enabled: bool = True) -> Iterator[None]:
+    """Let batch norm in training see one device's images, while models are called in this context.
+
+    Args:
+        enabled: Whether to do so; False changes nothing.
+    """
+    token = _PER_DEVICE.set(enabled or _PER_DEVICE.get())
+    try:
+        yield
+    finally:
+        _PER_DEVICE.reset(token)
+
+
 class BatchNorm(nn.BatchNorm):
     """Batch normalisation whose statistics in training span all devices.
+
+    Within `statistics_per_device` they span the images of one, which saves the layer's collective
+    operations.
 
     Parameters are `scale` and `bias`, running statistics `mean` and `var` in `batch_stats`. All are
     float32, and so is what is computed, whatever the type of the values. The defaults are
@@ -121,6 +143,11 @@ class BatchNorm(nn.BatchNorm):
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = AXIS
+
+    def __post_init__(self) -> None:
+        if _PER_DEVICE.get():
+            self.axis_name = None
+        super().__post_init__()
 
     def __call__(self, x: Values, train: bool = False) -> Values:  # type: ignore[override]
         """Normalise by the batch's statistics in training, else by the running ones.

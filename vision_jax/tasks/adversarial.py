@@ -17,7 +17,7 @@ from vision_jax.config import AdversarialLoss, DifferentiableAugmentation, Train
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
 from vision_jax.losses.adversarial import Logits, discriminator_losses, generator_losses
-from vision_jax.models import build_model
+from vision_jax.models import build_model, layers
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks.accumulation import accumulate, rematerialize
 from vision_jax.tasks.base import Needs, masked_sum
@@ -55,6 +55,8 @@ class Adversarial:
             memory; their gradients add up to the whole batch's. Batch norm sees one part at a time.
         remat: recompute activations within the networks' stages in the backward pass, see
             `rematerialize`.
+        statistics_per_device: batch norm in training sees the images of one device, see
+            `layers.statistics_per_device`.
     """
 
     generator: nn.Module
@@ -66,6 +68,7 @@ class Adversarial:
     augmentations: Sequence[DifferentiableAugmentation] = ()
     accumulate: int | None = None
     remat: bool = False
+    statistics_per_device: bool = False
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = None
     needs: ClassVar[Needs] = Needs()
@@ -98,6 +101,7 @@ class Adversarial:
             model.augmentations,
             accumulate=config.optimizer.accumulate,
             remat=config.remat,
+            statistics_per_device=config.batch_statistics == "device",
         )
 
     @property
@@ -150,7 +154,8 @@ class Adversarial:
         def gradients(stats: Any, part: Batch, place: Array) -> tuple[Any, Metrics, Any]:
             return self._gradients(state.replace(stats=stats), part, place, count)
 
-        grads, metrics, stats = accumulate(gradients, state.stats, batch, self.accumulate)
+        with layers.statistics_per_device(self.statistics_per_device):
+            grads, metrics, stats = accumulate(gradients, state.stats, batch, self.accumulate)
         state, of_update = state.apply_gradients(grads, stats, self.optimizer)
         return state.averaged(_variables(state, "generator"), self.ema), metrics | of_update
 

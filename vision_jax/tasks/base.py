@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
+from vision_jax.models import layers
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks import stages
 from vision_jax.tasks.accumulation import accumulate, rematerialize
@@ -145,6 +146,8 @@ class ModelTask(abc.ABC):
             backward pass and no optimizer state.
         fixed_statistics: whether batch norm uses its running statistics in training too, and leaves
             them as they are.
+        statistics_per_device: whether batch norm in training sees the images of one device, see
+            `layers.statistics_per_device`. The running statistics are the mean over the devices'.
     """
 
     model: nn.Module
@@ -154,6 +157,7 @@ class ModelTask(abc.ABC):
     remat: bool = dataclasses.field(default=False, kw_only=True)
     frozen: frozenset[str] = dataclasses.field(default=frozenset(), kw_only=True)
     fixed_statistics: bool = dataclasses.field(default=False, kw_only=True)
+    statistics_per_device: bool = dataclasses.field(default=False, kw_only=True)
 
     best_metric: ClassVar[tuple[str, Literal["max", "min"]] | None] = ("loss", "min")
     needs: ClassVar[Needs] = Needs()
@@ -336,13 +340,14 @@ class ModelTask(abc.ABC):
         """Output, endpoints and new batch statistics in training, of the images or their views."""
         images = batch["views"] if self.needs.views else batch["image"]
         leading = images.shape[:-3]
-        (output, endpoints), updates = self.model.apply(
-            {"params": params, "batch_stats": stats},
-            images.reshape(-1, *images.shape[-3:]),
-            train=True,
-            rngs=rngs,
-            mutable=[] if self.fixed_statistics else ["batch_stats"],
-        )
+        with layers.statistics_per_device(self.statistics_per_device):
+            (output, endpoints), updates = self.model.apply(
+                {"params": params, "batch_stats": stats},
+                images.reshape(-1, *images.shape[-3:]),
+                train=True,
+                rngs=rngs,
+                mutable=[] if self.fixed_statistics else ["batch_stats"],
+            )
         if self.needs.views:
             output, endpoints = jax.tree.map(
                 lambda rows: rows.reshape(*leading, *rows.shape[1:]), (output, endpoints)

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import jax
@@ -152,14 +151,18 @@ def fit(
         vote.count(done, metrics)
 
     bar = Progress(train, step, epochs, check, shown=progress and parallel.is_first)
+    feed = (parallel.shard(item | vote.ballot(parallel.local_count)) for item in bar.timed(items))
     with closing(bar), closing(profile) if profile else nullcontext():
         while step < epochs * per_epoch and not stopped and not watch.reason:
-            for item in bar.timed(islice(items, per_epoch - step % per_epoch)):
+            placed = next(feed, None)
+            while placed is not None:
                 if profile:
                     profile.before(step, bar.wait)
-                placed = parallel.shard(item | vote.ballot(parallel.local_count))
                 state, totals, metrics = train_step(state, totals, resident, placed)
                 step += 1
+                # Transferred while the devices compute: before any result is waited for. What
+                # cannot be read in the next epoch must not lose this one.
+                placed = next(feed, None) if step % per_epoch else None
                 bar.advance(metrics)
                 vote.ask(should_stop())
                 if vote.stops(step):
