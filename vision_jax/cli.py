@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "merge": "vision_jax.commands.merge:merge",
     "search": "vision_jax.commands.search:search",
     "duplicates": "vision_jax.commands.duplicates:duplicates",
+    "serve": "vision_jax.commands.serve:serve",
     "generate": "vision_jax.commands.generate:generate",
     "explain": "vision_jax.commands.explain:explain",
     "report": "vision_jax.commands.report:report",

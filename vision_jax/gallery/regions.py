@@ -1,17 +1,17 @@
 """Search by a part of an image."""
 
 import math
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Array, Float, Num
-from PIL import Image
 
 from vision_jax.data.boxes import BoxLike, pixel_box, region_weights
 from vision_jax.data.decode import printable, read_image
+from vision_jax.data.encode import to_png
 from vision_jax.errors import InputError
 from vision_jax.gallery.origin import check_encoder, check_single_view
+from vision_jax.run.inputs import read_encoded
 from vision_jax.run.parts import embedding_parts
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
@@ -98,18 +98,32 @@ def file_mask(run: Run, path: str | Path, box: BoxLike) -> Float[np.ndarray, "he
         InputError: If the file is unreadable, or the run sees nothing of the box.
     """
     height, width = read_image(path, channels=1).shape[:2]
-    x0, y0, x1, y1 = pixel_box(box, (width, height))
+    return region_mask(run, (width, height), box, name=printable(path))
+
+
+def region_mask(
+    run: Run, size: tuple[int, int], box: BoxLike, *, name: str = "the image"
+) -> Float[np.ndarray, "height width"]:
+    """Mark what a run sees of a box on an image of a size; see `file_mask`.
+
+    Args:
+        run: The run.
+        size: (width, height) of the whole upright image.
+        box: As for `file_mask`.
+        name: What to call the image in messages.
+
+    Raises:
+        InputError: If the run sees nothing of the box.
+    """
+    width, height = size
+    x0, y0, x1, y1 = pixel_box(box, size)
     drawn = np.zeros((2, height, width), np.uint8)
     drawn[1, math.floor(y0) : math.ceil(y1), math.floor(x0) : math.ceil(x1)] = 255
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{name}.png" for name in ("nothing", "box")]
-        for file, pixels in zip(files, drawn, strict=True):
-            Image.fromarray(pixels).save(file, compress_level=1)
-        seen = run.read_images(files)[..., 0].astype(np.float64) / 255
+    seen = [read_encoded(run, to_png(pixels))[..., 0].astype(np.float64) / 255 for pixels in drawn]
     mask: np.ndarray = np.clip(seen[1] - seen[0], 0, 1)
     if not mask.any():
         raise InputError(
             f"box is {' '.join(f'{edge:g}' for edge in box)}, and the run in {run.workdir} sees "
-            f"nothing of it: it cuts the centre out of {printable(path)}, {width}x{height} pixels"
+            f"nothing of it: it cuts the centre out of {name}, {width}x{height} pixels"
         )
     return mask

@@ -4,13 +4,16 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from vision_jax.config import BadFiles
 from vision_jax.data.catalog import DATA_SETS, path_of
-from vision_jax.data.decode import path_fault, printable
+from vision_jax.data.decode import path_fault, printable, read_image
 from vision_jax.data.folder_tree import FILES
 from vision_jax.data.folders import FolderData
 from vision_jax.data.formats import SUFFIXES
-from vision_jax.data.sources import Readable, Source
+from vision_jax.data.sources import Readable, Source, check_shape
 from vision_jax.errors import InputError
 from vision_jax.run.run import Run
 
@@ -55,6 +58,35 @@ def open_inputs(
             )
         sources.append(_open_files(run, paths, bad_files))
     return sources
+
+
+def read_encoded(
+    run: Run, data: bytes, *, name: str = "the image"
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Read an encoded image as `run.read_images` reads a file of these bytes.
+
+    Args:
+        run: the run.
+        data: the file's bytes.
+        name: what to call the image in messages.
+
+    Returns:
+        (H, W, C) in the run's shape.
+
+    Raises:
+        BadImageError: the image is unreadable, or cannot be brought to the run's shape.
+    """
+    files = run.open_files([])  # says how files are read
+    pixels = read_image(
+        data,
+        channels=files.image_shape[-1],
+        size=files.size,
+        resize=files.resize,
+        name=name,
+        truncated=files.truncated,
+    )
+    check_shape(pixels, files.image_shape, name)
+    return pixels
 
 
 def _is_file(name: str | Path) -> bool:

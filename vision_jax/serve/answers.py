@@ -1,0 +1,36 @@
+"""JSON answers, and those that say what is wrong."""
+
+import json
+import math
+from typing import Any
+
+from starlette.responses import Response
+
+from vision_jax.serve.faults import RequestError
+
+
+class JSONAnswer(Response):
+    """JSON that every parser reads: ASCII, and neither NaN nor infinity."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Encode the content."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for what is NaN or infinite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(name): finite(part) for name, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def fault_answer(fault: RequestError) -> Response:
+    """Say what is wrong with a request."""
+    message = " ".join(str(fault).split())  # one line
+    headers = {"Retry-After": "1"} if fault.status == 503 else None
+    content = {"error": {"field": fault.field or None, "message": message}}
+    return JSONAnswer(content, status_code=fault.status, headers=headers)
