@@ -1,6 +1,7 @@
 """The application: paths and their answers."""
 
 import functools
+import importlib.metadata
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -14,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-import vision_jax
 from vision_jax.errors import InputError
 from vision_jax.gallery import Hit
 from vision_jax.serve import describing, explaining, openapi
@@ -31,6 +31,7 @@ from vision_jax.serve.searching import Answered, Searcher
 from vision_jax.serve.thumbnails import SIDES, Encoded, Thumbnails, etag_of
 
 _BROWSED = 60
+_VERSION = importlib.metadata.version("vision_jax")
 _PAGE_TYPES = {
     **{".html": "text/html", ".css": "text/css", ".js": "text/javascript"},
     **{".svg": "image/svg+xml", ".png": "image/png", ".json": "application/json"},
@@ -103,8 +104,7 @@ class Answers:
             "pixels": self._limits.pixels,
             "thumbnail_sides": SIDES,
         }
-        version = vision_jax.__version__
-        return JSONAnswer({"version": version, "indexes": finite(indexes), "limits": limits})
+        return JSONAnswer({"version": _VERSION, "indexes": finite(indexes), "limits": limits})
 
     async def search(self, request: Request) -> Response:
         """Search by images, keys, vectors or examples."""
@@ -197,7 +197,7 @@ class Answers:
 
     async def openapi(self, request: Request) -> Response:
         """Describe this API."""
-        return JSONAnswer(openapi.describe(vision_jax.__version__, self._limits))
+        return JSONAnswer(openapi.describe(_VERSION, self._limits))
 
     async def metrics(self, request: Request) -> Response:
         """Return counts for Prometheus."""
