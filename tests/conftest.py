@@ -23,6 +23,18 @@ from vision_jax.run.train import train  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# Each compiled program holds some of the memory maps that Linux grants a process (65,530): without
+# this the many programs of the slow tests end it with a segmentation fault.
+_MAPS = Path("/proc/self/maps")
+_MANY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_memory_maps():
+    yield
+    if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MANY_MAPS:
+        jax.clear_caches()
+
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
