@@ -92,6 +92,19 @@ def completed(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, Run | No
     if has_checkpoint(workdir):
         return _filled(config, read_config(workdir)), None
     source = load_run(config.init_from)
+    return like_run(config, source), source
+
+
+def like_run(config: TrainConfig, source: Run) -> TrainConfig:
+    """Fill in what a config leaves to a run that it starts from.
+
+    Args:
+        config: the config, with `init_from`.
+        source: that run.
+
+    Raises:
+        InputError: the run has another model or other channels.
+    """
     height, width, channels = source.info.image_shape
     data = source.config.data
     size = height if height == width else (height, width)
@@ -100,7 +113,7 @@ def completed(config: TrainConfig, workdir: Path) -> tuple[TrainConfig, Run | No
     )
     whole = _filled(config, like)
     _check_fit(whole, like)
-    return whole, source
+    return whole
 
 
 def _filled(config: TrainConfig, like: TrainConfig) -> TrainConfig:

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from vision_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainClassifier
+from vision_jax.data.info import DataInfo
+from vision_jax.data.loader import Loader
+from vision_jax.data.sources import ArraySource, Subset
+from vision_jax.errors import InputError
+from vision_jax.evaluation.few_labels import few_label_accuracy, few_rows
+from vision_jax.parallel.devices import take_devices
+from vision_jax.run.build import build_task
+from vision_jax.run.run import Run
+from vision_jax.training.loop import fit
+from vision_jax.training.steps import DataParallel
+
+
+def test_as_many_of_each_class_are_drawn():
+    labels = np.repeat([0, 1, 5], [4, 9, 3])
+    rows = few_rows(labels, 3, seed=1)
+    assert np.bincount(labels[rows]).tolist() == [3, 3, 0, 0, 0, 3]
+    assert (np.diff(rows) > 0).all()
+    assert rows.tolist() == few_rows(labels, 3, seed=1).tolist() != few_rows(labels, 3).tolist()
+    with pytest.raises(InputError, match=r"per_class is 4; it must be in \[1, 3\], .* class 5"):
+        few_rows(labels, 4)
+
+
+MODEL = ModelConfig("cnn", {"stages": [16], "hidden": 64, "padding": "SAME", "dropout": 0.0})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return ArraySource.from_arrays(data.images[..., None].astype(np.uint8) * 15, data.target)
+
+
+def trained(config, source):
+    parallel = DataParallel.over()
+    loader = Loader(source, config.data.batch_size, train=True)
+    info = DataInfo.of(loader)
+    task = build_task(config, info)
+    result = fit(task, loader, epochs=config.epochs, parallel=parallel, progress=False)
+    return Run(Path("encoder"), config, info, loader.steps_per_epoch, task, result.state, parallel)
+
+
+@pytest.mark.slow
+def test_an_encoder_that_knows_the_images_needs_few_labels(digits):
+    assert len(take_devices(None)) == 4
+    data = DataConfig(batch_size=60, mean=(0.3,), std=(0.4,))
+    moves = OptimizerConfig(learning_rate=3e-3)
+    start = trained(
+        TrainClassifier(data=data, model=MODEL, optimizer=moves, epochs=10),
+        Subset.of(digits, range(900)),
+    )
+    few = Subset.of(digits, few_rows(digits.labels()[:900], 2, seed=0).tolist())
+    test = Subset.of(digits, range(900, 1797))
+    config = TrainClassifier(data=DataConfig(batch_size=20), model=MODEL, optimizer=moves, epochs=8)
+    tuned, scratch = (few_label_accuracy(config, few, test, start=run) for run in (start, None))
+    assert tuned > 0.85
+    assert tuned > scratch + 0.2
+    narrow = TrainClassifier(data=config.data, model=ModelConfig("wrn_40_2"))
+    with pytest.raises(InputError, match=r"model\.name is 'wrn_40_2'"):
+        few_label_accuracy(narrow, few, test, start=start)
