@@ -37,7 +37,7 @@ def trained(
     """Build PyTorch's training steps on one batch, channels_last.
 
     Args:
-        network: `cnn224`, `autoencoder28`, `gan16` or `resnet50`.
+        network: `cnn224`, `autoencoder28`, `gan16`, or a ResNet, which is ResNet-50 here.
         images: (B, H, W, C) uint8; each step turns them into floats, as ours do.
         labels: (B,) int32.
         device: `cuda` or `cpu`.
@@ -120,7 +120,7 @@ def top_k(gallery: Any, queries: np.ndarray, k: int, device: str, tf32: bool) ->
     """
     import torch
 
-    asked = torch.from_numpy(queries).to(device)
+    asked = torch.tensor(queries, device=device)
 
     def search() -> np.ndarray:
         torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -145,7 +145,7 @@ def _repeated(step: Callable[[], None], device: str) -> Repeat:
 def _modules(network: str) -> list[Any]:
     from torch import nn
 
-    if network == "resnet50":
+    if network.startswith("resnet"):
         return [nn.Sequential(networks.torch_model("resnet50"), nn.Linear(2048, 1000))]
     return torch_networks(network)
 
@@ -153,7 +153,7 @@ def _modules(network: str) -> list[Any]:
 def _optimizer(network: str, model: Any) -> Any:
     import torch
 
-    if network == "resnet50":
+    if network.startswith("resnet"):
         return torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
     rate = {"lr": 1e-4, "betas": (0.5, 0.999)} if network == "gan16" else {"lr": 1e-3}
     return torch.optim.Adam(model.parameters(), **rate)
