@@ -49,6 +49,8 @@ class Form(NamedTuple):
     tile: int = 1 << 26  # 256 MiB
     kept: int = 1 << 26
     group: int = 32
+    short: bool = False
+    unstable: bool = False
 
 
 FORM = Form()
@@ -82,6 +84,7 @@ class _Plan(NamedTuple):
     tiles: int  # of a slab
     slabs: int
     group: int  # rows of a group
+    short: bool
 
     @property
     def slab(self) -> int:
@@ -97,7 +100,7 @@ def _plan(items: int, queries: int, static: bool, form: Form) -> _Plan:
     per_slab = max(1, form.kept // queries * tiles // groups)
     slabs = -(-tiles // per_slab)
     per_slab = -(-tiles // slabs)
-    return _Plan(groups, -(-groups // (per_slab * slabs)), per_slab, slabs, form.group)
+    return _Plan(groups, -(-groups // (per_slab * slabs)), per_slab, slabs, form.group, form.short)
 
 
 def search(
@@ -204,7 +207,7 @@ def _best_groups(
         start = jnp.minimum(number * plan.slab, plan.groups - plan.slab)
         maxima = _slab_maxima(first, gallery, plan, start)
         fresh = start + jnp.arange(plan.slab, dtype=jnp.int32) >= number * plan.slab
-        bounds, chosen = _top(jnp.where(fresh, maxima, -jnp.inf), count)
+        bounds, chosen = _top(jnp.where(fresh, maxima, -jnp.inf), count, form.unstable)
         return _merge(best, (bounds, start + chosen), count)
 
     if plan.slabs == 1:
@@ -264,7 +267,9 @@ def _group_maxima(
     else:
         scale, sound = scales(values)
         allowed &= sound[:, None]
-    bounds = _product(values, first.queries) * scale[:, None]
+    bounds = _product(values, first.queries, plan.short) * scale[:, None]
+    if plan.short:
+        bounds += ROUNDING * jnp.abs(bounds)
     if first.weight is not None and first.error is not None:
         error = take(first.error) if first.error.ndim else first.error
         bounds += first.weight * error.reshape(-1, 1)
@@ -272,17 +277,19 @@ def _group_maxima(
     return jnp.max(bounds.reshape(groups, plan.group, -1), axis=1).T
 
 
-def _product(values: Array, queries: Array) -> Float[Array, "rows queries"]:
+def _product(values: Array, queries: Array, short: bool = False) -> Float[Array, "rows queries"]:
     if queries.shape[0] == 1:  # bound by reading rows, and in float32 whatever a product would be
         return jnp.sum(values.astype(jnp.float32) * queries.astype(jnp.float32), axis=1)[:, None]
     # Left to itself, a GPU would multiply float32 in TF32 and a TPU in bfloat16.
     precision = lax.Precision.HIGHEST if queries.dtype == jnp.float32 else lax.Precision.DEFAULT
     dims = (((1,), (1,)), ((), ()))
     values = values.astype(queries.dtype)  # int8 in bfloat16 is exact
-    return lax.dot_general(values, queries, dims, precision, preferred_element_type=jnp.float32)
+    kind = jnp.bfloat16 if short and queries.dtype == jnp.bfloat16 else jnp.float32
+    out = lax.dot_general(values, queries, dims, precision, preferred_element_type=kind)
+    return lax.optimization_barrier(out).astype(jnp.float32) if kind == jnp.bfloat16 else out
 
 
-def _top(values: Array, count: int) -> tuple[Array, Array]:
+def _top(values: Array, count: int, unstable: bool = False) -> tuple[Array, Array]:
     """Choose as `lax.top_k` does, by way of larger groups where few are chosen of many.
 
     The best lie in the groups whose maxima are best. Places beyond the values may be chosen, with
@@ -290,14 +297,16 @@ def _top(values: Array, count: int) -> tuple[Array, Array]:
     """
     queries, size = values.shape
     if size <= 2 * FAN * count:
-        best, places = lax.top_k(values, min(count, size))
+        best, places = lax.top_k(
+            values, min(count, size), **({"is_stable": False} if unstable else {})
+        )
         return best, places
     short = ((0, 0), (0, -size % FAN))
     fans = jnp.pad(values, short, constant_values=-jnp.inf).reshape(queries, -1, FAN)
-    _, chosen = _top(jnp.max(fans, axis=2), count)
+    _, chosen = _top(jnp.max(fans, axis=2), count, unstable)
     chosen = jnp.sort(chosen, axis=1)  # so a tie goes to the lower place
     inside = jnp.take_along_axis(fans, chosen[:, :, None], axis=1, mode="clip")
-    best, places = _top(inside.reshape(queries, -1), count)
+    best, places = _top(inside.reshape(queries, -1), count, unstable)
     fan, place = jnp.divmod(places, FAN)
     return best, jnp.take_along_axis(chosen, fan, axis=1, mode="clip") * FAN + place
 
