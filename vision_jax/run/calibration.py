@@ -6,13 +6,10 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import cattrs
-
 from vision_jax.errors import DataWarning, InputError
 from vision_jax.files import json_text, reading, write_text
 
 FILE = "calibration.json"
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +60,12 @@ def read_calibration(workdir: Path, step: int, identity: Callable[[], str]) -> C
     path = workdir / FILE
     if not path.exists():
         return None
+    import cattrs  # only for a run that is calibrated
+
     with reading(path, "a calibration is needed") as file:
         content = file.read()
     try:
-        found = _CONVERTER.structure(json.loads(content), Calibration)
+        found = cattrs.Converter(forbid_extra_keys=True).structure(json.loads(content), Calibration)
     except (ValueError, KeyError, TypeError, AttributeError, cattrs.BaseValidationError) as error:
         raise InputError(
             f"{path} is damaged ({type(error).__name__}); fit it again or remove it"

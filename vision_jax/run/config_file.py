@@ -1,19 +1,13 @@
 """A run's `config.json`: reading it, also of earlier versions, and comparing two."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import cattrs
 
 from vision_jax.config import AUTO, CONFIGS, ClassWeights, TrainConfig
 from vision_jax.errors import InputError
 
-_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
-# A choice, or weights by name.
-_CONVERTER.register_structure_hook(ClassWeights | dict[str, float], lambda value, _: value)
-# A number or a list of them, which a union does not tell apart; the config checks what it is given.
-_CONVERTER.register_structure_hook(int | tuple[int, int] | None, lambda value, _: value)
 _PLACES = ("data.workers", "data.data_dir", "data.manual_dir", "weights.origin")
 
 
@@ -27,17 +21,32 @@ def from_json(text: str, *, origin: str) -> TrainConfig:
     Raises:
         InputError: the text is no JSON object, or a field is unknown, missing or of another type.
     """
+    import cattrs
+
     try:
         values = json.loads(text)
         if "family" in values:
             values = _from_first_version(values)
-        return _CONVERTER.structure(values, CONFIGS[values.pop("task")])
+        return _converter().structure(values, CONFIGS[values.pop("task")])
     except cattrs.BaseValidationError as error:
         raise InputError(f"{origin}: {'; '.join(cattrs.transform_error(error))}") from error
     except InputError as error:
         raise InputError(f"{origin}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{origin} is not a config of this version: {error!r}") from error
+
+
+@cache
+def _converter() -> Any:
+    import cattrs  # not needed where no config is read
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    # A choice, or weights by name.
+    converter.register_structure_hook(ClassWeights | dict[str, float], lambda value, _: value)
+    # A number or a list of them, which a union does not tell apart; the config checks what it is
+    # given.
+    converter.register_structure_hook(int | tuple[int, int] | None, lambda value, _: value)
+    return converter
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cattrs
-
 from vision_jax.config import TrainConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.errors import InputError
@@ -22,7 +20,6 @@ from vision_jax.training.stopping import ranking
 
 # What a run that was killed before it wrote its config leaves.
 _BEFORE_CONFIG = {".lock", "checkpoints", "config.json.tmp"}
-_CONVERTER = cattrs.Converter()
 
 FREE = (
     "epochs",
@@ -197,7 +194,9 @@ def read_info(
                 f"{path} was changed: step {step} was trained with other settings "
                 f"({'; '.join(changes)}); put them back"
             )
-    return _CONVERTER.structure(about, DataInfo)
+    import cattrs  # training and search without a run's folder do not need it
+
+    return cattrs.Converter().structure(about, DataInfo)
 
 
 def check_info(saved: DataInfo, found: DataInfo, workdir: Path) -> None:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array
 
 from vision_jax.errors import InputError
-from vision_jax.search import arrays, kernel
+from vision_jax.search import arrays, by_platform, kernel
 from vision_jax.search.batching import LARGEST, in_parts, pad_rows
 from vision_jax.search.kernel import Coarse, Rows
 from vision_jax.search.lock import ReadWriteLock
@@ -256,10 +256,10 @@ def _find(
 ) -> tuple[Array, Array, Array]:
     asked = normalize(queries)
     if rounding is None:
-        scores, slots = kernel.search(asked, held.rows, where, used, k)
+        scores, slots = by_platform.search(asked, held.rows, where, used, k)
         return scores, slots, jnp.ones(queries.shape[:1], bool)
     first = Coarse(held.rows, jnp.float32(0)) if held.coarse is None else held.coarse
-    return kernel.search_coarse(asked, held.rows, first, where, used, k, rounding)
+    return by_platform.search_coarse(asked, held.rows, first, where, used, k, rounding)
 
 
 def _parts(count: int) -> list[slice]:

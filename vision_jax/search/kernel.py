@@ -40,6 +40,15 @@ class Rows(NamedTuple):
     scale: Float[Array, " items"]
 
 
+class RawRows(NamedTuple):
+    """Gallery vectors of any length: row i stands for `values[i]` scaled to length 1.
+
+    `values` is (N, D) float32 or bfloat16.
+    """
+
+    values: Shaped[Array, "items dim"]
+
+
 class Coarse(NamedTuple):
     """Rounded vectors, and the length of each row's rounding error.
 
@@ -67,6 +76,29 @@ def round_to(vectors: Float[Array, "items dim"], dtype: str) -> Coarse:
         values = vectors.astype(dtype)
     lost = vectors - values.astype(jnp.float32) * scale[:, None]
     return Coarse(Rows(values, scale), jnp.sqrt(jnp.sum(lost * lost, axis=1)))
+
+
+def measured(
+    rows: Rows | RawRows, where: Bool[Array, "masks items"]
+) -> tuple[Rows, Bool[Array, "masks items"]]:
+    """Scale raw rows, and leave out those whose squared length is not finite.
+
+    Args:
+        rows: (N, D).
+        where: (1, N) or (Q, N), the rows that may be found.
+    """
+    if isinstance(rows, Rows):
+        return rows, where
+    scale, sound = scales(rows.values)
+    return Rows(rows.values, scale), where & sound
+
+
+def scales(
+    values: Shaped[Array, "*rows dim"],
+) -> tuple[Float[Array, "*rows"], Bool[Array, "*rows"]]:
+    """Return what scales each row to length 1, and whether its squared length is finite."""
+    square = jnp.sum(jnp.square(values.astype(jnp.float32)), axis=-1)
+    return jnp.where(square > 0, lax.rsqrt(square), 0.0), jnp.isfinite(square)
 
 
 def shortlist_size(k: int) -> int:
@@ -120,7 +152,7 @@ def search(
     items = rows.values.shape[0]
     if is_dense(items, k):
         chunk = max(1, min(CHUNK, DENSE_SCORES // max(1, items)))
-        return by_chunks(lambda q, w: _score_all(q, rows, w, k), queries, where, chunk)
+        return by_chunks(lambda q, w: score_all(q, rows, w, k), queries, where, chunk)
 
     sizes = _sizes(queries.shape[0], rows)
 
@@ -269,7 +301,8 @@ def _score_groups(
     return values, jnp.where(values > -jnp.inf, ids[places], -1)
 
 
-def _score_all(queries: Array, rows: Rows, where: Array, k: int) -> tuple[Array, Array]:
+def score_all(queries: Array, rows: Rows, where: Array, k: int) -> tuple[Array, Array]:
+    """Find as `search` does, by all scores at once."""
     items = rows.values.shape[0]
     # A matrix product may round the last rows of an odd count in another order than the others,
     # which would break ties.

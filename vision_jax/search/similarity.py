@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 from vision_jax.errors import InputError
 from vision_jax.search import arrays
 from vision_jax.search.arrays import ArrayLike
-from vision_jax.search.kernel import Rows, search
+from vision_jax.search.by_platform import search
+from vision_jax.search.kernel import RawRows, Rows
 from vision_jax.search.min_score import MinScore, at_least_on_device, check_min_score
 
 
@@ -125,12 +126,8 @@ def masked_top_k(
     items = gallery.shape[0]
     asked = normalize(queries.astype(jnp.float32))
     sound = jnp.all(jnp.isfinite(asked), axis=1, keepdims=True)
-    scale = jnp.ones((items,), jnp.float32)
-    if not normalized:
-        square = jnp.sum(jnp.square(gallery.astype(jnp.float32)), axis=1)
-        where = where & jnp.isfinite(square)
-        scale = jnp.where(square > 0, lax.rsqrt(square), 0.0)
-    scores, ids = search(jnp.where(sound, asked, 0.0), Rows(gallery, scale), where, items, k)
+    rows = Rows(gallery, jnp.ones((items,), jnp.float32)) if normalized else RawRows(gallery)
+    scores, ids = search(jnp.where(sound, asked, 0.0), rows, where, items, k)
     return jnp.where(sound, scores, -jnp.inf), jnp.where(sound, ids, -1)
 
 
