@@ -40,7 +40,8 @@ class OptimizerConfig:
     ema: float = 0.0
     """Decay of the moving average of the weights, which evaluation uses; 0: none. See model.ema."""
     shards: int = 1
-    """Devices that share the optimizer's state (ZeRO-1): 1, or all, in one process; not `muon`."""
+    """Devices that share the optimizer's state and the average (ZeRO-1): 1, or all devices of all
+    processes; a run may be resumed over another number. Not for `muon`."""
     freeze: Freeze = "none"
     """What stays as init_from has it: nothing; the statistics of batch norm, which suits few images
     or small batches; or the whole backbone, so that only the head trains."""

@@ -141,13 +141,13 @@ class Devices:
         """Turn what `replicate` or a step returned into arrays of all processes, for saving."""
         if jax.process_count() == 1:
             return tree
-        return host_local_array_to_global_array(tree, self._mesh, P())
+        return host_local_array_to_global_array(tree, self._mesh, self._specs(tree))
 
     def to_own(self, tree: Any) -> Any:
         """Turn restored arrays of all processes into what a step takes."""
         if jax.process_count() == 1:
             return tree
-        return global_array_to_host_local_array(tree, self._mesh, P())
+        return global_array_to_host_local_array(tree, self._mesh, self._specs(tree))
 
     def shard(self, item: Any) -> Any:
         """Place a batch, its leading axis split over the devices.
@@ -208,6 +208,9 @@ class Devices:
     def _shardings(self, tree: Any, mesh: Mesh) -> Any:
         """Where each leaf of a pytree lies; all of them whole on each device here."""
         return jax.tree.map(lambda _: NamedSharding(mesh, P()), tree)
+
+    def _specs(self, tree: Any) -> Any:
+        return jax.tree.map(lambda sharding: sharding.spec, self._shardings(tree, self._mesh))
 
     # Made once: each step asks for them.
     @cached_property

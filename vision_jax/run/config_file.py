@@ -8,7 +8,13 @@ from typing import Any
 from vision_jax.config import AUTO, CONFIGS, ClassWeights, TrainConfig
 from vision_jax.errors import InputError
 
-_PLACES = ("data.workers", "data.data_dir", "data.manual_dir", "weights.origin")
+_PLACES = (
+    "data.workers",
+    "data.data_dir",
+    "data.manual_dir",
+    "weights.origin",
+    "optimizer.shards",
+)
 
 
 def from_json(text: str, *, origin: str) -> TrainConfig:
@@ -52,7 +58,8 @@ def _converter() -> Any:
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Name the fields in which two configs differ, each with both values.
 
-    Where the data is may differ, and who reads it: `DataInfo` tells whether it is the same.
+    Where the data is may differ, and who reads it: `DataInfo` tells whether it is the same. So may
+    the devices that share the optimizer's state.
 
     Returns:
         Lines such as `data.batch_size: 128 there, 64 asked for`.

@@ -33,12 +33,15 @@ class Needs:
         views: how many augmented views of each image a training batch holds; 0 for none.
         whole_batch: the loss compares the examples of a batch with each other, so that a device's
             batch must not be split; see `gather` for those of other devices.
+        average: the training step reads the moving average of the weights, which must then be whole
+            on every device.
     """
 
     labels: bool = False
     multi_label: bool = dataclasses.field(default=False, kw_only=True)
     views: int = 0
     whole_batch: bool = False
+    average: bool = dataclasses.field(default=False, kw_only=True)
 
 
 @runtime_checkable

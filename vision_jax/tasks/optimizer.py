@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from vision_jax.config import OptimizerName, Schedule
-from vision_jax.parallel.devices import AXIS
+from vision_jax.parallel.shards import own_part, parts, whole
 
 
 def build_optimizer(
@@ -78,22 +78,12 @@ def split(rule: optax.GradientTransformation, shards: int) -> optax.GradientTran
         `update` takes and returns one device's state, without that axis, under the axis `"batch"`.
     """
 
-    def parts(leaf: jax.Array) -> jax.Array:
-        # Keep the number of axes: it tells kernels from biases.
-        flat = jnp.pad(leaf.reshape(-1), (0, -leaf.size % shards))
-        return flat.reshape(shards, -1, *(1,) * (leaf.ndim - 1))
-
     def init(params: Any) -> Any:
-        return jax.vmap(rule.init)(jax.tree.map(parts, params))
+        return jax.vmap(rule.init)(jax.tree.map(lambda leaf: parts(leaf, shards), params))
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        place = jax.lax.axis_index(AXIS)
-        own_grads, own_params = jax.tree.map(lambda leaf: parts(leaf)[place], (grads, params))
+        own_grads, own_params = jax.tree.map(own_part, (grads, params))
         updates, state = rule.update(own_grads, state, own_params)
-
-        def whole(part: jax.Array, like: jax.Array) -> jax.Array:
-            return jax.lax.all_gather(part, AXIS).reshape(-1)[: like.size].reshape(like.shape)
-
         return jax.tree.map(whole, updates, grads), state
 
     return optax.GradientTransformation(init, update)

@@ -61,8 +61,12 @@ class SelfSupervised(EmbeddingTask):
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]  # the number of views is the user's
-        """Views of each image, and the whole batch, whose images are compared."""
-        return Needs(views=self.views, whole_batch=True)
+        """Views of each image, the whole batch, whose images are compared, and the teacher."""
+        return Needs(views=self.views, whole_batch=True, average=self._has_teacher)
+
+    @property
+    def _has_teacher(self) -> bool:
+        return self.method in ("byol", "dino")
 
     @classmethod
     def from_config(
@@ -96,7 +100,7 @@ class SelfSupervised(EmbeddingTask):
     def context(self, state: TrainState, batch: Batch) -> Batch:
         """Compute the teacher's projections of the views, `targets` (B, V, P)."""
         held = {_CENTRE: state.stats[_CENTRE]} if self.method == "dino" else {}
-        if self.method not in ("byol", "dino"):
+        if not self._has_teacher:
             return held
         views = batch["views"]
         flat = views.reshape(-1, *views.shape[2:])

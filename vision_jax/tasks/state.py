@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Key
 
 from vision_jax.parallel.devices import AXIS
+from vision_jax.parallel.shards import own_part
 
 Metrics = dict[str, Any]
 """Named figures that merge by addition: `(total, count)` for a mean, or an array of counts."""
@@ -23,7 +24,8 @@ class TrainState(flax.struct.PyTreeNode):
         params: the network's parameters.
         stats: the network's batch statistics; empty without batch norm.
         opt_state: the optimizer's state.
-        average: moving average of the variables that evaluation takes; empty without averaging.
+        average: moving average of the variables that evaluation takes; empty without averaging. In
+            training each device may hold a part of it, see `shards.parts`.
     """
 
     # Tree transformations put shapes, shardings and the like where the arrays are.
@@ -111,8 +113,13 @@ class TrainState(flax.struct.PyTreeNode):
             return self
         updates = self.step.astype(jnp.float32)
         decays = jnp.minimum(jnp.float32(decay), (1 + updates) / (10 + updates))
-        mixed = jax.tree.map(lambda old, new: new + decays * (old - new), self.average, variables)
-        return self.replace(average=mixed)
+
+        def mix(old: Array, new: Array) -> Array:
+            # One element has the shape of its part; only the first device's is ever read.
+            new = new if old.shape == new.shape else own_part(new)
+            return new + decays * (old - new)
+
+        return self.replace(average=jax.tree.map(mix, self.average, variables))
 
 
 def _rate(opt_state: Any) -> Array | None:

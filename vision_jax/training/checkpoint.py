@@ -11,11 +11,13 @@ from typing import Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vision_jax.errors import DataWarning, InputError, RunError
+from vision_jax.parallel import shards
 from vision_jax.training.checksums import find_fault, write_manifest
 
 Which = Literal["best", "last"] | SupportsIndex
@@ -170,15 +172,20 @@ class Checkpoints:
             targets: pytrees of `jax.ShapeDtypeStruct` with shardings, by part (`state`, `totals`).
 
         Returns:
-            The pytrees by part, sharded as the targets are.
+            The pytrees by part, sharded as the targets are. What was split over another number of
+            devices, or over none, is laid out anew; each process then reads all of it.
 
         Raises:
             InputError: the checkpoint is missing or damaged, or does not match the targets.
         """
         self.find(step)
-        self._check_targets(step, targets)
-        args = {part: ocp.args.StandardRestore(target) for part, target in targets.items()}
-        return self._read(step, **args)
+        saved = self._saved(step, targets)
+        args = {
+            part: ocp.args.StandardRestore(jax.tree.map(_readable, target, saved[part]))
+            for part, target in targets.items()
+        }
+        read = self._read(step, **args)
+        return {part: jax.tree.map(_placed, read[part], target) for part, target in targets.items()}
 
     def _read(self, step: int, **parts: Any) -> dict[str, Any]:
         self.find(step)
@@ -189,20 +196,29 @@ class Checkpoints:
                 f"{self.folder / str(step)} cannot be restored: {type(error).__name__}: {error}"
             ) from error
 
-    def _check_targets(self, step: int, targets: dict[str, Any]) -> None:
-        """Compare shapes and dtypes leaf by leaf: orbax casts dtypes silently."""
+    def _saved(self, step: int, targets: dict[str, Any]) -> dict[str, Any]:
+        """Return the saved leaves' metadata, in the targets' structure.
+
+        Raises:
+            InputError: shapes or dtypes differ, leaf by leaf: orbax casts dtypes silently.
+        """
         folder = self.folder / str(step)
-        saved = self._reader.metadata(self._path(step)).item_metadata
+        metadata, matched = self._reader.metadata(self._path(step)).item_metadata, {}
         for part, target in targets.items():
-            if saved.get(part) is None:
+            if metadata.get(part) is None:
                 raise InputError(f"{folder} has no {part}; a checkpoint with one is needed")
-            held = {leaf.name: leaf for leaf in jax.tree.leaves(saved[part].tree)}
-            paths = jax.tree_util.tree_flatten_with_path(target)[0]
+            held = {leaf.name: leaf for leaf in jax.tree.leaves(metadata[part].tree)}
+            paths, structure = jax.tree_util.tree_flatten_with_path(target)
             needed = {jax.tree_util.keystr(k, simple=True, separator="."): v for k, v in paths}
             for name in sorted(held.keys() | needed.keys()):
-                found, wanted = _describe(held.get(name)), _describe(needed.get(name))
-                if found != wanted:
-                    raise InputError(f"{folder} holds {found} at {part}.{name}; needed: {wanted}")
+                found, wanted = held.get(name), needed.get(name)
+                if not (_describe(found) == _describe(wanted) or _fits(name, found, wanted)):
+                    raise InputError(
+                        f"{folder} holds {_describe(found)} at {part}.{name}; "
+                        f"needed: {_describe(wanted)}"
+                    )
+            matched[part] = jax.tree.unflatten(structure, [held[name] for name in needed])
+        return matched
 
     def wait(self) -> None:
         """Wait until the last save is complete on disk.
@@ -325,6 +341,30 @@ def _handlers() -> ocp.DefaultCheckpointHandlerRegistry:
         about=ocp.JsonCheckpointHandler(),
         metrics=ocp.JsonCheckpointHandler("metrics"),
     )
+
+
+def _fits(name: str, found: Any, wanted: Any) -> bool:
+    """Whether a leaf is one that devices may share, laid out in another way."""
+    return (
+        name.startswith(("opt_state.", "average."))
+        and None not in (found, wanted)
+        and found.dtype == wanted.dtype
+        and shards.can_lay_out(tuple(found.shape), wanted.shape)
+    )
+
+
+def _readable(target: Any, saved: Any) -> Any:
+    """Return what to read for a target: the host's array where it is to be laid out anew."""
+    if _describe(saved) == _describe(target):
+        return target
+    return np.empty(saved.shape, saved.dtype)
+
+
+def _placed(read: Any, target: Any) -> Any:
+    if not isinstance(read, np.ndarray):
+        return read
+    rows = shards.laid_out(read, target.shape)
+    return jax.make_array_from_callback(target.shape, target.sharding, lambda index: rows[index])
 
 
 def _describe(leaf: Any) -> str:

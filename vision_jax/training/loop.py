@@ -1,7 +1,6 @@
 """The training loop: iterate, evaluate, log, save. It serves every task and reads no config."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from functools import partial
@@ -10,32 +9,32 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from vision_jax.augment.recipes import Augment
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import Source
-from vision_jax.errors import InputError, RunError
+from vision_jax.errors import InputError
 from vision_jax.parallel.processes import Vote
 from vision_jax.tasks.base import Judges, Task
 from vision_jax.tasks.state import Metrics, TrainState
 from vision_jax.training.checkpoint import Checkpoints
+from vision_jax.training.divergence import (
+    TrainingDivergedError,
+    check_collapse,
+    check_loss,
+    check_weights,
+)
 from vision_jax.training.metrics import Row, compute
 from vision_jax.training.profile import Profile
 from vision_jax.training.progress import STEPS_AHEAD, Progress
 from vision_jax.training.steps import DataParallel, augmented
 from vision_jax.training.stopping import EarlyStopping, Watch, check_metric, ranking
 
+__all__ = ["Evaluator", "FitResult", "TrainingDivergedError", "check_needs", "fit", "initial_state"]
+
 Log = Callable[[Row, dict[str, float]], object]
 AfterEpoch = Callable[[TrainState, int], object]
-_KEYS_NAMED = 12
 _EVALUATED_AHEAD = 4
-
-
-class TrainingDivergedError(RunError):
-    """The loss is NaN or infinite; earlier checkpoints are whole."""
-
-    final = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,12 +133,14 @@ def fit(
     if validation is not None:
         evaluate = Evaluator(task, batches(validation, train=False), parallel)
     trained_step = augmented(task, augment)
-    if state is None:
-        state = initial_state(task, seed, train.source.image_shape)
-    else:  # a copy, since steps take the memory of what they are given
-        state = jax.tree.map(jnp.copy, state)
-    state, totals, step = _begin(state, trained_step, train, parallel, checkpoints)
-    train_step = parallel.train_step(task, augment)
+    spread = parallel.training(task)
+    shapes, state, totals, step = _begin(
+        task, seed, state, trained_step, train, spread, checkpoints
+    )
+    train_step, for_evaluation = (
+        spread.train_step(task, augment),
+        spread.gather_average(shapes.average),
+    )
     resident = parallel.replicate(train.resident())
     per_epoch, about = train.steps_per_epoch, about or {}
     watch = _watch(early_stopping, task, step // per_epoch, checkpoints)
@@ -147,7 +148,7 @@ def fit(
     history, stopped, vote = list[Row](), False, Vote(parallel.process[1], STEPS_AHEAD)
 
     def check(done: int, metrics: Metrics) -> None:
-        _check_loss(train, checkpoints, done, metrics)
+        check_loss(train, checkpoints, done, metrics)
         vote.count(done, metrics)
 
     bar = Progress(train, step, epochs, check, shown=progress and parallel.is_first)
@@ -169,13 +170,14 @@ def fit(
                     break
             bar.wait()
             stopped = vote.settled
-            _check_weights(train, checkpoints, step, state)
+            check_weights(train, checkpoints, step, state)
             figures: dict[str, float] = {}
             if step % per_epoch == 0:
+                evaluated = for_evaluation(state)
                 speeds = bar.speeds()
                 trained = _scalars(compute(totals))
-                figures = _scalars(evaluate(state)) if evaluate else {}
-                _check_collapse(task, figures, step)
+                figures = _scalars(evaluate(evaluated)) if evaluate else {}
+                check_collapse(task, figures, step)
                 watch.see(figures, step // per_epoch)
                 row = _row(step, step // per_epoch, trained, figures)
                 history.append(row)
@@ -183,15 +185,16 @@ def fit(
                 if log:
                     log(row, speeds)
                 if after_epoch:
-                    after_epoch(state, step // per_epoch)
-                totals = parallel.zeros(trained_step, state, _shapes(train, parallel))
+                    after_epoch(evaluated, step // per_epoch)
+                del evaluated  # its average is whole
+                totals = spread.zeros(trained_step, state, _shapes(train, parallel))
             if checkpoints:
-                whole = parallel.to_all({"state": state, "totals": totals})
+                whole = spread.to_all({"state": state, "totals": totals})
                 checkpoints.save(step, **whole, about=about | watch.record, metrics=figures)
     if checkpoints:
         checkpoints.wait()
     done = step == epochs * per_epoch
-    return FitResult(state, history, done or watch.reason is not None, watch.reason)
+    return FitResult(for_evaluation(state), history, done or watch.reason is not None, watch.reason)
 
 
 def _watch(
@@ -244,20 +247,32 @@ def _batches(
 
 
 def _begin(
-    state: TrainState,
+    task: Task,
+    seed: int,
+    state: TrainState | None,
     step: Callable[..., Any],
     train: Loader,
-    parallel: DataParallel,
+    spread: DataParallel,
     checkpoints: Checkpoints | None,
-) -> tuple[TrainState, Metrics, int]:
-    """Load state, running totals and step of the last checkpoint, or begin with a state."""
-    state = parallel.replicate(state)
-    totals = parallel.zeros(step, state, _shapes(train, parallel))
-    if checkpoints is None or (found := checkpoints.find("last")) is None:
-        return state, totals, int(state.step)
-    targets = parallel.replicated({"state": state, "totals": totals})
-    restored = parallel.to_own(checkpoints.restore(found, **targets))
-    return restored["state"], restored["totals"], found
+) -> tuple[TrainState, TrainState, Metrics, int]:
+    """Load state, running totals and step of the last checkpoint, or begin with a state.
+
+    Returns:
+        The shapes of the whole state, and these three.
+    """
+    init = partial(_init, task, train.source.image_shape)
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0)) if state is None else state)
+    parts = jax.eval_shape(spread.laid_out, shapes)
+    totals = spread.zeros(step, parts, _shapes(train, spread))
+    if checkpoints and (found := checkpoints.find("last")) is not None:
+        targets = spread.replicated({"state": parts, "totals": totals})
+        restored = spread.to_own(checkpoints.restore(found, **targets))
+        return shapes, restored["state"], restored["totals"], found
+    if state is None:
+        state = spread.begin(init, seed)
+    else:  # a copy, since steps take the memory of what they are given
+        state = spread.replicate(spread.laid_out(jax.tree.map(jnp.copy, state)))
+    return shapes, state, totals, int(state.step)
 
 
 def _shapes(train: Loader, parallel: DataParallel) -> Any:
@@ -274,8 +289,11 @@ def initial_state(task: Task, seed: int, image_shape: tuple[int, int, int]) -> T
         seed: seed of every random number, in [0, 2**32).
         image_shape: (height, width, channels).
     """
-    init = jax.jit(lambda key: task.init(key, blank_batch(image_shape)))
-    return init(jax.random.key(np.uint32(seed)))
+    return jax.jit(partial(_init, task, image_shape))(jax.random.key(np.uint32(seed)))
+
+
+def _init(task: Task, image_shape: tuple[int, int, int], key: Any) -> TrainState:
+    return task.init(key, blank_batch(image_shape))
 
 
 class Evaluator:
@@ -328,20 +346,6 @@ class Evaluator:
         return whole["embedding"], None if several else whole.get("label")
 
 
-def _check_collapse(task: Task, figures: dict[str, float], step: int) -> None:
-    """Stop a run whose embeddings no longer tell images apart.
-
-    Raises:
-        TrainingDivergedError: they have collapsed.
-    """
-    told = task.collapsed(figures) if figures and isinstance(task, Judges) else None
-    if told:
-        raise TrainingDivergedError(
-            f"the run has collapsed at step {step}: {told}. A lower learning_rate, a larger "
-            "batch_size or another loss may help; the last checkpoint is kept"
-        )
-
-
 def _scalars(figures: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if isinstance(value, float)}
 
@@ -353,38 +357,3 @@ def _row(step: int, epoch: int, trained: dict[str, float], validated: dict[str, 
         **{f"train/{name}": value for name, value in trained.items()},
         **{f"validation/{name}": value for name, value in validated.items()},
     }
-
-
-def _check_loss(
-    train: Loader, checkpoints: Checkpoints | None, step: int, metrics: Metrics
-) -> None:
-    loss = compute({"loss": metrics["loss"]})["loss"]
-    if not math.isfinite(loss):
-        raise _diverged(train, checkpoints, step, f"the training loss is {loss}")
-
-
-def _check_weights(
-    train: Loader, checkpoints: Checkpoints | None, step: int, state: TrainState
-) -> None:
-    """Refuse to save weights whose next loss would be NaN or infinite."""
-    if not _all_finite(state.params):
-        raise _diverged(train, checkpoints, step, "a weight is NaN or infinite")
-
-
-@jax.jit
-def _all_finite(tree: Any) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
-
-
-def _diverged(
-    train: Loader, checkpoints: Checkpoints | None, step: int, what: str
-) -> TrainingDivergedError:
-    saved = checkpoints.find("last") if checkpoints else None
-    kept = "no checkpoint was saved" if saved is None else f"the checkpoint of step {saved} is kept"
-    indices = train.indices(step - 1).tolist()
-    keys = ", ".join(train.source.key(index) for index in indices[:_KEYS_NAMED])
-    more = len(indices) - _KEYS_NAMED
-    return TrainingDivergedError(
-        f"{what} at step {step}; {kept}. A lower learning_rate may help. "
-        f"The step's images: {keys}" + (f" and {more} more" if more > 0 else "")
-    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from vision_jax.data.loader import Batch, Loader
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS, Devices, take_devices
 from vision_jax.parallel.processes import ASKED
+from vision_jax.parallel.shards import parts, whole
 from vision_jax.tasks.base import Task
 from vision_jax.tasks.state import Metrics, TrainState
 
@@ -33,9 +35,11 @@ class DataParallel(Devices):
         devices: the devices of all processes, in the order of the batch's parts.
         splits_optimizer: whether the optimizer's state is spread too, by its leading axis; see
             `tasks.optimizer.split`.
+        splits_average: whether the average of a state is spread likewise; see `laid_out`.
     """
 
     splits_optimizer: bool = False
+    splits_average: bool = False
 
     @classmethod
     def over(cls, count: int | None = None, *, shards: int = 1) -> "DataParallel":
@@ -43,22 +47,86 @@ class DataParallel(Devices):
 
         Args:
             count: how many.
-            shards: parts of the optimizer's state: 1, or one for each device.
+            shards: parts of the optimizer's state: 1, or one for each device of all processes.
 
         Raises:
-            InputError: there are fewer devices, another number of shards, or shards and several
-                processes.
+            InputError: there are fewer devices, or another number of shards.
         """
         taken = take_devices(count)
         if shards not in (1, len(taken)):
             raise InputError(
                 f"shards is {shards}; it must be 1 or the number of devices, {len(taken)}"
             )
-        if shards > 1 and jax.process_count() > 1:
-            raise InputError(
-                f"shards is {shards}; it must be 1 with {jax.process_count()} processes"
-            )
         return cls(taken, splits_optimizer=shards > 1)
+
+    def training(self, task: Task) -> "DataParallel":
+        """Return how a task's state is spread in training: where its optimizer's is, the average
+        too, if no step reads it.
+        """
+        splits = self.splits_optimizer and not task.needs.average
+        return dataclasses.replace(self, splits_average=splits)
+
+    def laid_out(self, state: TrainState) -> TrainState:
+        """Split what is spread over the devices into their parts.
+
+        Args:
+            state: a state as a task's `init` makes it.
+
+        Returns:
+            It with leaves (devices, ...) where they are spread.
+        """
+        if not self.splits_average:
+            return state
+        split = jax.tree.map(lambda leaf: parts(leaf, self.count), state.average)
+        return state.replace(average=split)
+
+    def begin(self, init: Callable[[Any], TrainState], seed: int) -> TrainState:
+        """Make a state where it is to lie.
+
+        What is spread is made in its parts: no device ever holds all of it.
+
+        Args:
+            init: makes a state of a key.
+            seed: of the key, in [0, 2**32).
+
+        Returns:
+            The state as the steps take it.
+        """
+
+        def make(seed: Any) -> TrainState:
+            return self.laid_out(init(jax.random.key(seed)))
+
+        start = np.uint32(seed)
+        if not self.splits_optimizer:
+            return self.replicate(jax.jit(init)(jax.random.key(start)))
+        shardings = self._shardings(jax.eval_shape(make, start), self._mesh)
+        placed: TrainState = self.to_own(jax.jit(make, out_shardings=shardings)(start))
+        return placed
+
+    def replicate(self, tree: Any) -> Any:
+        """Place a pytree as `Devices.replicate`; what a state spreads, by its own rows."""
+        if self.splits_optimizer and jax.process_count() > 1:
+            own = np.array([d.process_index == jax.process_index() for d in self.devices])
+
+            def rows(leaf: Any, sharding: NamedSharding) -> Any:
+                return leaf[own] if sharding.spec == P(AXIS) else leaf
+
+            tree = jax.tree.map(rows, tree, self._shardings(tree, self._mesh))
+        return super().replicate(tree)
+
+    def gather_average(self, shapes: Any) -> Callable[[TrainState], TrainState]:
+        """Build what makes the average of a state whole on every device, for evaluation.
+
+        Args:
+            shapes: of the whole average.
+
+        Returns:
+            A function of a state that a train step returned.
+        """
+        if not self.splits_average or not jax.tree.leaves(shapes):
+            return lambda state: state
+        gather = self.pmap(lambda average: jax.tree.map(whole, average, shapes), in_axes=(0,))
+        return lambda state: state.replace(average=gather(state.average))
 
     def train_step(self, task: Task, augment: Augment | None = None) -> TrainStep:
         """Build the step that a loop calls: batch, augmentation, the task's step, running totals.
@@ -151,10 +219,12 @@ class DataParallel(Devices):
 
         if self.splits_optimizer:
             # The learning rate is the same in every part of the state, which vmap cannot know.
-            part = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), state.opt_state
+            part = partial(
+                jax.tree.map, lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
             )
-            state = state.replace(opt_state=part)
+            state = state.replace(opt_state=part(state.opt_state))
+            if self.splits_average:
+                state = state.replace(average=part(state.average))
         # vmap refuses to return unmapped what still differs along the axis; pmap would not.
         mapped = jax.vmap(metrics_of, (None, 0), out_axes=None, axis_name=AXIS)
         metrics = jax.eval_shape(mapped, state, spread)
@@ -165,7 +235,10 @@ class DataParallel(Devices):
         """The axis of a state's arrays that is spread over the devices."""
         if not self.splits_optimizer:
             return None
-        return TrainState(step=None, key=None, params=None, stats=None, opt_state=0, average=None)
+        average = 0 if self.splits_average else None
+        return TrainState(
+            step=None, key=None, params=None, stats=None, opt_state=0, average=average
+        )
 
     def _shardings(self, tree: Any, mesh: Mesh) -> Any:
         spread = NamedSharding(mesh, P(AXIS))
@@ -173,8 +246,10 @@ class DataParallel(Devices):
         def place(node: Any) -> Any:
             shardings = super(DataParallel, self)._shardings(node, mesh)
             if self.splits_optimizer and isinstance(node, TrainState):
-                split = jax.tree.map(lambda _: spread, node.opt_state)
-                return shardings.replace(opt_state=split)
+                split = partial(jax.tree.map, lambda _: spread)
+                shardings = shardings.replace(opt_state=split(node.opt_state))
+                if self.splits_average:
+                    shardings = shardings.replace(average=split(node.average))
             return shardings
 
         return jax.tree.map(place, tree, is_leaf=lambda node: isinstance(node, TrainState))
