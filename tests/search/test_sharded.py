@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -57,5 +62,30 @@ def test_a_changed_index_compiles_nothing_new(data):
     index.add(gallery[:1])
     index.search(queries, 3, method="sharded")
     assert _compiled.cache_info().misses == before
-    held = index._methods["sharded"]._rows
+    held = index._methods["sharded"]._rows[0]
     assert {shard.device for shard in held.addressable_shards} == set(jax.local_devices())
+
+
+def test_a_rounded_index_is_spread_as_it_is_stored(data):
+    gallery, queries = data
+    index = CosineIndex(DIM, dtype="int8")
+    index.add(gallery)
+    expected = index.search(queries, 10)
+    scores, ids = index.search(queries, 10, method="sharded")
+    np.testing.assert_array_equal(ids, expected[1])
+    np.testing.assert_allclose(scores, expected[0], rtol=1e-5)
+    assert index._methods["sharded"]._rows[0].dtype == np.int8
+
+
+@pytest.mark.slow
+def test_64_devices_equal_one_and_exchange_8_bytes_per_candidate():
+    script = Path(__file__).with_name("many_devices.py")
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=64"}
+    run = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | flags | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout == "equal", run.stderr

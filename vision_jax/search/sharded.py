@@ -8,36 +8,49 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from vision_jax.parallel.devices import AXIS, Devices
 from vision_jax.search.batching import in_parts, pad_rows
+from vision_jax.search.by_platform import search
 from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.kernel import Rows
 from vision_jax.search.protocol import Found
 from vision_jax.search.similarity import masked_top_k, normalize
 
 
 def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "Sharded":
     """Build the method over all devices of this process; see `protocol.Build`."""
-    return Sharded(rows.vectors(slots), Devices(tuple(jax.local_devices())))
+    values, scale = rows.rows(slots)
+    devices = Devices(tuple(jax.local_devices()))
+    return Sharded(values, devices, None if rows.dtype == "float32" else scale)
 
 
 class Sharded:
     """A gallery of which every device holds an equal, contiguous part.
 
-    Each device finds the k best of its part; these few are gathered and merged. The answer does not
-    depend on the number of devices.
+    Each device finds the k best of its part; these few are gathered at once and merged. The answer
+    does not depend on the number of devices.
 
     Args:
-        vectors: (N, D) float32, each with a direction.
+        values: (N, D) float32, bfloat16 or int8, each with a direction.
         devices: The devices, all of this process.
+        scale: (N,) float32, positive: row i stands for `scale[i] * values[i]`, of length 1. By
+            default rows are float32 and of any length.
     """
 
-    def __init__(self, vectors: Float[np.ndarray, "items dim"], devices: Devices) -> None:
-        self._count, self._devices = len(vectors), devices
-        self._each = max(1, -(-len(vectors) // devices.count))
-        self._rows = self._spread(vectors)
-        self._filled = self._spread(np.ones((len(vectors), 1), bool))
+    def __init__(
+        self,
+        values: Shaped[np.ndarray, "items dim"],
+        devices: Devices,
+        scale: Float[np.ndarray, " items"] | None = None,
+    ) -> None:
+        self._count, self._devices = len(values), devices
+        self._each = max(1, -(-len(values) // devices.count))
+        self._rows = [self._spread(values)]
+        if scale is not None:
+            self._rows.append(self._spread(scale[:, None]))
+        self._filled = self._spread(np.ones((len(values), 1), bool))
 
     def search(
         self,
@@ -47,13 +60,13 @@ class Sharded:
     ) -> Found:
         """Find the k nearest vectors of each query; see `protocol.Method`."""
         shared = self._filled if where is None or len(where) > 1 else self._spread(where.T)
-        function = _compiled(self._devices, k)
+        function = _compiled(self._devices, k, len(self._rows))
 
         def find(part: slice, short: int) -> Sequence[Any]:
             allowed = shared
             if where is not None and len(where) > 1:
                 allowed = self._spread(pad_rows(where[part], short).T)
-            found: Sequence[Any] = function(pad_rows(queries[part], short), self._rows, allowed)
+            found: Sequence[Any] = function(pad_rows(queries[part], short), allowed, *self._rows)
             return found
 
         scores, device, places = in_parts(find, len(queries))
@@ -65,39 +78,55 @@ class Sharded:
 
 # Kept beyond an index's change: what pmap makes anew it compiles anew.
 @lru_cache(maxsize=64)
-def _compiled(devices: Devices, k: int) -> Callable[..., Any]:
-    def part(queries: Array, rows: Array, allowed: Array) -> tuple[Array, Array, Array]:
-        _, places = masked_top_k(queries, rows, allowed.T, k)
-        scores = _scores(queries, rows, places)
-        device = jnp.full_like(places, lax.axis_index(AXIS))
-        return _best(scores, device, places, k)
+def _compiled(devices: Devices, k: int, parts: int) -> Callable[..., Any]:
+    def part(
+        queries: Array, allowed: Array, values: Array, scale: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        if scale is None:
+            _, places = masked_top_k(queries, values, allowed.T, k)
+        else:
+            rows = Rows(values, scale[:, 0])
+            _, places = search(normalize(queries), rows, allowed.T, values.shape[0], k)
+        return _best(_scores(queries, values, scale, places), places, k)
 
-    return devices.over_parts(part, 2)
+    return devices.over_parts(part, 1 + parts)
 
 
-def _scores(queries: Array, rows: Array, places: Array) -> Array:
+def _scores(queries: Array, values: Array, scale: Array | None, places: Array) -> Array:
     """Score found rows in one way, whatever way they were found in.
 
     Parts of other sizes are searched in other ways, which round differently.
     """
 
-    def one(args: tuple[Array, Array]) -> Array:
-        query, places = args
+    def one(query: Array, places: Array) -> Array:
+        at = jnp.maximum(places, 0)
+        rows = values[at] if scale is None else values[at].astype(jnp.float32) * scale[at]
         # Not a matrix product, whose last rows may be rounded in another order than the first.
-        cosines = jnp.sum(normalize(rows[jnp.maximum(places, 0)]) * query, axis=1)
+        cosines = jnp.sum(normalize(rows) * query, axis=1)
         return jnp.where(places >= 0, cosines, -jnp.inf)
 
-    return lax.map(one, (normalize(queries), places))
+    def in_turn(queries: Array, places: Array) -> Array:
+        return lax.map(lambda args: one(*args), (queries, places))
+
+    scores: Array = lax.platform_dependent(
+        normalize(queries), places, cpu=in_turn, default=jax.vmap(one)
+    )
+    return scores
 
 
-def _best(scores: Array, device: Array, places: Array, k: int) -> tuple[Array, Array, Array]:
-    """Gather the best of every device and keep the k best of all, ties by device and place."""
-    order = lax.sort((-scores, places, device), num_keys=2)
-    scores, places, device = (lax.all_gather(part, AXIS) for part in (-order[0], *order[1:]))
+def _best(scores: Array, places: Array, k: int) -> tuple[Array, Array, Array]:
+    """Gather the best of every device and keep the k best of all, ties by device and place.
+
+    Returns:
+        Scores, devices and places on these, all (Q, k).
+    """
+    order = lax.sort((-scores, places), num_keys=2)
+    own = jnp.stack([lax.bitcast_convert_type(-order[0], jnp.int32), order[1]])
+    shared = lax.all_gather(own, AXIS)  # 8 bytes per query, place and device
 
     def flat(parts: Array) -> Array:
         return jnp.moveaxis(parts, 0, 1).reshape(parts.shape[1], -1)
 
-    best, at = lax.top_k(flat(scores), k)
-    owner, place = (jnp.take_along_axis(flat(part), at, axis=1) for part in (device, places))
-    return best, owner, place
+    every = flat(lax.bitcast_convert_type(shared[:, 0], jnp.float32))
+    best, at = lax.top_k(every, k)
+    return best, at // k, jnp.take_along_axis(flat(shared[:, 1]), at, axis=1)
