@@ -33,3 +33,30 @@ def test_figures_are_those_of_numpy():
 def test_a_folder_without_emoji_is_named(tmp_path):
     with pytest.raises(InputError, match="across_vendors/test holds no emoji; write them with"):
         script.main(tmp_path)
+
+
+def test_a_discriminant_drops_what_differs_between_vendors(monkeypatch):
+    """Of twelve directions two differ so much between drawings that they hide the others."""
+    monkeypatch.setattr(script, "HELD", 50)
+    random = np.random.default_rng(0)
+    emoji = random.normal(size=(300, 12))
+    noise = np.array([8.0, 8.0] + [0.1] * 10)
+    known = {
+        vendor: (emoji + noise * random.normal(size=(300, 12)) + place).astype(np.float32)
+        for place, vendor in enumerate(script.VENDORS)
+    }
+    seen = {vendor: rows[:200] for vendor, rows in known.items()}
+    matrix, strength = script.discriminant(seen)
+    assert strength in script.STRENGTHS
+    centred = {vendor: rows[200:] - rows[200:].mean(0) for vendor, rows in known.items()}
+    plain, told = (
+        script.figures({script.BASELINE: script.search(rows)})[script.BASELINE]["both"]["recall@1"]
+        for rows in (centred, {vendor: rows @ matrix for vendor, rows in centred.items()})
+    )
+    assert plain["mean"] < 0.3
+    assert told["mean"] > 0.95
+    apart = (seen["google"] - seen["google"].mean(0)) - (seen["twitter"] - seen["twitter"].mean(0))
+    within = np.cov(apart.T, bias=True) / 4
+    rows = {vendor: each - each.mean(0) for vendor, each in seen.items()}
+    white = script.whitening(rows, 0.0)
+    np.testing.assert_allclose(white @ within @ white, np.eye(12), atol=1e-3)
