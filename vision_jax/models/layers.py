@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -75,6 +76,10 @@ def global_average(
     Returns:
         (B, C) float32.
     """
+    if x.dtype == jnp.bfloat16:
+        # XLA's CPU compiler of jax 0.11 and 0.12 sums garbage if it fuses this with what comes
+        # before it, such as the convolutions of a residual block.
+        x = jax.lax.optimization_barrier(x)
     return jnp.mean(x.astype(jnp.float32), (1, 2))
 
 
