@@ -14,6 +14,7 @@ import { dataUrl, keep, kept } from "./uploads.js";
 
 const BROWSE_LIMIT = 60;
 const NO_QUERY = { key: "", upload: "", box: null, like: [], unlike: [] };
+const BASE64 = 3 / 4; // bytes in a character of base64
 const VOTES = 4; // labels shown
 const ERROR_PLACES = ["min_score", "k", "fold", "where"]; // fields with a place of their own
 
@@ -72,7 +73,7 @@ function upload(file) {
 
 function refusal(file) {
   const { name, size, type } = file;
-  const limit = info.limits.upload_bytes;
+  const limit = Math.floor(info.limits.upload_bytes * BASE64) - 1e4; // room for the other fields
   if (!currentIndex().can_embed) return text("noEmbed");
   if (type && !type.startsWith("image/")) return text("notAnImage", { name, type });
   if (size === 0) return text("emptyFile", { name });
@@ -231,7 +232,9 @@ function listen() {
     change(emptyState());
   });
   addEventListener("popstate", () => {
-    state = readAddress(location.search);
+    const next = readAddress(location.search);
+    if (toAddress(next) === toAddress(state)) return; // a jump within the page
+    state = next;
     prepare();
     show();
   });

@@ -50,6 +50,8 @@ export class Results {
     this.items = [];
     this.more = null;
     this.generation = (this.generation ?? 0) + 1;
+    // Focus must not be lost with what held it.
+    if (this.list.contains(document.activeElement)) byId("results").focus({ preventScroll: true });
     this.list.replaceChildren();
   }
 
