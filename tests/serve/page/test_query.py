@@ -47,7 +47,7 @@ def test_a_click_searches_by_a_hit_and_back_returns(open_page):
 
 def test_a_box_is_drawn_by_mouse_and_moved_by_keys(open_page):
     page = open_page(by="temple/whole.jpg")
-    page.until("document.querySelector('#query-image').naturalWidth > 0")
+    page.until("document.querySelector('#stage').classList.contains('ready')")
     area = page.locator("#stage").bounding_box()
 
     def drag():
@@ -77,7 +77,7 @@ def test_a_box_is_drawn_by_mouse_and_moved_by_keys(open_page):
 def test_a_box_is_drawn_by_finger(open_page):
     telephone = {"width": 360, "height": 740, "has_touch": True, "is_mobile": True}
     page = open_page(by="temple/whole.jpg", **telephone)
-    page.until("document.querySelector('#query-image').naturalWidth > 0")
+    page.until("document.querySelector('#stage').classList.contains('ready')")
     area = page.locator("#stage").bounding_box()
     touch = page.new_touch()
 

@@ -42,6 +42,11 @@ export class BoxEditor {
     this.changed(this.box);
   }
 
+  /** Whether the image is there, which gives the stage its size. */
+  get #ready() {
+    return this.stage.classList.contains("ready");
+  }
+
   #place(event) {
     const area = this.stage.getBoundingClientRect();
     return [
@@ -51,7 +56,7 @@ export class BoxEditor {
   }
 
   #press(event) {
-    if (!this.enabled || event.button !== 0) return;
+    if (!this.enabled || !this.#ready || event.button !== 0) return;
     event.preventDefault();
     const start = this.#place(event);
     const before = this.box;

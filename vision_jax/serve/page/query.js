@@ -58,6 +58,7 @@ export class QueryPanel {
   #preview(shown) {
     this.image.hidden = !shown;
     byId("no-preview").hidden = shown;
+    byId("stage").classList.add("ready");
     byId("stage").classList.toggle("small", shown && this.image.naturalWidth <= 64);
   }
 
@@ -78,7 +79,10 @@ export class QueryPanel {
   }
 
   #setImage(url) {
-    if (this.image.getAttribute("src") !== url) this.image.src = url;
+    if (this.image.getAttribute("src") === url) return;
+    byId("stage").classList.remove("ready");
+    this.image.hidden = false;
+    this.image.src = url;
   }
 
   #showBox(state, index) {

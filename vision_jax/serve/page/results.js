@@ -132,6 +132,7 @@ export class Results {
       loading: "lazy", decoding: "async", alt: "",
       src: thumbnailUrl(item.key, this.options.index),
     });
+    image.addEventListener("load", () => image.classList.add("loaded"));
     image.addEventListener("error", () =>
       image.replaceWith(make("span", { className: "missing", textContent: name })));
     return image;
