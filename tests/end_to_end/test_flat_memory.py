@@ -24,7 +24,7 @@ from pathlib import Path
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.retrieval import measure_retrieval
 from vision_jax.export.predictions import predictions, write_predictions
-from vision_jax.gallery.indexing import write_index
+from vision_jax.gallery.writing import write_index
 from vision_jax.run.run import load_run
 
 folder, workdir, part = sys.argv[1:]

@@ -11,7 +11,7 @@ from vision_jax.data.sources import Subset
 from vision_jax.errors import InputError
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.retrieval import measure_retrieval
-from vision_jax.gallery.indexing import build_index, write_index
+from vision_jax.gallery import build_index, write_index
 from vision_jax.gallery.lookup import load_index, search_images
 from vision_jax.gallery.origin import views_of
 from vision_jax.run.run import load_run

@@ -48,7 +48,8 @@ def _paths(command: Callable[..., Any]) -> Iterator[str]:
     for name in inspect.signature(command).parameters:
         kind, *marks = typing.get_args(hints[name]) if _annotated(hints[name]) else (hints[name],)
         if dataclasses.is_dataclass(kind):
-            yield from _fields(typing.cast(type, kind), "")
+            flat = any(getattr(mark, "name", None) == "" for mark in marks)
+            yield from _fields(typing.cast(type, kind), "" if flat else f"{name}.")
         elif "Positional" not in repr(marks):
             yield next(filter(None, (getattr(mark, "name", None) for mark in marks)), name)
 

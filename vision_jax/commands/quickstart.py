@@ -81,7 +81,7 @@ def _show(run: "Run", judge: "Run") -> None:
     """Evaluate, draw, index and report on a run, measuring it once."""
     from vision_jax.commands.evaluate import evaluate_run
     from vision_jax.evaluation.data import EvaluationData
-    from vision_jax.gallery.indexing import write_index
+    from vision_jax.gallery.writing import write_index
     from vision_jax.reports.generated import image_grids, write_image_grids
     from vision_jax.reports.run import write_report
     from vision_jax.tasks.base import Decodes

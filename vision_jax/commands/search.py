@@ -92,7 +92,7 @@ def search(
     a.jpg b.jpg --unlike c.jpg
 
     Args:
-        index: File that `vision-jax index` wrote.
+        index: File that `vision-jax index` wrote, or its folder of shards.
         images: Image files to look up.
         keys: Indexed images to look up, each by its key as a search prints it; each leaves itself
             out.

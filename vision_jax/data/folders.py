@@ -13,7 +13,7 @@ from jaxtyping import Bool, Integer, UInt8
 
 from vision_jax.config import Truncated
 from vision_jax.data.data_set import DataSet
-from vision_jax.data.decode import BadImageError, printable, read_image
+from vision_jax.data.decode import BadImageError, path_fault, printable, read_image
 from vision_jax.data.decode_all import Scan, find_bad, look_at_all
 from vision_jax.data.exif import Details, photo_details
 from vision_jax.data.findings import Finding, warn_of
@@ -60,6 +60,23 @@ class FolderSource(Source):
         """The folder, or the one that the listing lies in."""
         path = Path(self.name)
         return path.parent if is_listing(path) else path
+
+    def take(self, places: Sequence[int]) -> "FolderSource":
+        """Choose examples; see `Source.take`."""
+        chosen = list(places)
+        return dataclasses.replace(
+            self,
+            files=tuple(self.files[i] for i in chosen),
+            classes=self.classes and tuple(self.classes[i] for i in chosen),
+            parts=tuple(self.parts[i] for i in chosen),
+            several=None if self.several is None else self.several[chosen],
+            columns=self.columns and tuple(self.columns[i] for i in chosen),
+        )
+
+    def faults(self) -> dict[int, str]:
+        """Say of each file that cannot be opened why, by index, without opening any."""
+        found = {i: _fault(file) for i, file in enumerate(self.files)}
+        return {i: fault for i, fault in found.items() if fault}
 
     def key(self, index: int) -> str:
         """Return the path of the file at an index, as text that can be printed."""
@@ -312,6 +329,12 @@ def _refuse(bad: list[Finding], name: str) -> None:
             f"{name}/{bad[0].path} {bad[0].what}{more}; vision-jax check {name} lists all; "
             "set bad_files to skip to leave them out"
         )
+
+
+def _fault(file: Path) -> str | None:
+    if fault := path_fault(file):
+        return fault
+    return None if os.access(file, os.R_OK) else "cannot be read: permission denied"
 
 
 def _digest(path: Path) -> str:

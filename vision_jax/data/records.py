@@ -75,6 +75,15 @@ class TfdsSource(Source):
         """Return a SHA-256 of each example's encoded image; see `Source.digests`."""
         return [sha256(image).hexdigest() for image in self.encoded()]
 
+    def take(self, places: Sequence[int]) -> "TfdsSource":
+        """Choose examples; see `Source.take`."""
+        return dataclasses.replace(self, chosen=tuple(self._place(i) for i in places))
+
+    def file_ends(self) -> list[int]:
+        """Return where the examples of each file end; see `Source.file_ends`."""
+        ends = list(itertools.accumulate(count for _, count in self.files))
+        return ends if self.chosen is None else [bisect.bisect_left(self.chosen, e) for e in ends]
+
     def splits(self) -> list[str]:
         """Return the split of each example; see `Source.splits`."""
         names = [name for name, count in self.parts for _ in range(count)]

@@ -80,6 +80,14 @@ class Source(abc.ABC):
     def digests(self) -> list[str]:
         """Return a SHA-256 of each example's stored bytes: it differs once the image changes."""
 
+    def take(self, places: Sequence[int]) -> "Source":
+        """Choose examples, ascending, so that nothing of the others is read for what is asked."""
+        return Subset.of(self, places)
+
+    def file_ends(self) -> list[int]:
+        """Return where each file of many examples ends, ascending; all are one by default."""
+        return [len(self)]
+
     def picture(self, index: int, *, side: int) -> UInt8[np.ndarray, "height width channels"]:
         """Read one image for people to look at: the original, before it is brought to a size.
 

@@ -1,7 +1,7 @@
 """Galleries: an index together with the images it is of."""
 
 from vision_jax.gallery.hits import Hit, as_found, find_hits, search_examples
-from vision_jax.gallery.indexing import IndexChange, build_index, update_index, write_index
+from vision_jax.gallery.indexing import IndexChange, build_index, update_index
 from vision_jax.gallery.lookup import (
     find_duplicates,
     find_keys,
@@ -21,6 +21,7 @@ from vision_jax.gallery.queries import (
     region_query,
 )
 from vision_jax.gallery.regions import embed_region, file_mask, search_region
+from vision_jax.gallery.writing import write_index
 
 __all__ = [
     "Hit",

@@ -1,7 +1,6 @@
 """From a trained run to a search: embed a source, index it, and bring the index up to date."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,11 @@ from vision_jax.config import BadFiles
 from vision_jax.data.listing_file import SEPARATOR
 from vision_jax.data.sources import Readable, Source, Subset
 from vision_jax.errors import InputError
-from vision_jax.gallery.lookup import load_index
 from vision_jax.gallery.origin import Origin, entries, origin_of, views_of
+from vision_jax.gallery.parts import check_directions
 from vision_jax.run.run import Run
 from vision_jax.run.views import check_views
 from vision_jax.search import CosineIndex
-from vision_jax.search.arrays import without_direction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +27,7 @@ class IndexChange:
         rebuilt: Why an older index was not used and everything was embedded; None if it was used
             or there was none.
         skipped: Why images were left out, by key.
+        resumed: How many of `added` an interrupted call had embedded.
     """
 
     added: int
@@ -36,6 +35,7 @@ class IndexChange:
     kept: int
     rebuilt: str | None = None
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    resumed: int = 0
 
 
 def build_index(run: Run, source: Source, *, views: int = 1) -> CosineIndex:
@@ -56,12 +56,13 @@ def build_index(run: Run, source: Source, *, views: int = 1) -> CosineIndex:
         InputError: If the images have another shape than the run's own, or an embedding is zero,
             NaN or infinite.
     """
-    index = _empty_index(run, source, views)
+    index = empty_index(run, source, views)
     update_index(index, run, source)
     return index
 
 
-def _empty_index(run: Run, source: Source, views: int) -> CosineIndex:
+def empty_index(run: Run, source: Source, views: int) -> CosineIndex:
+    """Make an index without images, of the network's width; see `build_index`."""
     check_views(views)
     width = run.embed(np.zeros((0, *run.info.image_shape), np.uint8)).shape[1]
     return CosineIndex(width, about=Origin.of(run, source, views).about())
@@ -87,7 +88,7 @@ def update_index(
     origin = Origin.of(run, source, views_of(index))
     if reason := origin_of(index).difference(origin):
         raise InputError(f"the index cannot be updated: {reason}; build a new one")
-    rows = _describe(source)
+    rows = describe(source)
     there = {(row["key"], row["digest"]): i for i, row in entries(index)} if len(index) else {}
     fresh = [i for i, row in enumerate(rows) if (row["key"], row["digest"]) not in there]
     wanted = {(row["key"], row["digest"]) for row in rows}
@@ -108,62 +109,7 @@ def update_index(
     return IndexChange(added, len(gone), len(rows) - len(fresh), skipped=named)
 
 
-def write_index(
-    run: Run,
-    source: Source,
-    path: str | Path,
-    *,
-    bad_files: BadFiles = "error",
-    views: int | None = None,
-) -> IndexChange:
-    """Write the index of a source to a file, starting from what the file already holds.
-
-    Args:
-        run: The trained run.
-        source: Images in the run's shape.
-        path: The file; replaced only once the new one is whole. An index by another network or of
-            another source is built anew.
-        bad_files: Images that cannot be read: raise, or leave them out.
-        views: How many views of each image to average, see `Run.embed`; by default those of the
-            index that the file holds, or 1. An index of another number is built anew.
-
-    Returns:
-        How many images were added, removed and kept, and whether an older index was built anew.
-
-    Raises:
-        InputError: If the file is no index, or one that was not made here or is merged, or the
-            images cannot be embedded.
-    """
-    check_views(1 if views is None else views)
-    index, reason = _older(run, source, Path(path), views)
-    if index is None:
-        index = _empty_index(run, source, views or 1)
-    change = update_index(index, run, source, bad_files=bad_files)
-    index.save(path)
-    return dataclasses.replace(change, rebuilt=reason)
-
-
-def _older(
-    run: Run, source: Source, path: Path, views: int | None
-) -> tuple[CosineIndex | None, str | None]:
-    """Load the index that a file holds, or say why it cannot be used."""
-    if not path.exists():
-        return None, None
-    index = load_index(path)
-    try:
-        origin = origin_of(index)
-    except InputError as error:
-        raise InputError(f"{path} is not replaced: {error}, or another file") from error
-    if origin.others:
-        raise InputError(
-            f"{path} is not replaced: it is merged, of {len(origin.sources)} sources; index these "
-            "on their own and merge them again, or name another file"
-        )
-    reason = origin.difference(Origin.of(run, source, views or origin.views))
-    return (None, reason) if reason else (index, None)
-
-
-def _describe(source: Source) -> list[dict[str, Any]]:
+def describe(source: Source) -> list[dict[str, Any]]:
     """Return the metadata of each image of a source."""
     names, labels = source.label_names, source.labels()
     rows: list[dict[str, Any]] = [
@@ -184,10 +130,5 @@ def _describe(source: Source) -> list[dict[str, Any]]:
 
 
 def _add(index: CosineIndex, vectors: np.ndarray, rows: list[dict[str, Any]]) -> None:
-    lost = without_direction(vectors)
-    if len(lost):
-        raise InputError(
-            f"{rows[lost[0]]['key']} has an embedding that is zero, NaN or infinite, and so have "
-            f"{len(lost) - 1} more; a vector with a direction is needed"
-        )
+    check_directions(vectors, rows)
     index.add(vectors, metadata=rows)

@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 from vision_jax.errors import InputError
 from vision_jax.gallery.conditions import meets
 from vision_jax.gallery.origin import check_encoder, entries, origin_of, views_of
+from vision_jax.gallery.shards import read_shards
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex, near_duplicates
 from vision_jax.search.duplicates import Linkage
@@ -18,12 +19,12 @@ from vision_jax.search.protocol import Found
 
 
 def load_index(path: str | Path) -> CosineIndex:
-    """Load an index from a file.
+    """Load an index from a file, or from a folder of shards as one.
 
     Raises:
-        InputError: If there is no such file, or it is damaged.
+        InputError: If there is no such file or folder, or it is damaged.
     """
-    return CosineIndex.load(path)
+    return read_shards(Path(path)) if Path(path).is_dir() else CosineIndex.load(path)
 
 
 def find_duplicates(

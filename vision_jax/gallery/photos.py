@@ -5,12 +5,12 @@ import hashlib
 import os
 from pathlib import Path
 
-from vision_jax.data.decode import path_fault
 from vision_jax.data.folders import FolderSource
 from vision_jax.errors import InputError
-from vision_jax.gallery.indexing import IndexChange, write_index
+from vision_jax.gallery.indexing import IndexChange
 from vision_jax.gallery.lookup import load_index
 from vision_jax.gallery.origin import origin_of
+from vision_jax.gallery.writing import write_index
 from vision_jax.run.run import Run
 
 
@@ -46,9 +46,7 @@ def index_photos(run: Run, folder: Path, workdir: Path) -> Photos:
     folder = folder.expanduser().absolute()
     source = run.open_images(str(folder), "files", bad_files="later")
     assert isinstance(source, FolderSource)
-    faults = {
-        source.key(i): fault for i, file in enumerate(source.files) if (fault := _fault(file))
-    }
+    faults = {source.key(i): fault for i, fault in source.faults().items()}
     source = _without(source, set(faults))
     path = _index_path(folder, workdir)
     change = write_index(run, source, path, bad_files="skip")
@@ -69,17 +67,7 @@ def _without(source: FolderSource, left_out: set[str]) -> FolderSource:
             f"{source.name} holds 0 readable images among {len(source)} files; vision-jax check "
             f"{source.name} lists what is wrong with them"
         )
-    return dataclasses.replace(
-        source,
-        files=tuple(source.files[i] for i in kept),
-        parts=tuple(source.parts[i] for i in kept),
-    )
-
-
-def _fault(file: Path) -> str | None:
-    if fault := path_fault(file):
-        return fault
-    return None if os.access(file, os.R_OK) else "cannot be read: permission denied"
+    return source.take(kept)
 
 
 def _index_path(folder: Path, workdir: Path) -> Path:

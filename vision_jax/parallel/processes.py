@@ -1,29 +1,35 @@
-"""Distributed training: joining processes, stopping together, and handling lost ones."""
+"""Several processes: joining them, acting and stopping together, and handling lost ones."""
 
 import contextlib
 import dataclasses
 import os
-import subprocess
+import re
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from vision_jax.errors import InputError, RunError
+from vision_jax.parallel.native_output import NativeOutput
 
 # JAX is imported in functions: the command line reads `Distributed`, and --help must be quick.
 
 ASKED = "asked"
 """Key of the stop requests in an item, which a step sums over all processes."""
 
-_PEER_LOST = (
-    "vision-jax: another process of this run failed or cannot be reached; rerun the same command "
-    "in every process to resume from the last checkpoint"
+_ONE_LINE = (InputError, RunError, OSError)
+_CONNECTION = re.compile(
+    r"gloo|nccl|connection (closed|reset)|socket closed|coordination service", re.IGNORECASE
 )
+"""What an error says that a lost process caused."""
+_CHECKED_AFTER = 15
+"""Seconds beyond the heartbeat in which JAX aborts a process whose peers are lost."""
 _MESSAGE_BYTES = 2048
+_HOST_BYTES = 64
 _GRACE = 1.0
 """Seconds for which process 0, whose end aborts the others, waits for them to refuse the same."""
 
@@ -32,9 +38,9 @@ Result = TypeVar("Result")
 
 @dataclasses.dataclass(frozen=True)
 class Distributed:
-    """Processes that train one run together, on one or several machines.
+    """Processes that train one run or write one index together, on one or several machines.
 
-    All run the same command, and share the workdir's file system.
+    All run the same command, and share the file system that it writes to.
     """
 
     auto: bool = False
@@ -84,7 +90,12 @@ class Distributed:
 
 
 @contextlib.contextmanager
-def joined(group: Distributed, tell: Callable[[Exception], str] = str) -> Iterator[None]:
+def joined(
+    group: Distributed,
+    tell: Callable[[Exception], str] = str,
+    *,
+    kept: str = "the last checkpoint",
+) -> Iterator[None]:
     """Join the other processes, before JAX is used for anything else.
 
     On an error inside the block, print it and exit at once; otherwise JAX's exit barrier deadlocks
@@ -93,6 +104,7 @@ def joined(group: Distributed, tell: Callable[[Exception], str] = str) -> Iterat
     Args:
         group: the processes; a single one joins nobody.
         tell: makes the message of an error that is printed.
+        kept: what a rerun resumes from once a process is lost.
 
     Raises:
         InputError: the group is invalid, no cluster is found, or the processes cannot connect.
@@ -103,7 +115,7 @@ def joined(group: Distributed, tell: Callable[[Exception], str] = str) -> Iterat
     group.check()
     import jax
 
-    with _NativeOutput() as output:
+    with NativeOutput(kept) as output:
         try:
             jax.distributed.initialize(
                 coordinator_address=group.coordinator,
@@ -114,15 +126,35 @@ def joined(group: Distributed, tell: Callable[[Exception], str] = str) -> Iterat
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the processes of this run cannot be joined: {error}") from error
         try:
+            _HOSTS[:] = _hosts()
+            output.name_peers(_HOSTS)
             yield
         except BaseException as error:
+            if not isinstance(error, _ONE_LINE) and _CONNECTION.search(str(error)):
+                # JAX learns by the heartbeat whom it lost, and aborts; `output` then says it.
+                time.sleep(group.heartbeat + _CHECKED_AFTER)
             _exit(error, output, tell)
 
 
-def _exit(error: BaseException, output: "_NativeOutput", tell: Callable[[Exception], str]) -> None:
+def _hosts() -> list[str]:
+    """Gather the host name of every process."""
+    name = socket.gethostname().encode()[:_HOST_BYTES]
+    rows = gathered(np.frombuffer(name.ljust(_HOST_BYTES, b"\0"), np.uint8))
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in rows]
+
+
+_HOSTS: list[str] = []
+
+
+def name_of(process: int) -> str:
+    """Name a process for people, by its number and its host."""
+    return f"process {process}" + (f" on {_HOSTS[process]}" if process < len(_HOSTS) else "")
+
+
+def _exit(error: BaseException, output: NativeOutput, tell: Callable[[Exception], str]) -> None:
     import jax
 
-    if isinstance(error, InputError | RunError | OSError):
+    if isinstance(error, _ONE_LINE):
         print(f"vision-jax: {tell(error)}", file=sys.stderr)
     else:
         traceback.print_exception(error)
@@ -133,64 +165,6 @@ def _exit(error: BaseException, output: "_NativeOutput", tell: Callable[[Excepti
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2 if isinstance(error, InputError) else 1)
-
-
-class _NativeOutput:
-    """A small process through which pass the lines that C++ prints, less the noise.
-
-    It drops Gloo's greetings and the trace of JAX, which aborts a process whose peers are lost. An
-    abort runs no Python code: if this process dies without `expect_end`, the small one says how to
-    resume. What Python prints does not pass through it.
-    """
-
-    def __enter__(self) -> "_NativeOutput":
-        # In its own session, so that Ctrl-C does not end it first.
-        self._filter = subprocess.Popen(
-            [sys.executable, "-I", "-c", _FILTER], stdin=subprocess.PIPE, start_new_session=True
-        )
-        self._old = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = (self._divert(number) for number in (1, 2))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.expect_end()
-        for number, new in ((1, sys.stdout), (2, sys.stderr)):
-            new.flush()
-            os.dup2(new.fileno(), number)
-            new.close()
-        sys.stdout, sys.stderr = self._old
-        self._filter.communicate()
-
-    def expect_end(self) -> None:
-        """Make the small process end without a message."""
-        os.write(self._pipe, _ENDED)
-
-    @property
-    def _pipe(self) -> int:
-        assert self._filter.stdin is not None
-        return self._filter.stdin.fileno()
-
-    def _divert(self, number: int) -> TextIO:
-        """Send a descriptor through the small process, and open what it was."""
-        old = self._old[number - 1]
-        old.flush()
-        kept = os.dup(number)
-        os.dup2(self._pipe, number)
-        return os.fdopen(kept, "w", buffering=1, encoding=old.encoding, errors=old.errors)
-
-
-_ENDED = b"ended\n"
-_FILTER = f"""
-import re, sys
-ended = lost = False
-for line in sys.stdin.buffer:
-    ended = ended or line == {_ENDED!r}
-    lost = lost or re.match(rb"F[0-9]{{4}} .*distributed service", line)
-    if not (lost or re.match(rb"ended$|\\[Gloo\\]|E[0-9]{{4}} .*coordination", line)):
-        sys.stderr.buffer.write(line)
-        sys.stderr.flush()
-ended or print({_PEER_LOST!r}, file=sys.stderr)
-"""
 
 
 def first_alone(action: Callable[[], Result]) -> Result | None:
@@ -235,6 +209,16 @@ def together(action: Callable[[], Result]) -> Result:
         message = str(error).encode()[:_MESSAGE_BYTES]
     _raise_any(multihost_utils.process_allgather(_as_row(message)))
     return cast(Result, result)
+
+
+def gathered(values: np.ndarray) -> np.ndarray:
+    """Return the values of all processes, (processes, ...), to each of them."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return values[None]
+    return np.asarray(multihost_utils.process_allgather(values))
 
 
 def _as_row(message: bytes) -> np.ndarray:

@@ -48,6 +48,7 @@ class RowMap:
         extras: Sequence[np.ndarray] = (),
         name: Hashable = None,
         views: int = 1,
+        shown: bool = True,
     ) -> Iterator[np.ndarray]:
         """Apply a function to many rows, and give the results part by part, in order.
 
@@ -58,6 +59,7 @@ class RowMap:
             extras: (N, ...) more rows.
             name: what tells functions apart; `verb` by default.
             views: how many views of the rows, which are images, to average; see `take_views`.
+            shown: whether there is a progress bar.
 
         Returns:
             The results of the next rows, one part after the other; one that is empty without rows.
@@ -72,7 +74,8 @@ class RowMap:
             return mapped(state, part)[:count], count
 
         chunks = _with_extras(row_chunks(rows, self._sizes), extras)
-        return map_parts(compute, chunks, len(rows), lanes=self._parallel.lanes, verb=verb)
+        lanes = self._parallel.lanes
+        return map_parts(compute, chunks, len(rows), lanes=lanes, verb=verb, shown=shown)
 
     def compiled(self, name: Hashable, function: Function) -> Callable[[Any, Any], np.ndarray]:
         """Spread a function of rows over the devices, once for each name.
@@ -117,6 +120,7 @@ def map_parts(
     lanes: int,
     verb: str,
     unit: str = "img",
+    shown: bool = True,
 ) -> Iterator[_Result]:
     """Give what a function returns for each part, in order, with a progress bar.
 
@@ -127,10 +131,12 @@ def map_parts(
         lanes: parts to compute at a time.
         verb: what the progress bar says.
         unit: what the total counts.
+        shown: whether there is a bar.
     """
     # The first alone, since calls at once would each compile.
     first = function(next(parts))
-    with tqdm(total=total, desc=verb, unit=unit, delay=2, leave=False) as bar:
+    bar = tqdm(total=total, desc=verb, unit=unit, delay=2, leave=False, disable=not shown)
+    with bar:
         for result, count in chain([first], map_in_order(function, parts, lanes)):
             bar.update(count)
             yield result

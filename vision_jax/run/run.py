@@ -251,6 +251,32 @@ class Run:
         check_views(views)
         return self.map_images(self.task.embed, images, "embedding", views=views)
 
+    def embed_parts(
+        self, images: Images, *, views: int = 1, progress: bool = True
+    ) -> Iterator[Float[np.ndarray, "part features"]]:
+        """Embed images part by part, in order, in memory that does not grow with their number.
+
+        Args:
+            images: see `embed`; a source is read as the parts are taken.
+            views: see `embed`.
+            progress: whether to show a progress bar.
+
+        Returns:
+            Parts of what `embed` returns; one that is empty if there are no images.
+
+        Raises:
+            InputError: see `embed`.
+        """
+        check_views(views)
+        rows, function = self.as_rows(images), on_pixels(self.task.embed)
+        return self._rows.parts(function, rows, "embedding", views=views, shown=progress)
+
+    def alone(self) -> "Run":
+        """Return the run on this process's own devices, for work that processes divide."""
+        parallel = DataParallel.own()
+        state = parallel.replicate(self.state)
+        return dataclasses.replace(self, parallel=parallel, state=state)
+
     def reconstruct(self, images: Images) -> Float[np.ndarray, "images height width channels"]:
         """Encode images and decode them again.
 

@@ -215,8 +215,12 @@ def check_info(saved: DataInfo, found: DataInfo, workdir: Path) -> None:
 
 
 @contextmanager
-def lock(workdir: Path) -> Iterator[None]:
+def lock(workdir: Path, *, used: str = "trained") -> Iterator[None]:
     """Keep a second process from writing the same folder.
+
+    Args:
+        workdir: the folder; made if it is not there.
+        used: what is done with it, for the message.
 
     Raises:
         InputError: one is writing it, or the folder cannot be made or written to.
@@ -230,5 +234,5 @@ def lock(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{workdir} is being trained by another process") from None
+            raise InputError(f"{workdir} is being {used} by another process") from None
         yield
