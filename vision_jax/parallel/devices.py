@@ -6,7 +6,7 @@ Only this package names meshes, pmap and replication.
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -49,11 +49,6 @@ class Devices:
             InputError: there are fewer devices.
         """
         return cls(take_devices(count))
-
-    @classmethod
-    def own(cls) -> Self:
-        """Take the devices of this process alone."""
-        return cls(tuple(jax.local_devices()))
 
     @property
     def count(self) -> int:

@@ -127,6 +127,10 @@ class DataParallel(Devices):
             return lambda state: state
         gather = self.pmap(lambda average: jax.tree.map(whole, average, shapes), in_axes=(0,))
         return lambda state: state.replace(average=gather(state.average))
+    @classmethod
+    def own(cls) -> "DataParallel":
+        """Take the devices of this process alone."""
+        return cls(tuple(jax.local_devices()))
 
     def train_step(self, task: Task, augment: Augment | None = None) -> TrainStep:
         """Build the step that a loop calls: batch, augmentation, the task's step, running totals.
