@@ -1,9 +1,10 @@
 """Write the index of a source, over one process or many, from what is embedded already."""
 
+import dataclasses
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from vision_jax.files import TEMPORARY
 from vision_jax.gallery.indexing import IndexChange, describe, empty_index
 from vision_jax.gallery.lookup import load_index
 from vision_jax.gallery.origin import Origin, entries, origin_of, views_of
-from vision_jax.gallery.parts import Parts, Row, Share, Vectors
+from vision_jax.gallery.parts import Parts, Place, Row, Share, Vectors
 from vision_jax.gallery.shards import (
     count_shards,
     is_sharded,
@@ -76,11 +77,11 @@ def write_index(
         first_alone(parts.open)
         share, part = together(partial(_embed, run, source, parts, older, averaged, bad_files))
         shares = parts.shares() if process[1] > 1 else [share]
-        plan = _plan(run, source, origin, older, shares)
+        plan, made = _plan(run, source, origin, older, shares), _Embedded(parts, part)
         if shards is None:
-            first_alone(lambda: _whole(plan, parts, part).save(path))
+            first_alone(lambda: _whole(plan, made).save(path))
         else:
-            _write_shards(path, shards, plan, parts, part)
+            _write_shards(path, shards, plan, made)
         first_alone(parts.remove)
     skipped = {key: why for share in shares for key, why in share.skipped.items()}
     resumed = sum(share.resumed for share in shares)
@@ -166,13 +167,13 @@ class _Plan(NamedTuple):
     """What an index is made of: images of the older one in their order, then new ones.
 
     Attributes:
-        empty: makes an index without images.
+        empty: an index without images.
         older: the older index; None without.
         kept: metadata of its images that stay, by their ids.
         fresh: metadata of the new ones.
     """
 
-    empty: Callable[[], CosineIndex]
+    empty: CosineIndex
     older: CosineIndex | None
     kept: dict[int, Row]
     fresh: list[Row]
@@ -187,29 +188,54 @@ def _plan(
     fresh = [row for row in rows if _entry(row) not in there]
     ids = [] if older is None else older.ids.tolist()
     kept = {item: found[item] for item in ids if item in found}
-    return _Plan(partial(empty_index, run, source, origin.views), older, kept, fresh)
+    return _Plan(empty_index(run, source, origin.views), older, kept, fresh)
 
 
-def _whole(plan: _Plan, parts: Parts, part: OpenPart) -> CosineIndex:
+@dataclasses.dataclass(frozen=True)
+class _Embedded:
+    """The vectors of new images: in the parts, and in the one that was not written."""
+
+    parts: Parts
+    last: OpenPart
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], Place]:
+        return self.parts.places()
+
+    def vectors(self, rows: Sequence[Row], width: int) -> Vectors:
+        """Return the vectors of images by their metadata."""
+        there = {_entry(row): i for i, row in enumerate(self.last.rows)}
+        vectors = np.empty((len(rows), width), np.float32)
+        held = np.array([there.get(_entry(row), -1) for row in rows])
+        if (held >= 0).any():
+            vectors[held >= 0] = self.last.vectors[held[held >= 0]]
+        if (held < 0).any():
+            missing = np.flatnonzero(held < 0)
+            places = [self._places[_entry(rows[i])] for i in missing.tolist()]
+            vectors[missing] = self.parts.vectors(places, width)
+        return vectors
+
+
+def _whole(plan: _Plan, made: _Embedded) -> CosineIndex:
     """Make the index in one piece: what is kept, whose metadata may have changed, and the new."""
-    index = plan.empty()
+    index = plan.empty
     if plan.older is not None:
         about, index = index.about, plan.older
         index.remove([item for item in index.ids.tolist() if item not in plan.kept])
         index.set_metadata(list(plan.kept), list(plan.kept.values()))
         index.about = about  # the run's folder may have moved
     if plan.fresh:
-        index.add(_vectors(plan.fresh, parts, part, index.dim), metadata=plan.fresh)
+        index.add(made.vectors(plan.fresh, index.dim), metadata=plan.fresh)
     return index
 
 
-def _shard(plan: _Plan, old: Content, within: range, parts: Parts, part: OpenPart) -> Content:
+def _shard(plan: _Plan, old: Content, within: range, made: _Embedded) -> Content:
     """Make a shard: those of the index's images whose places in its order are within a range."""
     start, following = len(plan.kept), old.notes["next"]
     ids = list(plan.kept)[within.start : within.stop]
     chosen = np.flatnonzero(np.isin(old.ids, ids))
     items = {str(item): plan.kept[item] for item in ids}
-    notes = {"about": plan.empty().about, "items": items, "next": following}
+    notes = {"about": plan.empty.about, "items": items, "next": following}
     index = CosineIndex.from_content(
         Content(old.dtype, old.values[chosen], old.scale[chosen], old.ids[chosen], notes)
     )
@@ -217,37 +243,23 @@ def _shard(plan: _Plan, old: Content, within: range, parts: Parts, part: OpenPar
     rows = plan.fresh[first : max(within.stop - start, 0)]
     if rows:
         new = following + first + np.arange(len(rows))
-        index.add(_vectors(rows, parts, part, index.dim), new, rows)
+        index.add(made.vectors(rows, index.dim), new, rows)
     content = index.to_content()
     return content._replace(notes=content.notes | {"next": following + len(plan.fresh)})
 
 
-def _vectors(rows: Sequence[Row], parts: Parts, part: OpenPart, width: int) -> Vectors:
-    """Return the vectors of new images, from the parts and the one that was not written."""
-    there = {_entry(row): i for i, row in enumerate(part.rows)}
-    vectors = np.empty((len(rows), width), np.float32)
-    held = np.array([there.get(_entry(row), -1) for row in rows])
-    if (held >= 0).any():
-        vectors[held >= 0] = part.vectors[held[held >= 0]]
-    if (held < 0).any():
-        places = parts.places()
-        missing = np.flatnonzero(held < 0)
-        vectors[missing] = parts.vectors([places[_entry(rows[i])] for i in missing.tolist()], width)
-    return vectors
-
-
-def _write_shards(path: Path, shards: int, plan: _Plan, parts: Parts, part: OpenPart) -> None:
+def _write_shards(path: Path, shards: int, plan: _Plan, made: _Embedded) -> None:
     """Write a folder of shards, each process some of them."""
-    process, processes = parts.process
+    process, processes = made.parts.process
     first_alone(partial(_make_folder, path))
     token = gathered(np.frombuffer(secrets.token_bytes(4), np.uint8))[0].tobytes().hex()
-    old = (plan.older or plan.empty()).to_content()
+    old = (plan.empty if plan.older is None else plan.older).to_content()
     count = len(plan.kept) + len(plan.fresh)
 
     def write_own() -> None:
         for number in range(process, shards, processes):
             within = shard_range(count, shards, number)
-            write_shard(path, number, shards, token, _shard(plan, old, within, parts, part))
+            write_shard(path, number, shards, token, _shard(plan, old, within, made))
 
     together(write_own)
     shape = count, old.values.shape[1]

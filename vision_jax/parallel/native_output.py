@@ -105,6 +105,6 @@ if not ended:
     elif names:
         told = "processes " + ", ".join(names) + " were lost"
     again = "rerun the same command in every process to resume from " + sys.argv[1]
-    clear = "\\r\\033[K" if sys.stderr.isatty() else ""  # of a progress bar
+    clear = "\\r\\033[K" if sys.stderr.isatty() else "\\n"  # a progress bar
     print(f"{{clear}}vision-jax: {{told}}; {{again}}", file=sys.stderr)
 """

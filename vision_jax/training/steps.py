@@ -127,6 +127,7 @@ class DataParallel(Devices):
             return lambda state: state
         gather = self.pmap(lambda average: jax.tree.map(whole, average, shapes), in_axes=(0,))
         return lambda state: state.replace(average=gather(state.average))
+
     @classmethod
     def own(cls) -> "DataParallel":
         """Take the devices of this process alone."""
