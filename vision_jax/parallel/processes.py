@@ -121,6 +121,7 @@ def joined(
                 coordinator_address=group.coordinator,
                 num_processes=group.processes,
                 process_id=group.process_id,
+                cluster_detection_method=_detection(os.environ) if group.auto else None,
                 heartbeat_timeout_seconds=group.heartbeat,
             )
         except (RuntimeError, ValueError) as error:
@@ -134,6 +135,16 @@ def joined(
                 # JAX learns by the heartbeat whom it lost, and aborts; `output` then says it.
                 time.sleep(group.heartbeat + _CHECKED_AFTER)
             _exit(error, output, tell)
+
+
+def _detection(environment: Mapping[str, str]) -> str | None:
+    """Choose how JAX detects the cluster; None lets it try all it knows.
+
+    Open MPI from version 5 on does not say where its launcher is; JAX then asks mpi4py, but only if
+    it is told to.
+    """
+    new = "OMPI_COMM_WORLD_SIZE" in environment and "OMPI_MCA_orte_hnp_uri" not in environment
+    return "mpi4py" if new and "SLURM_PROCID" not in environment else None
 
 
 def _hosts() -> list[str]:
