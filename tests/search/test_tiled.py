@@ -142,7 +142,7 @@ def test_its_program_does_little_more_than_it_must(platform, queries):
         functions = {ir.StringAttr(f.attributes["sym_name"]).value: f for f in module.body}
         products, read, steps = cost(functions["main"].regions[0].blocks[0], functions)
     assert queries * ITEMS * WIDTH <= products < 1.2 * queries * ITEMS * WIDTH
-    shortlist = queries * kernel.shortlist_size(10) * tiled.FORM.group
+    shortlist = queries * kernel.shortlist_size(10) * kernel.GROUP
     assert read < 1.2 * (ITEMS + shortlist) * WIDTH * 4  # each row once
     assert steps < 1.2 * queries * ITEMS / tiled.FORM.tile + 1  # over rows, and none over queries
     for product in re.findall(r"dot_general.*?->", text):

@@ -73,7 +73,8 @@ class Sharded:
         return scores, np.where(places < 0, -1, device.astype(np.int64) * self._each + places)
 
     def _spread(self, rows: np.ndarray) -> Any:
-        return self._devices.shard(pad_rows(rows, self._each * self._devices.count - self._count))
+        short = self._each * self._devices.count - self._count
+        return self._devices.shard(pad_rows(rows, short) if short else rows)  # padding copies all
 
 
 # Kept beyond an index's change: what pmap makes anew it compiles anew.

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vision_jax.search.kernel import (
     EXCESS,
+    GROUP,
     Coarse,
     RawRows,
     Rows,
@@ -43,14 +44,10 @@ class Form(NamedTuple):
     Attributes:
         tile: Scores of a tile.
         kept: Group bounds held before the best are chosen.
-        group: Rows of a group.
     """
 
-    tile: int = 1 << 26  # 256 MiB
+    tile: int = 1 << 26
     kept: int = 1 << 26
-    group: int = 32
-    short: bool = False
-    unstable: bool = False
 
 
 FORM = Form()
@@ -83,8 +80,6 @@ class _Plan(NamedTuple):
     tile: int  # groups of a tile
     tiles: int  # of a slab
     slabs: int
-    group: int  # rows of a group
-    short: bool
 
     @property
     def slab(self) -> int:
@@ -92,15 +87,15 @@ class _Plan(NamedTuple):
 
 
 def _plan(items: int, queries: int, static: bool, form: Form) -> _Plan:
-    groups = items // form.group
-    most = form.tile // (form.group * queries)
+    groups = items // GROUP
+    most = form.tile // (GROUP * queries)
     if not static:
-        most = min(most, DYNAMIC_ROWS // form.group)
+        most = min(most, DYNAMIC_ROWS // GROUP)
     tiles = -(-groups // max(1, most))
     per_slab = max(1, form.kept // queries * tiles // groups)
     slabs = -(-tiles // per_slab)
     per_slab = -(-tiles // slabs)
-    return _Plan(groups, -(-groups // (per_slab * slabs)), per_slab, slabs, form.group, form.short)
+    return _Plan(groups, -(-groups // (per_slab * slabs)), per_slab, slabs)
 
 
 def search(
@@ -131,7 +126,7 @@ def search(
         gallery = _Gallery(rows, where, used)
         first = _Pass(lax.stop_gradient(queries), None, None)
         _, groups = _best_groups(first, gallery, k + EXCESS, form)
-        return _score_groups(queries, gallery, groups, k, form.group)
+        return _score_groups(queries, gallery, groups, k)
 
     def part(queries: Array, where: Array) -> tuple[Array, Array]:
         if queries.shape[0] < FEW:
@@ -165,7 +160,7 @@ def search_coarse(
 
 def _at_once(rows: Rows | RawRows, k: int, form: Form) -> int:
     row = rows.values.shape[1] * rows.values.dtype.itemsize
-    return max(1, min(QUERIES, GATHERED // (shortlist_size(k) * form.group * row)))
+    return max(1, min(QUERIES, GATHERED // (shortlist_size(k) * GROUP * row)))
 
 
 def _prove(
@@ -182,7 +177,7 @@ def _prove(
     first = _Pass(asked.rows.values, 1.0 + asked.error, error)
     count = shortlist_size(k)
     bounds, groups = _best_groups(first, gallery._replace(rows=rounded), count, form)
-    scores, found = _score_groups(queries, gallery, groups, k, form.group)
+    scores, found = _score_groups(queries, gallery, groups, k)
     # Minima and no slices, which would be merged into the selection and make it a whole sort.
     left_out = jnp.min(bounds, axis=1) + asked.error
     proven = left_out < jnp.min(lax.stop_gradient(scores), axis=1) - slack
@@ -194,7 +189,7 @@ def _best_groups(
 ) -> tuple[Float[Array, "queries groups"], Int[Array, "queries groups"]]:
     """Choose each query's groups of the highest bound, ties by the lower.
 
-    Group i begins at row i * group; one more ends with the last row where the others do not.
+    Group i begins at row i * GROUP; one more ends with the last row where the others do not.
 
     Returns:
         `(bounds, groups)`, best first; -1 where no row may be found.
@@ -207,7 +202,7 @@ def _best_groups(
         start = jnp.minimum(number * plan.slab, plan.groups - plan.slab)
         maxima = _slab_maxima(first, gallery, plan, start)
         fresh = start + jnp.arange(plan.slab, dtype=jnp.int32) >= number * plan.slab
-        bounds, chosen = _top(jnp.where(fresh, maxima, -jnp.inf), count, form.unstable)
+        bounds, chosen = _top(jnp.where(fresh, maxima, -jnp.inf), count)
         return _merge(best, (bounds, start + chosen), count)
 
     if plan.slabs == 1:
@@ -215,11 +210,11 @@ def _best_groups(
         best = slab(0, none)
     else:
         start = jnp.full((queries, count), -jnp.inf), jnp.zeros((queries, count), jnp.int32)
-        needed = _needed(used, plan.slab * plan.group, plan.slabs)
+        needed = _needed(used, plan.slab * GROUP, plan.slabs)
         best = lax.fori_loop(0, needed, slab, start)
-    if items % plan.group:
-        floor = plan.groups * plan.group
-        last = _group_maxima(first, gallery, plan, items - plan.group, 1, floor)
+    if items % GROUP:
+        floor = plan.groups * GROUP
+        last = _group_maxima(first, gallery, items - GROUP, 1, floor)
         best = _merge(best, (last, jnp.full_like(last, plan.groups, dtype=jnp.int32)), count)
     return best[0], jnp.where(best[0] > -jnp.inf, best[1], -1)
 
@@ -231,15 +226,15 @@ def _slab_maxima(
 
     def tile(number: Array | int, maxima: Array) -> Array:
         place = jnp.minimum(number * plan.tile, plan.slab - plan.tile)
-        begin = (start + place) * plan.group
-        best = _group_maxima(first, gallery, plan, begin, plan.tile)
+        begin = (start + place) * GROUP
+        best = _group_maxima(first, gallery, begin, plan.tile)
         return lax.dynamic_update_slice_in_dim(maxima, best, place, 1)
 
     if plan.tiles == 1:
-        return _group_maxima(first, gallery, plan, start * plan.group, plan.slab)
+        return _group_maxima(first, gallery, start * GROUP, plan.slab)
     maxima = jnp.full((first.queries.shape[0], plan.slab), -jnp.inf, jnp.float32)
-    left = gallery.used if isinstance(gallery.used, int) else gallery.used - start * plan.group
-    return lax.fori_loop(0, _needed(left, plan.tile * plan.group, plan.tiles), tile, maxima)
+    left = gallery.used if isinstance(gallery.used, int) else gallery.used - start * GROUP
+    return lax.fori_loop(0, _needed(left, plan.tile * GROUP, plan.tiles), tile, maxima)
 
 
 def _needed(used: Array | int, rows: int, most: int) -> Array | int:
@@ -250,13 +245,12 @@ def _needed(used: Array | int, rows: int, most: int) -> Array | int:
 def _group_maxima(
     first: _Pass,
     gallery: _Gallery,
-    plan: _Plan,
     begin: Array | int,
     groups: int,
     floor: int = 0,
 ) -> Float[Array, "queries groups"]:
     """Bound consecutive groups from the row `begin` on; rows below `floor` do not count."""
-    rows, size = gallery.rows, groups * plan.group
+    rows, size = gallery.rows, groups * GROUP
     take = partial(lax.dynamic_slice_in_dim, start_index=begin, slice_size=size)
     values = take(rows.values)
     allowed = lax.dynamic_slice_in_dim(gallery.where, begin, size, 1).T
@@ -267,29 +261,33 @@ def _group_maxima(
     else:
         scale, sound = scales(values)
         allowed &= sound[:, None]
-    bounds = _product(values, first.queries, plan.short) * scale[:, None]
-    if plan.short:
-        bounds += ROUNDING * jnp.abs(bounds)
+    bounds = _product(values, first.queries) * scale[:, None]
     if first.weight is not None and first.error is not None:
         error = take(first.error) if first.error.ndim else first.error
         bounds += first.weight * error.reshape(-1, 1)
     bounds = jnp.where(allowed, bounds, -jnp.inf)
-    return jnp.max(bounds.reshape(groups, plan.group, -1), axis=1).T
+    return jnp.max(bounds.reshape(groups, GROUP, -1), axis=1).T
 
 
-def _product(values: Array, queries: Array, short: bool = False) -> Float[Array, "rows queries"]:
+def _product(values: Array, queries: Array) -> Float[Array, "rows queries"]:
+    """Multiply in the type of the queries; what is rounded is rounded up."""
+    exact = queries.dtype == jnp.float32
     if queries.shape[0] == 1:  # bound by reading rows, and in float32 whatever a product would be
         return jnp.sum(values.astype(jnp.float32) * queries.astype(jnp.float32), axis=1)[:, None]
     # Left to itself, a GPU would multiply float32 in TF32 and a TPU in bfloat16.
-    precision = lax.Precision.HIGHEST if queries.dtype == jnp.float32 else lax.Precision.DEFAULT
+    precision = lax.Precision.HIGHEST if exact else lax.Precision.DEFAULT
     dims = (((1,), (1,)), ((), ()))
     values = values.astype(queries.dtype)  # int8 in bfloat16 is exact
-    kind = jnp.bfloat16 if short and queries.dtype == jnp.bfloat16 else jnp.float32
-    out = lax.dot_general(values, queries, dims, precision, preferred_element_type=kind)
-    return lax.optimization_barrier(out).astype(jnp.float32) if kind == jnp.bfloat16 else out
+    scores = lax.dot_general(values, queries, dims, precision, preferred_element_type=queries.dtype)
+    if exact:
+        return scores
+    # Writing and reading scores takes longer than the product: bfloat16 halves that. The barrier
+    # keeps the product from giving float32 after all.
+    scores = lax.optimization_barrier(scores).astype(jnp.float32)
+    return scores + ROUNDING * jnp.abs(scores)
 
 
-def _top(values: Array, count: int, unstable: bool = False) -> tuple[Array, Array]:
+def _top(values: Array, count: int) -> tuple[Array, Array]:
     """Choose as `lax.top_k` does, by way of larger groups where few are chosen of many.
 
     The best lie in the groups whose maxima are best. Places beyond the values may be chosen, with
@@ -297,16 +295,14 @@ def _top(values: Array, count: int, unstable: bool = False) -> tuple[Array, Arra
     """
     queries, size = values.shape
     if size <= 2 * FAN * count:
-        best, places = lax.top_k(
-            values, min(count, size), **({"is_stable": False} if unstable else {})
-        )
+        best, places = lax.top_k(values, min(count, size))
         return best, places
     short = ((0, 0), (0, -size % FAN))
     fans = jnp.pad(values, short, constant_values=-jnp.inf).reshape(queries, -1, FAN)
-    _, chosen = _top(jnp.max(fans, axis=2), count, unstable)
+    _, chosen = _top(jnp.max(fans, axis=2), count)
     chosen = jnp.sort(chosen, axis=1)  # so a tie goes to the lower place
     inside = jnp.take_along_axis(fans, chosen[:, :, None], axis=1, mode="clip")
-    best, places = _top(inside.reshape(queries, -1), count, unstable)
+    best, places = _top(inside.reshape(queries, -1), count)
     fan, place = jnp.divmod(places, FAN)
     return best, jnp.take_along_axis(chosen, fan, axis=1, mode="clip") * FAN + place
 
@@ -322,15 +318,13 @@ def _merge(
     return best, jnp.take_along_axis(groups, places, axis=1)
 
 
-def _score_groups(
-    queries: Array, gallery: _Gallery, groups: Array, k: int, group: int
-) -> tuple[Array, Array]:
+def _score_groups(queries: Array, gallery: _Gallery, groups: Array, k: int) -> tuple[Array, Array]:
     """Score all rows of every query's groups and keep the k best, ties by the lower row."""
     rows, where = gallery.rows, gallery.where
     groups = jnp.sort(groups, axis=1)[:, :, None]
-    first = jnp.minimum(groups * group, rows.values.shape[0] - group)  # the last reaches back
-    ids = first + jnp.arange(group, dtype=jnp.int32)
-    allowed = ((groups >= 0) & (ids >= groups * group)).reshape(queries.shape[0], -1)
+    first = jnp.minimum(groups * GROUP, rows.values.shape[0] - GROUP)  # the last reaches back
+    ids = first + jnp.arange(GROUP, dtype=jnp.int32)
+    allowed = ((groups >= 0) & (ids >= groups * GROUP)).reshape(queries.shape[0], -1)
     ids = jnp.maximum(ids, 0).reshape(queries.shape[0], -1)
     values = rows.values.at[ids].get(mode="clip").astype(jnp.float32)
     # A sum and no product: it is float32 everywhere, and equal rows score equally.
