@@ -4,11 +4,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jax
 import numpy as np
 
 LARGEST = 512
-QUERY_SIZES = {LARGEST: 385, 128: 49, 16: 2, 1: 1}
+LARGEST_ON_ACCELERATORS = 4096
+QUERY_SIZES = {LARGEST_ON_ACCELERATORS: 3073, LARGEST: 385, 128: 49, 16: 2, 1: 1}
 """Sizes of a part, and from how many queries left on each is taken."""
+
+
+def largest_on(device: jax.Device) -> int:
+    """Return the largest part that suits a device: a CPU's fits its cache."""
+    return LARGEST if device.platform == "cpu" else LARGEST_ON_ACCELERATORS
 
 
 def in_parts(

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from vision_jax.errors import InputError
 from vision_jax.search import arrays, by_platform, kernel
-from vision_jax.search.batching import LARGEST, in_parts, pad_rows
+from vision_jax.search.batching import in_parts, largest_on, pad_rows
 from vision_jax.search.kernel import Coarse, Rows
 from vision_jax.search.lock import ReadWriteLock
 from vision_jax.search.similarity import normalize
@@ -187,7 +187,8 @@ class DeviceRows:
             return _find(asked, held, mask, self.used, k, rounding)
 
         # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
-        largest = MASKED if each else LARGEST
+        (device,) = held.rows.values.devices()
+        largest = MASKED if each else largest_on(device)
         return in_parts(find, len(queries), largest=largest, threads=2)
 
     def _reserve(self, count: int) -> None:

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from vision_jax.parallel.devices import AXIS, Devices
-from vision_jax.search.batching import in_parts, pad_rows
+from vision_jax.search.batching import LARGEST, in_parts, largest_on, pad_rows
 from vision_jax.search.by_platform import search
 from vision_jax.search.device_rows import DeviceRows
 from vision_jax.search.kernel import Rows
@@ -69,7 +69,10 @@ class Sharded:
             found: Sequence[Any] = function(pad_rows(queries[part], short), allowed, *self._rows)
             return found
 
-        scores, device, places = in_parts(find, len(queries))
+        # Masks of their own are as large as the gallery, per query.
+        each = where is not None and len(where) > 1
+        largest = LARGEST if each else largest_on(self._devices.devices[0])
+        scores, device, places = in_parts(find, len(queries), largest=largest)
         return scores, np.where(places < 0, -1, device.astype(np.int64) * self._each + places)
 
     def _spread(self, rows: np.ndarray) -> Any:
