@@ -14,11 +14,17 @@ from vision_jax.search import cosine_top_k
 from vision_jax.training.steps import DataParallel, augmented
 
 TOLERANCES = {
-    "float32, highest": 1e-3,  # products in float32; sums in another order
-    "float32, default": 2e-2,  # a GPU may round factors to 10 bits (TF32), a TPU to bfloat16
-    "bfloat16": 1e-1,
+    "highest": {"loss": 1e-5, "gradient": 5e-3},
+    "default": {"loss": 1e-3, "gradient": 1e-1},
 }
-"""Greatest relative error |device - CPU| / |CPU| of a vector of all gradients, or of embeddings."""
+"""Greatest relative errors |device - CPU| / |CPU| of a step, the gradient's over all weights.
+
+"highest" multiplies in float32, "default" as the platform likes: a GPU may round factors to 10 bits
+(TF32), a TPU to bfloat16. A gradient's error is far above the loss's: where an activation is near
+zero, or two pixels of a pooling window nearly tie, rounding decides which way the gradient goes.
+"""
+ROWS = {"float32, highest": 1e-3, "bfloat16": 1e-1}
+"""The same of embeddings."""
 
 
 def steps(section: Section, networks: dict[str, tuple[int, int]]) -> None:
@@ -38,15 +44,12 @@ def steps(section: Section, networks: dict[str, tuple[int, int]]) -> None:
             if not section.has_time(f"the step of {network}, {precision}"):
                 continue
             loss, gradient = _one_step(network, batch, jax.devices()[0], precision)
-            _judge(
-                section,
-                f"{network}, one step, {precision}",
-                TOLERANCES[f"float32, {precision}"],
-                {
-                    "loss": abs(loss - truth[0]) / abs(truth[0]),
-                    "gradient": relative(gradient, truth[1]),
-                },
-            )
+            errors = {
+                "loss": abs(loss - truth[0]) / abs(truth[0]),
+                "gradient": relative(gradient, truth[1]),
+            }
+            allowed = TOLERANCES[precision]
+            _judge(section, f"{network}, one step, {precision}", allowed, errors)
 
 
 def embeddings(section: Section, networks: dict[str, tuple[int, int]]) -> None:
@@ -64,7 +67,7 @@ def embeddings(section: Section, networks: dict[str, tuple[int, int]]) -> None:
         centre = truth.mean(0)
         for name, rows in (("float32, highest", exact), ("bfloat16", half)):
             error = relative(rows - centre, truth - centre)
-            _judge(section, f"{network}, embeddings, {name}", TOLERANCES[name], {"rows": error})
+            _judge(section, f"{network}, embeddings, {name}", {"rows": ROWS[name]}, {"rows": error})
 
 
 def searches(section: Section, items: int, queries: int) -> None:
@@ -85,7 +88,9 @@ def searches(section: Section, items: int, queries: int) -> None:
         "scores against float64": float(np.abs(true - other).max()),
         "ids that differ where scores do": float(((ids != theirs) & (scores - true > 1e-6)).mean()),
     }
-    _judge(section, f"search of {items:,} rows by {queries} queries", 2e-6, errors)
+    allowed = {"scores": 2e-6, "scores against float64": 2e-6}
+    allowed["ids that differ where scores do"] = 0.0
+    _judge(section, f"search of {items:,} rows by {queries} queries", allowed, errors)
 
 
 def relative(rows: np.ndarray, truth: np.ndarray) -> float:
@@ -94,9 +99,11 @@ def relative(rows: np.ndarray, truth: np.ndarray) -> float:
     return error if np.isfinite(error) else float("inf")
 
 
-def _judge(section: Section, what: str, allowed: float, errors: dict[str, float]) -> None:
-    passed = max(errors.values()) <= allowed
-    section.rows.append({"check": what, "allowed": allowed, "errors": errors, "passed": passed})
+def _judge(
+    section: Section, what: str, allowed: dict[str, float], errors: dict[str, float]
+) -> None:
+    passed = all(error <= allowed[name] for name, error in errors.items())
+    section.rows.append({"check": what, "errors": errors, "allowed": allowed, "passed": passed})
     if not passed:
         section.note(f"WRONG: {what}: {errors}, allowed {allowed}")
 
