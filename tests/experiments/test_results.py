@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+STEPS = ("cnn", "autoencoder", "gan", "resnet50-float32", "resnet50-bfloat16")
 
 
 def test_emoji_across_vendors():
@@ -66,3 +67,32 @@ def test_explanations_compared():
             else:
                 wanted += ["", ""]
             assert cells[method] == wanted, (name, method)
+
+
+def test_accelerator_on_an_h100():
+    result = json.loads((ROOT / "experiments/results/accelerator_h100.json").read_text())
+    text = (ROOT / "docs/accelerators.md").read_text()
+    section = text.split("\n## On an H100\n")[1].split("\n## ")[0]
+    assert result["device"] in section
+    lines = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in section.splitlines()}
+    parts = result["sections"]
+    steps = [part for name, part in parts.items() if name in STEPS]
+    for row in [row for part in steps for row in part["rows"]]:
+        named = f"{row['network']}, {row['batch']:,}", row["contender"]
+        rate = f"{row['images_per_second']:,.0f}"
+        assert (*named, f"{1000 * row['seconds']:.2f}", rate) in lines
+    for row in parts["search-1m"]["rows"]:
+        rate = f"{row['queries_per_second']:,.0f}"
+        named = f"{row['queries']:,}", row["contender"]
+        assert (*named, f"{1000 * row['seconds']:.2f}", rate) in lines
+    for row in parts["correctness"]["rows"]:
+        if "gradient" in row["errors"]:
+            errors = [f"{row['errors'][name]:.1e}" for name in ("loss", "gradient")]
+            assert (row["check"].replace(", one step", ""), *errors) in lines
+    readme = (ROOT / "README.md").read_text()
+    trained = [row["images_per_second"] for row in parts["resnet50-bfloat16"]["rows"]]
+    found = {(row["queries"], row["contender"]): row for row in parts["search-1m"]["rows"]}
+    contenders = "ours, cosine_top_k", "PyTorch, float32 product and topk"
+    searched = [found[4096, name]["queries_per_second"] for name in contenders]
+    for rate in trained + searched:
+        assert f"{rate:,.0f}" in readme
