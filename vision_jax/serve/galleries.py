@@ -122,6 +122,7 @@ class Galleries:
     Args:
         paths: the index files.
         workdir: the folder of the run that made them, if it has moved since.
+        dtype: type in which to hold the vectors; as the file has them by default.
         prepare: called with each new gallery before it serves, such as to compile for it.
 
     Raises:
@@ -132,11 +133,12 @@ class Galleries:
         self,
         paths: Sequence[Path],
         workdir: Path | None = None,
+        dtype: str | None = None,
         prepare: Callable[[Gallery], None] = lambda gallery: None,
     ) -> None:
         if not paths:
             raise InputError("0 indexes were given; at least 1 is needed")
-        self._workdir, self._prepare = workdir, prepare
+        self._workdir, self._dtype, self._prepare = workdir, dtype, prepare
         self._stopped = threading.Event()
         self._opened: dict[str, Opened] = {}
         for path in paths:
@@ -194,7 +196,7 @@ class Galleries:
 
     def _open(self, name: str, path: Path) -> Opened:
         state = _state(path) or ()  # before it is read: what replaces it meanwhile is seen later
-        index = load_index(path)
+        index = held_as(load_index(path), self._dtype)
         gallery = Gallery(name, index, self._encoder(index))
         self._prepare(gallery)
         return Opened(path, state, gallery)
@@ -206,6 +208,15 @@ class Galleries:
             if known and origin.encoder == known.run.identity and views == known.views:
                 return known
         return open_encoder(index, origin, self._workdir)
+
+
+def held_as(index: CosineIndex, dtype: str | None) -> CosineIndex:
+    """Return an index whose vectors are held in another type; the same one if it has it."""
+    if dtype in (None, index.dtype):
+        return index
+    other = CosineIndex(index.dim, dtype=dtype, about=index.about)
+    other.add(index.vectors(index.ids), index.ids, index.metadata(index.ids))
+    return other
 
 
 def open_encoder(index: CosineIndex, origin: Origin, workdir: Path | None) -> Encoder | None:

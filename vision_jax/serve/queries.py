@@ -20,6 +20,7 @@ K = 20
 FILTERS = ("labels", "splits", "folder", "from", "to", "conditions")
 OPTIONS = ("k", "offset", "min_score", "fold", "mmr")
 _WIDEST = 1 << 16  # numbers of a vector
+_LARGEST = float(np.finfo(np.float32).max)
 _MOST = 1000  # labels, splits or conditions
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
@@ -126,16 +127,16 @@ def parse_options(fields: Fields, where: Filters, limits: Limits) -> Options:
     Raises:
         RequestError: a value is out of range.
     """
-    fold = fields.number("fold", 0, 1)
+    fold = fields.number("fold", 0.0, 1.0)
     if fold is not None:
         with naming(fields.path("fold")):
             check_threshold(fold, "fold")
     options = Options(
         fields.integer("k", min(K, limits.k), 1, limits.k),
         fields.integer("offset", 0, 0, limits.k),
-        fields.number("min_score", -1, 1),
+        fields.number("min_score", -1.0, 1.0),
         fold,
-        fields.number("mmr", 0, 1),
+        fields.number("mmr", 0.0, 1.0),
         where,
     )
     if options.offset + options.k > limits.k:
@@ -243,7 +244,7 @@ def _vector(fields: Fields) -> Float[np.ndarray, " dim"]:
     if not isinstance(values, list) or not 1 <= len(values) <= _WIDEST:
         raise fields.fault("vector", "a list of numbers")
     for place, value in enumerate(values):
-        if not is_number(value) or abs(value) > np.finfo(np.float32).max:
+        if not is_number(value) or abs(value) > _LARGEST:
             raise RequestError(
                 f"vector holds {told(value)}; finite numbers are needed",
                 field=f"{fields.path('vector')}.{place}",

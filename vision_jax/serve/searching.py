@@ -29,7 +29,7 @@ from vision_jax.serve.queries import Example, Options, Query, SearchRequest
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 """Results that are looked up, so that few shapes are compiled."""
 _EMBEDDED = 64  # images at a time
-_SEARCHED = 128  # queries at a time
+_SEARCHED = 16  # queries at a time: more take longer than their share of it
 _DECODING = 2  # threads
 
 Vector = Float[np.ndarray, " dim"]

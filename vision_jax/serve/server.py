@@ -40,6 +40,7 @@ class Service:
         token: what requests must send; needed unless `host` is the loopback.
         cache: where thumbnails are kept; by default where `default_folder` says.
         method: how to search, as for `CosineIndex.search`.
+        dtype: type in which to hold vectors, as for `CosineIndex`; as in the files by default.
         limits: what is taken at most.
 
     Attributes:
@@ -61,6 +62,7 @@ class Service:
         token: str | None = None,
         cache: Path | None = None,
         method: str = "exact",
+        dtype: str | None = None,
         limits: Limits | None = None,
     ) -> None:
         check_token(host, token)
@@ -69,7 +71,7 @@ class Service:
         thumbnails = Thumbnails(default_folder() if cache is None else cache)
         self._searcher = Searcher(metrics, method)
         try:
-            self.galleries = Galleries(paths, workdir, self._searcher.prepare)
+            self.galleries = Galleries(paths, workdir, dtype, self._searcher.prepare)
         except BaseException:
             self._searcher.close()
             raise

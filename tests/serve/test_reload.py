@@ -1,0 +1,82 @@
+"""A replaced index file is loaded without losing a request."""
+
+import shutil
+import threading
+
+import pytest
+from starlette.testclient import TestClient
+
+from vision_jax.gallery import load_index
+from vision_jax.serve.galleries import Galleries
+from vision_jax.serve.server import Service
+
+
+@pytest.fixture
+def smaller(file, tmp_path):
+    index = load_index(file)
+    index.remove(index.ids[24:])
+    index.save(tmp_path / "smaller.index")
+    return tmp_path / "smaller.index"
+
+
+def replace(path, by):
+    shutil.copy(by, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def test_no_request_is_lost_while_files_are_replaced(file, smaller, tmp_path, keys):
+    path = tmp_path / "served.index"
+    shutil.copy(file, path)
+    service = Service([path], cache=tmp_path / "cache")
+    answers, done = [], threading.Event()
+    with TestClient(service.app, base_url="http://localhost") as client:
+
+        def ask():
+            while not done.is_set():
+                body = {"queries": [{"key": keys[0]}], "k": 100}
+                answer = client.post("/api/search", json=body)
+                answers.append((answer.status_code, len(answer.json()["results"][0]["hits"])))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        for by in (smaller, file, smaller):
+            replace(path, by)
+            service.galleries.reload()
+        path.with_suffix(".new").write_bytes(b"damaged")
+        path.with_suffix(".new").replace(path)
+        service.galleries.reload()  # the older one stays
+        kept = client.get("/api/health").json()["images"]
+        path.unlink()
+        service.galleries.reload()
+        assert client.get("/api/health").json()["images"] == kept == 24
+        replace(path, file)
+        service.galleries.reload()
+        assert client.get("/api/health").json()["images"] == 48
+        done.set()
+        thread.join(20)
+        counts = client.get("/metrics").text
+    service.close()
+    assert set(answers) <= {(200, 47), (200, 23)}
+    assert len(answers) > 3
+    assert 'vision_jax_reloads_total{index="served",outcome="done"} 4.0' in counts
+    assert 'vision_jax_reloads_total{index="served",outcome="refused"} 1.0' in counts
+
+
+def test_indexes_of_one_name_are_told_apart_and_share_a_run(file, smaller, tmp_path):
+    (tmp_path / "b").mkdir()
+    other = tmp_path / "b" / file.name
+    shutil.copy(smaller, other)
+    galleries = Galleries([file, other])
+    assert [gallery.name for gallery in galleries.all()] == ["digits", "digits-2"]
+    assert len(galleries.get("digits-2").rows) == 24
+    assert galleries.get("digits").encoder is galleries.get("digits-2").encoder
+
+
+def test_vectors_may_be_held_rounded(file, tmp_path):
+    (plain,) = Galleries([file]).all()
+    (rounded,) = Galleries([file], dtype="int8").all()
+    assert rounded.index.dtype == "int8"
+    assert rounded.rows == plain.rows
+    vectors = plain.index.vectors(plain.ids)
+    cosines = (rounded.index.vectors(rounded.ids) * vectors).sum(1)
+    assert cosines.min() > 0.999
