@@ -59,7 +59,7 @@ def test_too_many_are_refused_and_those_who_are_gone_are_left_out():
         seen.extend(jobs)
         return jobs
 
-    batcher = Batcher(answer, waiting=3, wait=0)
+    batcher = Batcher(answer, waiting=3, wait=0.0)
     first = batcher.submit(0)
     while not first.running():
         time.sleep(0.001)

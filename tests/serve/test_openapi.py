@@ -34,7 +34,11 @@ def test_the_description_is_that_of_every_path(client):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::UserWarning",
+    "ignore::hypothesis.errors.HypothesisDeprecationWarning",  # schemathesis uses `random`
+)
 def test_answers_keep_to_the_description(client, keys, path):
     schema = schemathesis.openapi.from_dict(client.get("/api/openapi.json").json())
     schema.app = client.app

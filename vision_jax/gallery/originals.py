@@ -8,6 +8,7 @@ from typing import Any
 
 from vision_jax.data.catalog import open_source
 from vision_jax.data.decode import BadImageError
+from vision_jax.data.folders import FolderSource
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.files import sha256_of
@@ -64,7 +65,10 @@ class Originals:
         if key not in places:
             return placeholder("is no longer there")
         source, place = places[key]
-        return source_thumbnail(source, place, side=side)
+        found = source_thumbnail(source, place, side=side)
+        if found.fault is None and isinstance(source, FolderSource):
+            return found._replace(fault=_change(source.files[place], row.get("digest")))
+        return found
 
     def thumbnails(self, rows: Sequence[dict[str, Any]], *, side: int = SIDE) -> list[Thumbnail]:
         """Read the originals of some indexed images; see `thumbnail`."""
@@ -84,7 +88,7 @@ class Originals:
         return {source.key(i): (source, i) for source in sources for i in range(len(source))}
 
 
-def _change(path: str, digest: str | None) -> str | None:
+def _change(path: str | Path, digest: str | None) -> str | None:
     """Say whether a file is another than the one of that digest."""
     with contextlib.suppress(OSError, BadImageError):
         if digest is not None and sha256_of(Path(path)) != digest:
