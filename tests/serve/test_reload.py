@@ -6,6 +6,7 @@ import threading
 import pytest
 from starlette.testclient import TestClient
 
+from vision_jax.errors import DataWarning
 from vision_jax.gallery import load_index
 from vision_jax.serve.galleries import Galleries
 from vision_jax.serve.server import Service
@@ -44,7 +45,8 @@ def test_no_request_is_lost_while_files_are_replaced(file, smaller, tmp_path, ke
             service.galleries.reload()
         path.with_suffix(".new").write_bytes(b"damaged")
         path.with_suffix(".new").replace(path)
-        service.galleries.reload()  # the older one stays
+        with pytest.warns(DataWarning, match="served is not reloaded: .*not an index file"):
+            service.galleries.reload()  # the older one stays
         kept = client.get("/api/health").json()["images"]
         path.unlink()
         service.galleries.reload()
@@ -80,3 +82,21 @@ def test_vectors_may_be_held_rounded(file, tmp_path):
     vectors = plain.index.vectors(plain.ids)
     cosines = (rounded.index.vectors(rounded.ids) * vectors).sum(1)
     assert cosines.min() > 0.999
+
+
+def test_an_index_whose_run_is_gone_is_searched_by_keys_and_vectors(file, tmp_path, keys):
+    index = load_index(file)
+    index.about["workdir"] = str(tmp_path / "gone")
+    index.save(tmp_path / "alone.index")
+    with pytest.warns(DataWarning, match="search by an image is off"):
+        service = Service([tmp_path / "alone.index"], cache=tmp_path / "cache")
+    with TestClient(service.app, base_url="http://localhost") as client:
+        (entry,) = client.get("/api/info").json()["indexes"]
+        assert (entry["can_embed"], entry["can_box"], entry["can_explain"]) == (False,) * 3
+        found = client.get("/api/neighbours", params={"key": keys[0], "k": 3}).json()
+        assert len(found["hits"]) == 3
+        body = {"queries": [{"image": "aGVsbG8="}]}
+        error = client.post("/api/search", json=body).json()["error"]
+        assert error["field"] == "queries.0.image"
+        assert "a key or a vector is needed" in error["message"]
+    service.close()

@@ -1,8 +1,10 @@
 """Open indexes with their runs and images, exchanged whole when a file is replaced."""
 
 import functools
+import gc
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from vision_jax.errors import InputError, RunError
+from vision_jax.errors import DataWarning, InputError, RunError
 from vision_jax.gallery import load_index
 from vision_jax.gallery.conditions import meets
 from vision_jax.gallery.origin import Origin, check_encoder, entries, origin_of, views_of
@@ -168,19 +170,25 @@ class Galleries:
 
     def reload(self) -> None:
         """Open again what was replaced; what cannot be read leaves the older one in service."""
-        for name, opened in list(self._opened.items()):
-            state = _state(opened.path)
-            if state in (None, opened.state):
-                continue
-            try:
-                fresh = self._open(name, opened.path)
-            except (InputError, RunError, OSError) as error:
-                _log.warning("%s is not reloaded: %s", name, error)
-                self._opened = {**self._opened, name: opened._replace(state=state)}
-                self.on_reload(name, False)
-                continue
-            self._opened = {**self._opened, name: fresh}
-            self.on_reload(name, True)
+        for name in list(self._opened):
+            if self._reload(name):
+                gc.collect()  # the older one's vectors take much memory
+
+    def _reload(self, name: str) -> bool:
+        opened = self._opened[name]
+        state = _state(opened.path)
+        if state in (None, opened.state):
+            return False
+        try:
+            fresh = self._open(name, opened.path)
+        except (InputError, RunError, OSError) as error:
+            self._opened = {**self._opened, name: opened._replace(state=state)}
+            self.on_reload(name, False)
+            warnings.warn(DataWarning(f"{name} is not reloaded: {error}"), stacklevel=3)
+            return False
+        self._opened = {**self._opened, name: fresh}
+        self.on_reload(name, True)
+        return True
 
     def watch(self, seconds: float = 1.0) -> None:
         """Look for replaced files until `stop` is called; runs in a thread of its own."""
@@ -239,7 +247,7 @@ def open_encoder(index: CosineIndex, origin: Origin, workdir: Path | None) -> En
     except InputError as error:
         if workdir is not None:
             raise
-        _log.warning("search by an image is off: %s", error)
+        warnings.warn(DataWarning(f"search by an image is off: {error}"), stacklevel=2)
         return None
     views = views_of(index)
     noise = np.random.default_rng(0).integers(0, 256, (1, *run.info.image_shape), np.uint8)

@@ -87,7 +87,7 @@ class Service:
 
         self.app = Guard(
             inner,
-            names=(host, *names, socket.gethostname()),
+            names=(host, *names, *([] if is_loopback(host) else [socket.gethostname()])),
             any_address=is_any(host),
             token=token,
             most=self.limits.requests,
