@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 from vision_jax.serve import openapi
 from vision_jax.serve.faults import Limits
 
-EXAMPLES = int(os.environ.get("VISION_JAX_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("VISION_JAX_EXAMPLES", "10"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -33,6 +33,7 @@ def test_the_description_is_that_of_every_path(client):
     assert {path for path in routes if path.startswith("/api")} == served
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",

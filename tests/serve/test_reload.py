@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 
 import pytest
 from starlette.testclient import TestClient
@@ -25,10 +26,11 @@ def replace(path, by):
     path.with_suffix(".new").replace(path)
 
 
+@pytest.mark.slow
 def test_no_request_is_lost_while_files_are_replaced(file, smaller, tmp_path, keys):
     path = tmp_path / "served.index"
     shutil.copy(file, path)
-    service = Service([path], cache=tmp_path / "cache")
+    service = Service([path], cache=tmp_path / "cache", watch=False)
     answers, done = [], threading.Event()
     with TestClient(service.app, base_url="http://localhost") as client:
 
@@ -74,6 +76,7 @@ def test_indexes_of_one_name_are_told_apart_and_share_a_run(file, smaller, tmp_p
     assert galleries.get("digits").encoder is galleries.get("digits-2").encoder
 
 
+@pytest.mark.slow
 def test_vectors_may_be_held_rounded(file, tmp_path):
     (plain,) = Galleries([file]).all()
     (rounded,) = Galleries([file], dtype="int8").all()
@@ -99,4 +102,17 @@ def test_an_index_whose_run_is_gone_is_searched_by_keys_and_vectors(file, tmp_pa
         error = client.post("/api/search", json=body).json()["error"]
         assert error["field"] == "queries.0.image"
         assert "a key or a vector is needed" in error["message"]
+    service.close()
+
+
+@pytest.mark.slow
+def test_a_replaced_file_is_seen_within_seconds(file, smaller, tmp_path):
+    path = tmp_path / "served.index"
+    shutil.copy(file, path)
+    service = Service([path], cache=tmp_path / "cache")
+    replace(path, smaller)
+    until = time.monotonic() + 30
+    while len(service.galleries.get().rows) != 24:
+        assert time.monotonic() < until
+        time.sleep(0.1)
     service.close()

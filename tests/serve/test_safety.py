@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from vision_jax.gallery import build_index
 from vision_jax.serve.faults import Limits
-from vision_jax.serve.server import Service, listen, run
+from vision_jax.serve.server import Service, listen, make_server
 
 TOKEN = "0123456789abcdef"
 
@@ -218,6 +218,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(client, size):
     assert time.perf_counter() - began < 5
 
 
+@pytest.mark.slow
 def test_too_many_bytes_are_refused(client):
     head = {"Content-Type": "application/json"}
     large = client.post("/api/search", content=b" " * (Limits().body_bytes + 1), headers=head)
@@ -233,9 +234,14 @@ def live(file, tmp_path_factory):
     service = Service([file], cache=tmp_path_factory.mktemp("cache"), limits=limits)
     listening = listen("127.0.0.1", 0)
     address = listening.getsockname()
-    thread = threading.Thread(target=run, args=(service, listening), daemon=True)
+    server = make_server(service)
+    thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
     thread.start()
-    return address
+    yield address
+    server.should_exit = True
+    thread.join(20)
+    listening.close()
+    service.close()
 
 
 def exchange(address, data, seconds=15):
@@ -255,6 +261,7 @@ HEALTH = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
 HEAD = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
+@pytest.mark.slow
 def test_slow_uploads_and_garbage_end_and_others_are_answered(live):
     slow = [
         HEAD + b"Content-Length: 1000\r\n\r\n{",
@@ -281,6 +288,7 @@ def test_slow_uploads_and_garbage_end_and_others_are_answered(live):
     assert b"200 OK" in exchange(live, HEALTH)
 
 
+@pytest.mark.slow
 def test_an_upload_without_a_length_is_bounded_too(live):
     part = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
     with socket.create_connection(live, timeout=15) as connection:
@@ -295,6 +303,7 @@ def test_an_upload_without_a_length_is_bounded_too(live):
     assert b"200 OK" in exchange(live, HEALTH)
 
 
+@pytest.mark.slow
 def test_more_connections_than_allowed_are_closed_and_room_comes_back(live):
     held = [socket.create_connection(live, timeout=5) for _ in range(40)]
     time.sleep(0.2)

@@ -31,6 +31,7 @@ def test_an_image_finds_what_the_command_finds_bit_for_bit(search, index, run, k
         assert answered(result) == told(expected)
 
 
+@pytest.mark.slow
 def test_keys_vectors_and_examples_find_what_the_library_finds(search, index, run, keys, sent):
     vectors = index.vectors(index.ids[:2])
     asked = [
@@ -52,6 +53,7 @@ def test_keys_vectors_and_examples_find_what_the_library_finds(search, index, ru
     assert keys[1] not in [key for key, _ in answered(search(asked[0][0])[0])]
 
 
+@pytest.mark.slow
 def test_folded_hits_and_votes_are_told(search, index, keys):
     (result,) = search({"key": keys[0]}, k=5, fold=0.9)
     expected = find_hits(index, gallery.key_queries(index, keys[:1]), 5, fold=0.9)[0]
@@ -63,6 +65,7 @@ def test_folded_hits_and_votes_are_told(search, index, keys):
     assert sum(vote["share"] for vote in result["votes"]) == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"fold": 0.9}, {"where": {"splits": ["train"]}}])
 def test_pages_join_to_the_whole(search, keys, options):
     (whole,) = search({"key": keys[0]}, k=49, **options)
@@ -103,6 +106,7 @@ def test_filters(search, client, index, keys, where, meets):
         assert answer["total"] == len(rows)
 
 
+@pytest.mark.slow
 def test_queries_at_once_are_answered_as_alone(client, search, keys, sent):
     bodies = [
         {"queries": [{"key": key}], "k": 5 + place % 3, "min_score": None if place % 2 else 0.5}

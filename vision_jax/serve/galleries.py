@@ -141,7 +141,7 @@ class Galleries:
         if not paths:
             raise InputError("0 indexes were given; at least 1 is needed")
         self._workdir, self._dtype, self._prepare = workdir, dtype, prepare
-        self._stopped = threading.Event()
+        self._stopped, self._reloading = threading.Event(), threading.Lock()
         self._opened: dict[str, Opened] = {}
         for path in paths:
             name = _unused(path.stem, self._opened)
@@ -170,9 +170,10 @@ class Galleries:
 
     def reload(self) -> None:
         """Open again what was replaced; what cannot be read leaves the older one in service."""
-        for name in list(self._opened):
-            if self._reload(name):
-                gc.collect()  # the older one's vectors take much memory
+        with self._reloading:
+            done = [self._reload(name) for name in list(self._opened)]
+        if any(done):
+            gc.collect()  # the older one's vectors take much memory
 
     def _reload(self, name: str) -> bool:
         opened = self._opened[name]

@@ -1,6 +1,5 @@
 """Run the application on a socket until it is told to stop."""
 
-import asyncio
 import contextlib
 import logging
 import signal
@@ -42,6 +41,7 @@ class Service:
         method: how to search, as for `CosineIndex.search`.
         dtype: type in which to hold vectors, as for `CosineIndex`; as in the files by default.
         limits: what is taken at most.
+        watch: look for replaced files each second.
 
     Attributes:
         app: the application.
@@ -64,6 +64,7 @@ class Service:
         method: str = "exact",
         dtype: str | None = None,
         limits: Limits | None = None,
+        watch: bool = True,
     ) -> None:
         check_token(host, token)
         self.limits = limits or Limits()
@@ -94,12 +95,14 @@ class Service:
             done=done,
         )
         self._watching = threading.Thread(target=self.galleries.watch, daemon=True)
-        self._watching.start()
+        if watch:
+            self._watching.start()
 
     def close(self) -> None:
         """End the threads."""
         self.galleries.stop()
-        self._watching.join()
+        if self._watching.ident is not None:
+            self._watching.join()
         self._searcher.close()
 
 
@@ -150,10 +153,20 @@ def run(service: Service, listening: socket.socket) -> None:
         service: what answers; it is closed at the end.
         listening: what `listen` returned; likewise.
     """
-    for name, level in (("uvicorn", logging.ERROR), ("uvicorn.error", logging.ERROR)):
-        logging.getLogger(name).setLevel(level)
+    try:
+        make_server(service).run(sockets=[listening])
+    finally:
+        listening.close()
+        service.close()
+
+
+def make_server(service: Service) -> uvicorn.Server:
+    """Make the server of a service, which ends once its `should_exit` is set."""
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # what clients do wrong is no news
     config = uvicorn.Config(
         service.app,
+        loop="asyncio",  # the same whatever is installed
         http=_protocol(service.limits),
         ws="none",
         lifespan="off",
@@ -163,11 +176,7 @@ def run(service: Service, listening: socket.socket) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    try:
-        _Server(config).run(sockets=[listening])
-    finally:
-        listening.close()
-        service.close()
+    return _Server(config)
 
 
 class _Server(uvicorn.Server):
@@ -194,7 +203,7 @@ def _protocol(limits: Limits) -> type[H11Protocol]:
         _began = 0.0  # when what is waited for began
         _serving: Any = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             if len(self.connections) > limits.connections:
                 transport.abort()
