@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import anyio.to_thread
@@ -48,9 +48,12 @@ class _Embedding(NamedTuple):
 
 
 class _Search(NamedTuple):
+    """Queries of a request, and for each the vectors or the ids of its images."""
+
     gallery: Gallery
     options: Options
-    queries: Queries
+    queries: Sequence[Query]
+    rows: Sequence[Sequence[Vector | int]]
 
 
 class Answered(NamedTuple):
@@ -89,7 +92,7 @@ class Searcher:
         )
         self._searching: Batcher[_Search, list[list[Hit]]] = Batcher(
             self._search_all,
-            size=lambda job: len(job.queries.names),
+            size=lambda job: len(job.queries),
             largest=_SEARCHED,
             seen=metrics.batch("search"),
         )
@@ -117,11 +120,10 @@ class Searcher:
             RequestError: an image is unreadable, a key not indexed, or a vector of another width.
         """
         began = time.perf_counter()
-        queries = await self._queries(gallery, request.queries)
+        rows = await self._rows(gallery, request.queries)
         embedded = time.perf_counter()
-        hits = await asyncio.wrap_future(
-            self._searching.submit(_Search(gallery, request.options, queries))
-        )
+        job = _Search(gallery, request.options, request.queries, rows)
+        hits = await asyncio.wrap_future(self._searching.submit(job))
         start, stop = request.options.offset, request.options.offset + request.options.k
         return Answered(
             [line[start:stop] for line in hits],
@@ -130,8 +132,12 @@ class Searcher:
             time.perf_counter() - embedded,
         )
 
-    async def _queries(self, gallery: Gallery, queries: Sequence[Query]) -> Queries:
-        """Make the vectors of queries."""
+    async def _rows(self, gallery: Gallery, queries: Sequence[Query]) -> list[list[Vector | int]]:
+        """Embed the images of queries, and find the ids of indexed ones.
+
+        No vector is looked up here: on a CPU that would wait for the search under way, and keep
+        all other requests waiting.
+        """
         examples = [[*query.like, *query.unlike] for query in queries]
         pictures = [
             await self._read(gallery, query, example)
@@ -143,19 +149,19 @@ class Searcher:
         if needed and gallery.encoder is not None:
             job = _Embedding(gallery.encoder, needed)
             embedded = await asyncio.wrap_future(self._embedding.submit(job))
-        made, known = iter(embedded), iter(pictures)
-        vectors, leave_out = [], []
+        made: Iterator[Vector] = iter(embedded)
+        known = iter(pictures)
+        rows: list[list[Vector | int]] = []
         for query, few in zip(queries, examples, strict=True):
-            rows = [
-                _checked(next(made), example)
-                if next(known) is not None
-                else _indexed_vector(gallery, example)
-                for example in few
-            ]
-            vectors.append(_vector(gallery, query, rows))
-            places = [gallery.place(e.key) for e in few if e.key is not None]
-            leave_out.append(gallery.ids[places].tolist())
-        return Queries([query.path for query in queries], np.stack(vectors), leave_out, [])
+            if query.vector is not None:
+                rows.append([_of_width(query.vector, gallery, query)])
+                continue
+            row: list[Vector | int] = []
+            for example in few:
+                whole = next(known) is None and example.key is not None
+                row.append(_id(gallery, example) if whole else _checked(next(made), example))
+            rows.append(row)
+        return rows
 
     def _picture(self, gallery: Gallery, query: Query, example: Example) -> Picture | None:
         """Read what must be embedded; None for an indexed image, whose vector is known."""
@@ -204,30 +210,35 @@ class Searcher:
     def _search_all(self, jobs: Sequence[_Search]) -> list[list[list[Hit]] | Exception]:
         """Search for all queries of equal options at once."""
         groups: dict[Any, list[int]] = defaultdict(list)
-        for number, job in enumerate(jobs):
+        answers: list[list[list[Hit]] | Exception] = [[] for _ in jobs]
+        queries = _as_queries(jobs)
+        for number, (job, asked) in enumerate(zip(jobs, queries, strict=True)):
+            if isinstance(asked, Exception):
+                answers[number] = asked
+                continue
             options = job.options
             k = options.k if options.mmr is not None else 0
             how = (options.where, options.min_score, options.fold, options.mmr, k)
             groups[(job.gallery.name, id(job.gallery), how)].append(number)
-        answers: list[list[list[Hit]] | Exception] = [[] for _ in jobs]
         for numbers in groups.values():
+            together = [queries[number] for number in numbers]
             try:
-                found = self._find([jobs[number] for number in numbers])
+                found: Any = self._find([jobs[number] for number in numbers], together)
             except Exception as error:
                 found = [error for _ in numbers]
             for number, answer in zip(numbers, found, strict=True):
                 answers[number] = answer
         return answers
 
-    def _find(self, jobs: Sequence[_Search]) -> Sequence[list[list[Hit]] | Exception]:
-        gallery, options, _ = jobs[0]
+    def _find(self, jobs: Sequence[_Search], asked: Sequence[Any]) -> list[list[list[Hit]]]:
+        gallery, options = jobs[0].gallery, jobs[0].options
         places = gallery.places(options.where)
         if places is not None and not len(places):
-            return [[[] for _ in job.queries.names] for job in jobs]
+            return [[[] for _ in job.queries] for job in jobs]
         queries = Queries(
-            [name for job in jobs for name in job.queries.names],
-            np.concatenate([job.queries.vectors for job in jobs]),
-            [items for job in jobs for items in job.queries.leave_out],
+            [name for part in asked for name in part.names],
+            np.concatenate([part.vectors for part in asked]),
+            [items for part in asked for items in part.leave_out],
             [],
         )
         spare = max(map(len, queries.leave_out))
@@ -243,7 +254,52 @@ class Searcher:
             method=self._method,
         )
         lines = iter(hits)
-        return [[next(lines) for _ in job.queries.names] for job in jobs]
+        return [[next(lines) for _ in job.queries] for job in jobs]
+
+
+def _as_queries(jobs: Sequence[_Search]) -> list[Queries | Exception]:
+    """Look the vectors of indexed images up, all at once, and make one vector of each query."""
+    made: list[Queries | Exception] = []
+    known: dict[int, dict[int, Vector]] = {}
+    for gallery in {id(job.gallery): job.gallery for job in jobs}.values():
+        ids = {
+            part
+            for job in jobs
+            if job.gallery is gallery
+            for row in job.rows
+            for part in row
+            if isinstance(part, int)
+        }
+        known[id(gallery)] = _vectors(gallery, sorted(ids))
+    for job in jobs:
+        try:
+            vectors = [
+                _vector(query, [_row(part, known[id(job.gallery)]) for part in row])
+                for query, row in zip(job.queries, job.rows, strict=True)
+            ]
+        except Exception as error:
+            made.append(error)
+            continue
+        leave_out = [
+            [_id(job.gallery, e) for e in (*query.like, *query.unlike) if e.key is not None]
+            for query in job.queries
+        ]
+        names = [query.path for query in job.queries]
+        made.append(Queries(names, np.stack(vectors), leave_out, []))
+    return made
+
+
+def _vectors(gallery: Gallery, ids: list[int]) -> dict[int, Vector]:
+    """Look vectors up, by few shapes, since each is compiled."""
+    if not ids:
+        return {}
+    size = 1 << (len(ids) - 1).bit_length()
+    padded = np.pad(np.array(ids, np.int64), (0, size - len(ids)), mode="edge")
+    return dict(zip(ids, gallery.index.vectors(padded)[: len(ids)], strict=True))
+
+
+def _row(part: Vector | int, known: dict[int, Vector]) -> Vector:
+    return known[part] if isinstance(part, int) else part
 
 
 def looked_up(wanted: int, spare: int) -> int:
@@ -279,10 +335,9 @@ def _embed_part(run: Any, pixels: np.ndarray, mask: np.ndarray | None) -> Vector
     return np.asarray(parts.within(weights).embedding[0])
 
 
-def _indexed_vector(gallery: Gallery, example: Example) -> Vector:
+def _id(gallery: Gallery, example: Example) -> int:
     assert example.key is not None
-    place = gallery.place(example.key, field=example.path)
-    return np.asarray(gallery.index.vectors(gallery.ids[place : place + 1])[0])
+    return int(gallery.ids[gallery.place(example.key, field=example.path)])
 
 
 def _checked(vector: Vector, example: Example) -> Vector:
@@ -295,16 +350,17 @@ def _checked(vector: Vector, example: Example) -> Vector:
     return vector
 
 
-def _vector(gallery: Gallery, query: Query, rows: list[Vector]) -> Vector:
-    """Make one vector of a query's images."""
+def _of_width(vector: Vector, gallery: Gallery, query: Query) -> Vector:
     dim = gallery.index.dim
-    if query.vector is not None:
-        if len(query.vector) != dim:
-            raise RequestError(
-                f"vector has {len(query.vector)} numbers; {dim} are needed",
-                field=f"{query.path}.vector",
-            )
-        return query.vector
+    if len(vector) != dim:
+        raise RequestError(
+            f"vector has {len(vector)} numbers; {dim} are needed", field=f"{query.path}.vector"
+        )
+    return vector
+
+
+def _vector(query: Query, rows: list[Vector]) -> Vector:
+    """Make one vector of a query's images."""
     if not query.combined:
         return rows[0]
     likes, unlikes = rows[: len(query.like)], rows[len(query.like) :]
