@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.augment.recipes import Augment
+from vision_jax.data.findings import warn_once
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
@@ -29,6 +30,7 @@ from vision_jax.training.profile import Profile
 from vision_jax.training.progress import STEPS_AHEAD, Progress
 from vision_jax.training.steps import DataParallel, augmented
 from vision_jax.training.stopping import EarlyStopping, Watch, check_metric, ranking
+from vision_jax.training.stragglers import late_process
 
 __all__ = ["Evaluator", "FitResult", "TrainingDivergedError", "check_needs", "fit", "initial_state"]
 
@@ -175,6 +177,9 @@ def fit(
             if step % per_epoch == 0:
                 evaluated = for_evaluation(state)
                 speeds = bar.speeds()
+                late = late_process(speeds["data_wait"])
+                if late and progress and parallel.is_first:
+                    warn_once(late)
                 trained = _scalars(compute(totals))
                 figures = _scalars(evaluate(evaluated)) if evaluate else {}
                 check_collapse(task, figures, step)
