@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -30,6 +31,7 @@ from vision_jax.serve.rows import labels_of, shown
 from vision_jax.serve.searching import Answered, Searcher
 from vision_jax.serve.thumbnails import SIDES, Encoded, Thumbnails, etag_of
 
+_log = logging.getLogger(__name__)
 _BROWSED = 60
 _VERSION = importlib.metadata.version("vision_jax")
 _PAGE_TYPES = {
@@ -234,6 +236,7 @@ _HTTP = {
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
+    _log.error("%s failed", request.url.path, exc_info=error)
     return fault_answer(RequestError("the server failed; its terminal says more", status=500))
 
 

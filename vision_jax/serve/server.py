@@ -163,7 +163,8 @@ def run(service: Service, listening: socket.socket) -> None:
 def make_server(service: Service) -> uvicorn.Server:
     """Make the server of a service, which ends once its `should_exit` is set."""
     for name in ("uvicorn", "uvicorn.error"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # what clients do wrong is no news
+        # What clients do wrong is no news, and what fails here is told by the application.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         service.app,
         loop="asyncio",  # the same whatever is installed
