@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +97,77 @@ def test_accelerator_on_an_h100():
     searched = [found[4096, name]["queries_per_second"] for name in contenders]
     for rate in trained + searched:
         assert f"{rate:,.0f}" in readme
+
+
+def section_of(heading):
+    """Return the result page's section, and its tables' cells without emphasis."""
+    text = (ROOT / "docs/results.md").read_text()
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return section, [
+        [cell.strip().replace("*", "") for cell in line.split("|")[1:-1]] for line in lines
+    ]
+
+
+def result_of(name):
+    return json.loads((ROOT / f"experiments/results/{name}.json").read_text())
+
+
+def signed(row):
+    return "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row)
+
+
+def test_unseen_classes():
+    result, (section, cells) = result_of("unseen_classes"), section_of("Unseen classes")
+    assert result["command"] in section
+    assert len(result["splits"]) == 5
+    table = {line[0]: line[1:] for line in cells[1:]}
+    assert set(table) >= set(result["rows"])
+    for name, row in result["rows"].items():
+        less = row.get("less pixels")
+        assert table[name] == [
+            f"{row['map@r']['mean']:.3f} ± {statistics.stdev(row['map@r']['splits']):.3f}",
+            f"{row['precision@10']['mean']:.3f}",
+            signed(less["map@r"]["queries"]) if less else "",
+            signed(less["map@r"]["splits"]) if less else "",
+        ], name
+
+
+def table_of(heading):
+    """Return a section and its tables' rows by their first cell."""
+    section, cells = section_of(heading)
+    return section, {line[0]: line[1:] for line in cells}
+
+
+def repeated(row, digits=4):
+    """Format a mean and, of several repetitions, its deviation."""
+    mean = f"{row['mean']:.{digits}f}"
+    count = len(row["values"])
+    if count == 1:
+        return f"{mean} (one seed)"
+    few = "" if count == 3 else f" ({count} seeds)"  # the page says that three are usual
+    return f"{mean} ± {row['deviation']:.{digits}f}{few}"
+
+
+def test_residual_networks():
+    result, (section, table) = result_of("resnet_fashion_mnist"), table_of("Residual networks")
+    assert result["command"] in section
+    for name, row in result["rows"].items():
+        wanted = [repeated(row[kind]) for kind in ("accuracy", "map@r", "precision@10")]
+        assert table[name] == wanted, name
+
+
+def test_without_labels():
+    result, (section, table) = result_of("without_labels"), table_of("Without labels")
+    assert result["command"] in section
+    (row,) = result["rows"].values()
+    for name, measured in row.items():
+        if name not in ("seeds", "seconds"):
+            assert table[name] == [repeated(measured)], name
+
+
+def test_recipes_compared():
+    result, (section, table) = result_of("recipes_compared"), table_of("Augmentation compared")
+    assert result["command"] in section
+    for name, row in result["rows"].items():
+        assert table[name] == [repeated(row["accuracy"])], name

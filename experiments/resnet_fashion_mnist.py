@@ -1,0 +1,96 @@
+"""A small residual network on Fashion-MNIST: test accuracy, and search by its embedding.
+
+Network     WRN-16-4 (2.7 million parameters) by default; `--model wrn_40_4` for the published one
+Training    all 60,000 training images, flips, shifts of 4 pixels and random erasing; SGD with
+            Nesterov momentum, a half-cosine schedule, 256 images a batch; bfloat16 on a GPU
+Measured    the last weights on the 10,000 test images: accuracy; precision@10 and MAP@R among them
+Command     python experiments/resnet_fashion_mnist.py
+Hardware    an NVIDIA H100 (80 GB) and 16 CPU cores, beside other trainings
+Time        28 seconds a seed, the first 83 with compilation
+Seeds       0, 1, 2
+
+                                              mean    deviation
+    accuracy                                  0.9504  0.0002
+    precision@10 among the test images        0.9302  0.0006
+    MAP@R among the test images               0.8169  0.0045
+
+Results     experiments/results/resnet_fashion_mnist.json, written after each seed: hardware,
+            versions, seconds, mean and deviation
+"""
+
+import json
+import time
+from pathlib import Path
+
+import jax
+import tyro
+from fashion import RESULTS, SYSTEM_DIR, Trainer, read, spread, write_card
+
+from vision_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainClassifier
+from vision_jax.search.evaluation import evaluate_retrieval
+
+COMMAND = "python experiments/resnet_fashion_mnist.py"
+
+
+def main(
+    data: Path = SYSTEM_DIR,
+    out: Path = RESULTS / "resnet_fashion_mnist.json",
+    model: str = "wrn_16_4",
+    options: dict[str, int] | None = None,
+    epochs: int = 25,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    limit: int | None = None,
+) -> None:
+    """Train and measure the seeds that `out` lacks.
+
+    Args:
+        data: Folder of the four IDX files.
+        out: File for the figures; it keeps those of other models.
+        model: The network.
+        options: Its options, such as depth 10.
+        epochs: Epochs of each training.
+        seeds: The seeds.
+        limit: Training and test images to read; all by default.
+    """
+    train, test = read("train", data, limit=limit), read("test", data, limit=limit)
+    rows = json.loads(out.read_text())["rows"] if out.exists() else {}
+    kept = rows.setdefault(f"{model}, {epochs} epochs", {"seeds": {}})["seeds"]
+    trainer = Trainer(config(model, epochs, options or {}), train)
+    for seed in seeds:
+        if str(seed) in kept:
+            continue
+        start = time.monotonic()
+        state = trainer.fit(train, seed)
+        row = {"accuracy": trainer.accuracy(state, test), "seconds": time.monotonic() - start}
+        found = evaluate_retrieval(trainer.embed(state, test.images), test.classes, ks=(10,))
+        kept[str(seed)] = row | {name: found[name] for name in ("precision@10", "map@r")}
+        print(f"{model}, seed {seed}: {kept[str(seed)]}", flush=True)
+        for one in rows.values():
+            for name in ("accuracy", "precision@10", "map@r", "seconds"):
+                one[name] = spread([each[name] for each in one["seeds"].values()])
+        write_card(out, COMMAND, {"rows": rows})
+
+
+def config(model: str, epochs: int, options: dict[str, int]) -> TrainClassifier:
+    """Return what is trained."""
+    return TrainClassifier(
+        data=DataConfig(
+            name="fashion_mnist",
+            batch_size=256,
+            flip=True,
+            pad_crop=4,
+            transforms=("erase",),
+            mean=(0.286,),
+            std=(0.353,),
+        ),
+        model=ModelConfig(model, dict(options)),
+        optimizer=OptimizerConfig(
+            name="sgd", learning_rate=0.2, weight_decay=5e-4, warmup_epochs=1, clip=5.0
+        ),
+        epochs=epochs,
+        precision="bfloat16" if jax.default_backend() != "cpu" else "float32",
+    )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

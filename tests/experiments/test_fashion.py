@@ -1,0 +1,49 @@
+"""What the experiments on Fashion-MNIST share, and what they draw."""
+
+import fashion
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from recipes_compared import uneven
+from sklearn.datasets import load_digits
+
+from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
+from vision_jax.data.sources import ArraySource
+from vision_jax.training.loop import fit
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return ArraySource.from_arrays(data.images[..., None].astype(np.uint8) * 15, data.target)
+
+
+@pytest.mark.slow
+def test_a_second_training_is_as_that_of_fit(digits):
+    """The steps are compiled once, yet nothing of the first training is left in the second."""
+    config = TrainCNN(
+        data=DataConfig(batch_size=100),
+        model=CNNConfig(stages=(8,), hidden=16),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        epochs=2,
+    )
+    trainer = fashion.Trainer(config, digits)
+    others = [trainer.fit(digits, seed) for seed in (0, 1)]
+    plain = fit(trainer.task, digits, batch_size=100, epochs=2, seed=1, progress=False).state
+    for found, wanted in zip(
+        jax.tree.leaves(others[1].params), jax.tree.leaves(plain.params), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    predicted = trainer.predict(others[1], digits.images[:777])
+    images = jnp.asarray(digits.images[:777] / np.float32(255))
+    np.testing.assert_array_equal(predicted, trainer.task.logits(plain, images).argmax(1))
+
+
+def test_uneven_classes_fall_by_a_constant_factor():
+    whole = ArraySource.from_arrays(
+        np.zeros((20_000, 1, 1, 1), np.uint8), np.arange(20_000) % 10, name="grey"
+    )
+    counts = np.sort(np.bincount(uneven(whole, 3).classes))[::-1]
+    assert (counts[0], counts[-1]) == (2000, 20)
+    np.testing.assert_allclose(counts[1:] / counts[:-1], 0.01 ** (1 / 9), rtol=0.03)
