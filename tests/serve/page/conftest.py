@@ -71,7 +71,7 @@ def address(folder):
             pytest.fail("the server ended before it served")
     finally:
         server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
         server.stdout.close()
 
 
@@ -103,7 +103,7 @@ class Visit:
         self.wait_for_selector("main[aria-busy=false]")
 
     def until(self, expression):
-        for _ in range(200):
+        for _ in range(1200):
             if self.evaluate(expression):
                 return
             self.wait_for_timeout(50)
@@ -161,7 +161,7 @@ def open_page(browser, address, folder):
         context = browser.new_context(**{"viewport": viewport, "locale": "en-US", **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("console", note)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
