@@ -97,6 +97,13 @@ def test_accelerator_on_an_h100():
     searched = [found[4096, name]["queries_per_second"] for name in contenders]
     for rate in trained + searched:
         assert f"{rate:,.0f}" in readme
+    second = ROOT / "experiments/results/accelerator_h100_second.json"
+    parts = json.loads(second.read_text())["sections"]
+    for row in parts["embedding"]["rows"] + parts["data"]["rows"]:
+        train = "train " if "images" in row else ""
+        named = f"{train}{row['network']}, {row['batch']:,}"
+        seen = row.get("contender") or f"images {row['images']}"
+        assert (named, seen, f"{row['images_per_second']:,.0f}") in lines
 
 
 def section_of(heading):
