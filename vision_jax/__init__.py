@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vision_jax.data.catalog import open_source
     from vision_jax.errors import InputError
+    from vision_jax.export.loaded import load_export
     from vision_jax.export.predictions import predictions, write_predictions
+    from vision_jax.export.vectors import write_vectors
+    from vision_jax.export.write import write_export
     from vision_jax.reports.notebook import show
     from vision_jax.run.imported import import_weights
     from vision_jax.run.run import Run, load_run
@@ -27,12 +30,15 @@ __all__ = [
     "cosine_top_k",
     "fit",
     "import_weights",
+    "load_export",
     "load_run",
     "open_source",
     "predictions",
     "show",
     "train",
+    "write_export",
     "write_predictions",
+    "write_vectors",
 ]
 
 _HOMES = {
@@ -43,12 +49,15 @@ _HOMES = {
     "cosine_top_k": "search",
     "fit": "training.loop",
     "import_weights": "run.imported",
+    "load_export": "export.loaded",
     "load_run": "run.run",
     "open_source": "data.catalog",
     "predictions": "export.predictions",
     "show": "reports.notebook",
     "train": "run.train",
+    "write_export": "export.write",
     "write_predictions": "export.predictions",
+    "write_vectors": "export.vectors",
 }
 _PARTS = {part.name for part in pkgutil.iter_modules(__path__)}
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "serve": "vision_jax.commands.serve:serve",
     "generate": "vision_jax.commands.generate:generate",
     "explain": "vision_jax.commands.explain:explain",
+    "export": "vision_jax.commands.export:export",
     "report": "vision_jax.commands.report:report",
     "check": "vision_jax.commands.check:check",
     "prepare": "vision_jax.commands.prepare:prepare",

@@ -117,7 +117,7 @@ class ConvAutoencoder(Autoencoder):
     def encode(self, images: Images) -> Codes:
         """Encode images; see the base."""
         self._check(images)
-        return self.encoder(images).reshape(len(images), -1)
+        return self.encoder(images).reshape(images.shape[0], -1)
 
     def decode(self, codes: Codes) -> Images:
         """Decode codes to logits; see the base."""
@@ -156,7 +156,7 @@ class DenseAutoencoder(Autoencoder):
     def encode(self, images: Images) -> Codes:
         """Encode images; see the base."""
         self._check(images)
-        return self.encoder(images.reshape(len(images), -1))
+        return self.encoder(images.reshape(images.shape[0], -1))
 
     def decode(self, codes: Codes) -> Images:
         """Decode codes to logits; see the base."""
@@ -216,7 +216,7 @@ class VariationalAutoencoder(Autoencoder):
 
     def _posterior(self, images: Images) -> tuple[Codes, Codes]:
         self._check(images)
-        mean, log_variance = jnp.split(self.encoder(images.reshape(len(images), -1)), 2, axis=-1)
+        mean, log_variance = jnp.split(self.encoder(images.reshape(images.shape[0], -1)), 2, axis=-1)
         return mean, log_variance
 
 
@@ -257,11 +257,11 @@ class Encoder(nn.Module):
         if self.kind == "conv":
             maps = _ConvEncoder(self.hidden, self.code, self.dtype, name="encoder")(x)
             endpoints["features"] = maps
-            code = maps.reshape(len(x), -1)
+            code = maps.reshape(x.shape[0], -1)
         else:
             width = self.code * (2 if self.kind == "variational" else 1)
             encoder = _Dense((*self.hidden, width), self.dtype, name="encoder")
-            code = encoder(x.reshape(len(x), -1))[:, : self.code]
+            code = encoder(x.reshape(x.shape[0], -1))[:, : self.code]
         endpoints["embedding"] = code
         output = _dense(self.num_classes, "logits", self.dtype)(code)
         return output.astype(jnp.float32), endpoints

@@ -67,7 +67,7 @@ class CNN(nn.Module):
             )(x)
             x = layers.stage(max_pool(nn.relu(x)))
             endpoints[f"stage{number}"] = x
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         dense = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_glorot, name="dense")
         x = nn.relu(dense(x))
         endpoints["embedding"] = x.astype(jnp.float32)

@@ -141,10 +141,10 @@ class Discriminator(nn.Module):
             x = layers.stage(nn.leaky_relu(self._apply(conv, train)(x), _SLOPE))
             endpoints[f"stage{number}"] = x
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         # Without dropout, which only training has.
         features = endpoints[f"stage{len(self.features)}"].astype(jnp.float32)
-        endpoints["embedding"] = features.reshape(len(x), -1)
+        endpoints["embedding"] = features.reshape(x.shape[0], -1)
         logit = nn.Dense(1, dtype=self.dtype, kernel_init=_glorot, name="logit")
         return self._apply(logit, train)(x)[:, 0].astype(jnp.float32), endpoints
 

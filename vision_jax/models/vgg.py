@@ -68,7 +68,7 @@ class VGG(nn.Module):
                 maps[-1], endpoints, self.num_classes, self.dtype, name="classifier"
             )
         x = adaptive_average(maps[-1], POOLED)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         hidden = _Classifier(
             self.num_classes, self.hidden, self.dropout, self.dtype, name="classifier"
         )

@@ -157,7 +157,7 @@ class VisionTransformer(nn.Module):
         if self.registers:
             shape = (1, self.registers, self.width)
             tokens.append(self.param("reg_token", _init, shape, jnp.float32))
-        batch = len(x)
+        batch = x.shape[0]
         return [jnp.broadcast_to(t, (batch, *t.shape[1:])).astype(x.dtype) for t in tokens]
 
     def _blocks(self) -> Blocks:
@@ -174,7 +174,7 @@ class VisionTransformer(nn.Module):
         )
 
     def _patches(self, x: Tokens, grid: tuple[int, int]) -> Float[Array, "batch rows columns _"]:
-        return x[:, -grid[0] * grid[1] :].reshape(len(x), *grid, -1)
+        return x[:, -grid[0] * grid[1] :].reshape(x.shape[0], *grid, -1)
 
     def _pool(
         self, x: Tokens, features: Float[Array, "batch rows columns dim"]
@@ -220,7 +220,7 @@ class _PatchEmbed(nn.Module):
             dtype=self.dtype,
             name="proj",
         )(x)
-        return x.reshape(len(x), -1, self.width)
+        return x.reshape(x.shape[0], -1, self.width)
 
 
 _TINY = partial(VisionTransformer, width=192, heads=3)

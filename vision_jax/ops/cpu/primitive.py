@@ -16,6 +16,9 @@ from jax.interpreters import batching, mlir
 Form = Callable[..., jax.Array]
 BatchRule = Callable[..., tuple[jax.Array, int]]
 
+NATIVE_FORMS: dict[Primitive, Form] = {}
+"""The native form of each primitive, for programs that know XLA's operations alone."""
+
 
 def make_primitive(name: str, *, native: Form, cpu: Form, batch: BatchRule) -> Primitive:
     """Make a primitive of one result.
@@ -49,6 +52,7 @@ def make_primitive(name: str, *, native: Form, cpu: Form, batch: BatchRule) -> P
     mlir.register_lowering(primitive, mlir.lower_fun(native, multiple_results=False))
     mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
     batching.primitive_batchers[primitive] = partial(batch, primitive)
+    NATIVE_FORMS[primitive] = native
     return primitive
 
 

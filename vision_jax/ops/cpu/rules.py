@@ -253,12 +253,17 @@ def _is_small(
 def _is_depthwise(x: jax.Array, kernel: Sequence[int], groups: int) -> bool:
     """Tell whether each channel has a group of its own, and there are images."""
     return (
-        groups > 1 and kernel[2] == 1 and kernel[0] * kernel[1] <= depthwise.LARGEST and len(x) > 0
+        groups > 1 and kernel[2] == 1 and kernel[0] * kernel[1] <= depthwise.LARGEST and x.shape[0] > 0
     )
 
 
 def _is_left_to_xla(x: jax.Array, strides: Pair, padding: Padding, dilation: Pair) -> bool:
-    """Tell whether there is no own form: no images, another type, edges that cut, both steps."""
+    """Tell whether there is no own form.
+
+    That is of no images or, in an export, any number of them; of another type; of edges that cut;
+    or with both steps.
+    """
+    known = isinstance(x.shape[0], int) and x.shape[0] > 0
     crops = any(edge < 0 for pair in padding for edge in pair)
     both_steps = strides != (1, 1) and dilation != (1, 1)
-    return crops or both_steps or x.dtype != jnp.float32 or len(x) == 0
+    return not known or crops or both_steps or x.dtype != jnp.float32
