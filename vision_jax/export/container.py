@@ -27,7 +27,7 @@ class ExportFileError(InputError):
 
 
 def write(path: Path, manifest: dict[str, Any], encoder: bytes, rows: Rows | None) -> None:
-    """Write an export. Equal ones give equal bytes.
+    """Write an export.
 
     Args:
         path: the file.
@@ -47,7 +47,7 @@ def write(path: Path, manifest: dict[str, Any], encoder: bytes, rows: Rows | Non
     text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False, allow_nan=False)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, part in {MANIFEST: text.encode(), **parts}.items():
-            archive.writestr(zipfile.ZipInfo(name), part)  # of one date, whenever it is written
+            archive.writestr(zipfile.ZipInfo(name), part)  # of a date that says nothing
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], bytes, Rows | None]:

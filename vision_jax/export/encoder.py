@@ -62,12 +62,12 @@ def trace(run: Run, *, native: bool = False) -> tuple[ClosedJaxpr, list[str]]:
     images = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
     try:
         traced = jax.make_jaxpr(encode)(images)
-    except (TypeError, jax.errors.JAXTypeError, jax.core.InconclusiveDimensionOperation):
+    except (TypeError, jax.errors.JAXTypeError, jax.errors.InconclusiveDimensionOperation):
         # A model that asks for the number of images as a number is mapped over single ones.
         encode = jax.vmap(lambda image, one=encode: jax.tree.map(_first, one(image[None])))
         try:
             traced = jax.make_jaxpr(encode)(images)
-        except (TypeError, ValueError, jax.core.InconclusiveDimensionOperation) as error:
+        except (TypeError, ValueError, jax.errors.InconclusiveDimensionOperation) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(
                 f"the model of {run.workdir} cannot be exported for any number of images: {reason}"
@@ -147,7 +147,15 @@ def _called(equation: Any) -> ClosedJaxpr | None:
     return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
 
 
-_CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2")
+_CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "checkpoint",
+    "remat2",
+)
 _SMALL = 1024
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -126,9 +127,7 @@ class Export:
         image = self.manifest["image"]
         resize = Resize(image["crop"], image["interpolation"], image["fit"])
         size = height if height == width else (height, width)
-        images = [
-            read_image(path, channels=channels, size=size, resize=resize) for path in paths
-        ]
+        images = [read_image(path, channels=channels, size=size, resize=resize) for path in paths]
         return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
 
     def embed(self, images: Images, *, views: int = 1) -> Float[np.ndarray, "images features"]:
@@ -238,4 +237,4 @@ class Export:
 
 
 def _as_floats(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(to_float(pixels)) if pixels.dtype == np.uint8 else pixels
+    return np.asarray(to_float(jnp.asarray(pixels))) if pixels.dtype == np.uint8 else pixels

@@ -102,7 +102,9 @@ class Graph:
         sizes: list[Value] = []
         for size in shape:
             sizes.append(self._count() if size is None else constant(np.array([size], np.int64)))
-        return self.node("Expand", [value, self.node("Concat", sizes, (len(shape),), axis=0)], shape)
+        return self.node(
+            "Expand", [value, self.node("Concat", sizes, (len(shape),), axis=0)], shape
+        )
 
     def _count(self) -> Value:
         """Return the number of images, (1,) int64."""

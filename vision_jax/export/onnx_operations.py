@@ -92,13 +92,14 @@ def _fold(equation: Any, inputs: Sequence[Value]) -> list[Value] | None:
     """Compute an equation of constants now; None if it is none, or of the number of images."""
     if equation.primitive.name == "broadcast_in_dim":  # which would only grow
         return None
-    if any(value.array is None for value in inputs):
+    constants = [value.array for value in inputs if value.array is not None]
+    if len(constants) < len(inputs):
         return None
     if any(None in shape_of(var) for var in (*equation.invars, *equation.outvars)):
         return None
     arrays = [
-        np.broadcast_to(value.array, var.aval.shape)  # type: ignore[call-overload]
-        for value, var in zip(inputs, equation.invars, strict=True)
+        np.broadcast_to(array, var.aval.shape)
+        for array, var in zip(constants, equation.invars, strict=True)
     ]
     primitive = equation.primitive
     made = primitive.bind(*map(jax.numpy.asarray, arrays), **equation.params)
@@ -222,16 +223,39 @@ def _slice(graph: Graph, inputs: list[Value], equation: Any) -> Value:
 
 def _dynamic_slice(graph: Graph, inputs: list[Value], equation: Any) -> Value:
     (value, *starts), sizes = _wholes(graph, inputs, equation), equation.params["slice_sizes"]
+    places = [int(start.array) for start in starts if start.array is not None]
+    if len(places) < len(starts):
+        raise InputError(_MOVING)
+    return _at(graph, value, places, sizes, equation)
+
+
+def _gather(graph: Graph, inputs: list[Value], equation: Any) -> Value:
+    """Take one slice at a constant place, as `x[:, 0]` does."""
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    value, index = _wholes(graph, inputs, equation)
+    if index.array is None or index.array.ndim != 1 or numbers.operand_batching_dims:
+        raise InputError(_MOVING)
+    places = [0] * len(sizes)
+    for axis, place in zip(numbers.start_index_map, index.array.tolist(), strict=True):
+        places[axis] = place
+    return graph.reshape(_at(graph, value, places, sizes, equation), shape_of(equation.outvars[0]))
+
+
+_MOVING = "the encoder picks parts of an array at places that depend on the image; .vjx takes it"
+
+
+def _at(
+    graph: Graph, value: Value, places: Sequence[int], sizes: Sequence[Any], equation: Any
+) -> Value:
+    """Cut a slice of these sizes out at a place."""
     given = equation.invars[0].aval.shape
-    if any(start.array is None for start in starts):
-        raise InputError("the encoder computes dynamic_slice at places that depend on the image")
     # JAX moves a slice that reaches beyond the edge back inside.
-    places = [
-        0 if size == whole else min(max(int(start.array), 0), whole - size)
-        for start, size, whole in zip(starts, sizes, given, strict=True)
+    starts = [
+        0 if size == whole else min(max(place, 0), whole - size)
+        for place, size, whole in zip(places, sizes, given, strict=True)
     ]
-    ends = [place + size for place, size in zip(places, sizes, strict=True)]
-    return _sliced(graph, value, places, ends, [1] * len(sizes), equation)
+    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    return _sliced(graph, value, starts, ends, [1] * len(sizes), equation)
 
 
 def _sliced(
@@ -251,7 +275,11 @@ def _sliced(
     parts = [[int(part[axis]) for axis in axes] for part in (starts, ends)]
     cut = [*parts, axes, [int(steps[axis]) for axis in axes]]
     numbers = [constant(np.array(row, np.int64)) for row in cut]
-    return graph.node("Slice", [value, *numbers], shape_of(equation.outvars[0]))
+    sizes = [-(-(ends[axis] - starts[axis]) // steps[axis]) for axis in axes]
+    shape = list(value.shape)
+    for axis, size in zip(axes, sizes, strict=True):
+        shape[axis] = int(size)
+    return graph.node("Slice", [value, *numbers], tuple(shape))
 
 
 def _reverse(graph: Graph, inputs: list[Value], equation: Any) -> Value:
@@ -374,6 +402,7 @@ RULES: dict[str, Rule] = {
     "erfc": _erfc,
     "exp": _elementwise("Exp"),
     "floor": _elementwise("Floor"),
+    "gather": _gather,
     "ge": _elementwise("GreaterOrEqual"),
     "gt": _elementwise("Greater"),
     "integer_pow": _integer_pow,

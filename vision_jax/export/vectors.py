@@ -138,6 +138,8 @@ def _records(rows: Rows) -> list[dict[str, Any]]:
     records = []
     for item, row in zip(rows.ids.tolist(), rows.metadata, strict=True):
         fields = row if isinstance(row, dict) else {} if row is None else {"metadata": row}
-        renamed = {f"{name}_" if name in ("id", "vector") else name: x for name, x in fields.items()}
+        renamed = {
+            f"{name}_" if name in ("id", "vector") else name: x for name, x in fields.items()
+        }
         records.append({"id": item, **renamed})
     return records

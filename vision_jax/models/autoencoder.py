@@ -216,7 +216,9 @@ class VariationalAutoencoder(Autoencoder):
 
     def _posterior(self, images: Images) -> tuple[Codes, Codes]:
         self._check(images)
-        mean, log_variance = jnp.split(self.encoder(images.reshape(images.shape[0], -1)), 2, axis=-1)
+        mean, log_variance = jnp.split(
+            self.encoder(images.reshape(images.shape[0], -1)), 2, axis=-1
+        )
         return mean, log_variance
 
 

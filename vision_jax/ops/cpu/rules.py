@@ -253,7 +253,10 @@ def _is_small(
 def _is_depthwise(x: jax.Array, kernel: Sequence[int], groups: int) -> bool:
     """Tell whether each channel has a group of its own, and there are images."""
     return (
-        groups > 1 and kernel[2] == 1 and kernel[0] * kernel[1] <= depthwise.LARGEST and x.shape[0] > 0
+        groups > 1
+        and kernel[2] == 1
+        and kernel[0] * kernel[1] <= depthwise.LARGEST
+        and x.shape[0] > 0
     )
 
 
