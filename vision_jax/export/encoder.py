@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.extend.core import Literal, Primitive
 from jaxtyping import Array, Float
 
 from vision_jax.errors import InputError
@@ -20,6 +20,9 @@ EMBEDDING, PROBABILITIES = "embedding", "probabilities"
 Encoder = Callable[[Array], dict[str, Array]]
 """Float images (B, H, W, C) in [0, 1] to `embedding` (B, D) and, of a classifier, `probabilities`
 (B, classes)."""
+
+Traced = Any
+"""A function as `jax.make_jaxpr` returns it, whose type has no public name in later JAX."""
 
 
 def encoder_of(run: Run) -> Encoder:
@@ -44,7 +47,7 @@ def encoder_of(run: Run) -> Encoder:
     return encode
 
 
-def trace(run: Run, *, native: bool = False) -> tuple[ClosedJaxpr, list[str]]:
+def trace(run: Run, *, native: bool = False) -> tuple[Traced, list[str]]:
     """Trace a run's encoder for any number of images.
 
     Args:
@@ -102,7 +105,7 @@ def serialized(run: Run) -> tuple[bytes, dict[str, Any]]:
     return bytes(exported.serialize()), versions
 
 
-def evaluate(traced: ClosedJaxpr, inputs: list[Any], *, native: bool = False) -> list[Any]:
+def evaluate(traced: Traced, inputs: list[Any], *, native: bool = False) -> list[Any]:
     """Evaluate a traced function, calls within it inlined and nothing computed twice.
 
     Args:
@@ -125,8 +128,10 @@ def _evaluate(
     for equation in jaxpr.eqns:
         taken = [read(var) for var in equation.invars]
         primitive, params = equation.primitive, equation.params
-        if (inner := _called(equation)) is not None:
-            made = _evaluate(inner.jaxpr, inner.consts, taken, native, known)
+        if primitive.name in _CALLS:
+            inner = params.get("call_jaxpr") or params["jaxpr"]
+            consts = getattr(inner, "consts", [])
+            made = _evaluate(getattr(inner, "jaxpr", inner), consts, taken, native, known)
         elif primitive.name == "name":
             made = taken
         else:
@@ -137,14 +142,6 @@ def _evaluate(
             made = known[same][1]
         values |= zip(equation.outvars, made, strict=True)
     return [read(var) for var in jaxpr.outvars]
-
-
-def _called(equation: Any) -> ClosedJaxpr | None:
-    """Return the function that an equation calls as it is, if that is all it does."""
-    if equation.primitive.name not in _CALLS:
-        return None
-    inner = equation.params.get("call_jaxpr") or equation.params["jaxpr"]
-    return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
 
 
 _CALLS = (
@@ -181,4 +178,5 @@ def _first(rows: Array) -> Array:
 
 
 def _on_one_device(leaf: Array) -> Array:
-    return leaf.addressable_data(0)
+    # Each device holds all of it, unless devices share the state.
+    return leaf.addressable_data(0) if leaf.is_fully_replicated else jnp.asarray(np.asarray(leaf))

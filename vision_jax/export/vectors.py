@@ -36,7 +36,9 @@ def write_vectors(index: CosineIndex, path: str | Path, *, hnsw: bool = False) -
         InputError: the suffix is another one, the file cannot be written, or `hnsw` is asked of
             another format.
 
-    >>> import numpy as np, vision_jax
+    >>> import pathlib
+    >>> import numpy as np
+    >>> import vision_jax
     >>> index = vision_jax.CosineIndex(2)
     >>> index.add([[3, 4], [0, 2]], metadata=[{"key": "a"}, {"key": "b"}])
     array([0, 1])
@@ -44,8 +46,8 @@ def write_vectors(index: CosineIndex, path: str | Path, *, hnsw: bool = False) -
     >>> np.load("vectors.npy")
     array([[0.6, 0.8],
            [0. , 1. ]], dtype=float32)
-    >>> open("vectors.npy.jsonl").readline()
-    '{"id": 0, "key": "a"}\\n'
+    >>> pathlib.Path("vectors.npy.jsonl").read_text().splitlines()
+    ['{"id": 0, "key": "a"}', '{"id": 1, "key": "b"}']
     """
     check_vectors_out(path, hnsw)
     rows, path = rows_of(index), Path(path)

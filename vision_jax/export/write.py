@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vision_jax.errors import InputError
-from vision_jax.export import container, onnx_graph, onnx_operations
+from vision_jax.export import container, onnx_conversion, onnx_graph
 from vision_jax.export.contents import Rows, check_same_width, describe, rows_of
 from vision_jax.export.encoder import EMBEDDING, serialized, trace
 from vision_jax.files import replacing
@@ -93,9 +93,9 @@ def _write_onnx(path: Path, run: Run, index: CosineIndex | None) -> None:
     manifest = describe(run, index)
     rows = None if index is None else _rows_for_onnx(index, manifest)
     traced, names = trace(run, native=True)
-    onnx_operations.check_convertible(traced)
+    onnx_conversion.check_convertible(traced)
     graph = onnx_graph.Graph(run.info.image_shape)
-    outputs = dict(zip(names, onnx_operations.convert(traced, graph), strict=True))
+    outputs = dict(zip(names, onnx_conversion.convert(traced, graph), strict=True))
     if rows is not None:
         manifest["index"] |= {"ids": rows.ids.tolist(), "metadata": rows.metadata}
         outputs |= _search(graph, outputs[EMBEDDING], rows)
