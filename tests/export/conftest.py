@@ -1,6 +1,7 @@
 """A run with an index, exported once, and runs whose weights are drawn at random."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,14 +31,19 @@ def random_run(tmp_path):
     def make(config, image_shape):
         info = DataInfo(image_shape, ("a", "b", "c"), 64, 1)
         task, parallel = build_task(config, info), DataParallel.over(1)
-        state = initial_state(task, 0, image_shape)
         random = np.random.default_rng(0)
 
         def drawn(leaf):
-            return leaf + np.float32(0.1) * random.random(leaf.shape, np.float32)
+            if not jnp.issubdtype(leaf.dtype, np.floating):
+                key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+                return jax.random.key(0) if key else np.zeros(leaf.shape, leaf.dtype)
+            if len(leaf.shape) < 2:  # a variance is positive
+                return random.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+            scale = 1 / np.sqrt(np.prod(leaf.shape[:-1]))
+            return (scale * random.normal(size=leaf.shape)).astype(np.float32)
 
-        moved = {name: jax.tree.map(drawn, getattr(state, name)) for name in ("params", "stats")}
-        state = parallel.replicate(state.replace(**moved))
+        shapes = jax.eval_shape(lambda: initial_state(task, 0, image_shape))
+        state = parallel.replicate(jax.tree.map(drawn, shapes))
         return Run(tmp_path, config, info, 0, task, state, parallel)
 
     return make

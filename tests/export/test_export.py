@@ -205,9 +205,8 @@ def test_exports_of_other_networks_agree(config, random_run, tmp_path, assert_cl
     [
         (TrainGAN(model=GANConfig(generator=(16, 8, 4), discriminator=(4, 8), latent_size=6)), 8),
         (classifier("efficientnet_lite0"), 32),
-        (classifier("resnet18"), 32),
     ],
-    ids=["gan", "lite0", "resnet18"],
+    ids=["gan", "lite0"],
 )
 def test_exports_of_larger_networks_agree(config, size, random_run, tmp_path, assert_close):
     exports_agree(random_run(config, (size, size, 3)), tmp_path, assert_close)

@@ -126,6 +126,15 @@ def _split(graph: Graph, inputs: list[Value], equation: Any) -> list[Value]:
     return graph.nodes("Split", [*whole, sizes], shapes, axis=equation.params["axis"])
 
 
+def _unstack(graph: Graph, inputs: list[Value], equation: Any) -> list[Value]:
+    axis, (value,) = equation.params["axis"], _wholes(graph, inputs, equation)
+    shapes = [shape_of(var) for var in equation.outvars]
+    thin = [(*shape[:axis], 1, *shape[axis:]) for shape in shapes]
+    sizes = constant(np.ones(len(shapes), np.int64))
+    parts = graph.nodes("Split", [value, sizes], thin, axis=axis)
+    return [graph.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def _slice(graph: Graph, inputs: list[Value], equation: Any) -> Value:
     params, (value,) = equation.params, _wholes(graph, inputs, equation)
     steps = params["strides"] or (1,) * len(value.shape)
@@ -353,5 +362,6 @@ RULES: dict[str, Rule] = {
     "sub": _elementwise("Sub"),
     "tanh": _elementwise("Tanh"),
     "transpose": _transpose,
+    "unstack": _unstack,
 }
 """How each operation is written, by its name in JAX."""
