@@ -192,24 +192,12 @@ def classifier(name, **options):
     [
         TrainAutoencoder(model=AutoencoderConfig(hidden=(4,), code=2)),
         classifier("vit_tiny_patch16_224", **VIT),
+        TrainGAN(model=GANConfig(generator=(16, 8, 4), discriminator=(4, 8), latent_size=6)),
     ],
-    ids=["autoencoder", "vit"],
+    ids=["autoencoder", "vit", "gan"],
 )
 def test_exports_of_other_networks_agree(config, random_run, tmp_path, assert_close):
     exports_agree(random_run(config, (8, 8, 3)), tmp_path, assert_close)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("config", "size"),
-    [
-        (TrainGAN(model=GANConfig(generator=(16, 8, 4), discriminator=(4, 8), latent_size=6)), 8),
-        (classifier("efficientnet_lite0"), 32),
-    ],
-    ids=["gan", "lite0"],
-)
-def test_exports_of_larger_networks_agree(config, size, random_run, tmp_path, assert_close):
-    exports_agree(random_run(config, (size, size, 3)), tmp_path, assert_close)
 
 
 def test_a_model_that_asks_for_the_number_of_images_is_exported(
