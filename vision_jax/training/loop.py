@@ -143,6 +143,8 @@ def fit(
         spread.train_step(task, augment),
         spread.gather_average(shapes.average),
     )
+    # Tracing a deep network's step for the shapes of its totals takes seconds: once is enough.
+    no_totals = jax.tree.map(lambda total: np.zeros(total.shape, total.dtype), totals)
     resident = parallel.replicate(train.resident())
     per_epoch, about = train.steps_per_epoch, about or {}
     watch = _watch(early_stopping, task, step // per_epoch, checkpoints)
@@ -157,6 +159,7 @@ def fit(
     feed = (parallel.shard(item | vote.ballot(parallel.local_count)) for item in bar.timed(items))
     with closing(bar), closing(profile) if profile else nullcontext():
         while step < epochs * per_epoch and not stopped and not watch.reason:
+            bar.start()
             placed = next(feed, None)
             while placed is not None:
                 if profile:
@@ -192,7 +195,7 @@ def fit(
                 if after_epoch:
                     after_epoch(evaluated, step // per_epoch)
                 del evaluated  # its average is whole
-                totals = spread.zeros(trained_step, state, _shapes(train, parallel))
+                totals = spread.replicate(no_totals)
             if checkpoints:
                 whole = spread.to_all({"state": state, "totals": totals})
                 checkpoints.save(step, **whole, about=about | watch.record, metrics=figures)
@@ -316,6 +319,7 @@ class Evaluator:
         self._resident = parallel.replicate(loader.resident())
         self._step = parallel.eval_step(task)
         self._rows = parallel.rows_step(task.eval_step)
+        self._no_totals: Metrics | None = None  # made by the first call, which knows the state
 
     def __call__(self, state: TrainState) -> dict[str, Any]:
         """Evaluate a state.
@@ -328,8 +332,10 @@ class Evaluator:
         """
         if isinstance(self._task, Judges):
             return self._task.judge(*self._embeddings(state))
-        blank = self._loader.blank()
-        totals = self._parallel.zeros(self._task.eval_step, state, blank)
+        if self._no_totals is None:
+            zeros = self._parallel.zeros(self._task.eval_step, state, self._loader.blank())
+            self._no_totals = jax.device_get(zeros)
+        totals = self._parallel.replicate(self._no_totals)
         for step, item in enumerate(self._loader.items(0, self._loader.steps_per_epoch)):
             totals = self._step(state, totals, self._resident, self._parallel.shard(item))
             if step % _EVALUATED_AHEAD == 0:

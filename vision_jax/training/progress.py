@@ -68,6 +68,10 @@ class Progress:
                 return
             yield item
 
+    def start(self) -> None:
+        """Begin to measure: what came before, such as an evaluation, is not training."""
+        self._counted, self._waited, self._since = 0, 0.0, time.perf_counter()
+
     def advance(self, metrics: Metrics) -> None:
         """Add a dispatched step, and count those that are done.
 
@@ -87,21 +91,18 @@ class Progress:
         """Wait for all dispatched steps, and measure throughput and memory.
 
         Returns:
-            Since the last call: `images_per_second`, and `data_wait`, the share of time in [0, 1]
+            Since `start`: `images_per_second`, and `data_wait`, the share of time in [0, 1]
             spent waiting for the next batch. Since the process started, in MiB: `host_memory`, the
             peak of this process, and where devices report it, `device_memory`, the peak of its
             fullest device.
         """
         self.wait()
-        now = time.perf_counter()
-        seconds = now - self._since
-        speeds = {
+        seconds = time.perf_counter() - self._since
+        return {
             "images_per_second": self._counted / seconds,
             "data_wait": self._waited / seconds,
             **_memory(),
         }
-        self._counted, self._waited, self._since = 0, 0.0, now
-        return speeds
 
     def write(self, row: Row) -> None:
         """Print an epoch's metrics on one line, above the bar."""
