@@ -1,10 +1,17 @@
 """The recipe for ImageNet."""
 
+import dataclasses
+import importlib
+
 import jax
+import pytest
 import resnet50_imagenet
 
+from vision_jax.commands.train import RunOptions, run_training
+from vision_jax.config import ModelConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.run.build import build_task
+from vision_jax.run.run import load_run
 from vision_jax.training.loop import initial_state
 
 
@@ -21,3 +28,67 @@ def test_recipe_is_resnet50_with_a_rate_for_each_256_images():
 def test_bad_values_are_one_line(tmp_path, capsys):
     assert resnet50_imagenet.main(tmp_path, data_dir=str(tmp_path), batch_size=0) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+BUILDER = """
+import io
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+
+class Imagenet2012(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("5.1.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=[f"n{n:08d}" for n in range(1000)]),
+            "file_name": tfds.features.Text(),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(32, 0), "validation": self._generate_examples(16, 1)}
+
+    def _generate_examples(self, count, seed):
+        random = np.random.default_rng(seed)
+        for number in range(count):
+            label = number % 4
+            noise = random.integers(0, 40, (*random.integers(40, 90, 2), 3))
+            file = io.BytesIO()
+            Image.fromarray((noise + 60 * label).astype(np.uint8)).save(file, "JPEG")
+            file.seek(0)
+            yield number, {"image": file, "label": label, "file_name": f"{number}.JPEG"}
+"""
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    """48 JPEG images of many sizes, prepared by tfds in the form of its `imagenet2012`."""
+    package = tmp_path / "package" / "made_imagenet"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "builder.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(package.parent)
+    module = importlib.import_module("made_imagenet.builder")
+    sets = tmp_path / "sets"
+    module.Imagenet2012(data_dir=sets, file_format="array_record").download_and_prepare()
+    return sets
+
+
+@pytest.mark.slow
+def test_a_made_set_of_the_form_of_imagenet_trains_to_its_end(imagenet, tmp_path, capsys):
+    config = resnet50_imagenet.recipe(str(imagenet), batch_size=8, epochs=2, image_size=64)
+    model = ModelConfig("resnet50", {"depths": [1]})  # one bottleneck block: compiles in seconds
+    config = dataclasses.replace(config, model=model)
+    options = RunOptions(tmp_path / "run")
+    run_training(config, options)
+    assert "trained 2 epochs" in capsys.readouterr().out
+    history = (tmp_path / "run" / "metrics.jsonl").read_text()
+    run_training(config, options)  # again, as after an interruption: nothing is left to do
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == history
+    run = load_run(tmp_path / "run")
+    assert len(run.info.label_names) == 1000
+    assert 0 <= run.evaluate("validation")["accuracy"] <= 1
