@@ -50,7 +50,8 @@ class Imagenet2012(tfds.core.GeneratorBasedBuilder):
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(32, 0), "validation": self._generate_examples(16, 1)}
+        counts = {"train": (32, 0), "validation": (16, 1)}
+        return {split: self._generate_examples(*count) for split, count in counts.items()}
 
     def _generate_examples(self, count, seed):
         random = np.random.default_rng(seed)
