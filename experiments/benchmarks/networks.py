@@ -269,3 +269,26 @@ def onnx_file(network: str, path: str) -> None:
         dynamic_axes={"images": {0: "batch"}},
         dynamo=False,
     )
+
+
+def torch_gan_update(models: Any, optimizers: Any, on_real: Any, on_fake: Any) -> None:
+    """Update PyTorch's generator and discriminator from one pass over real and generated images.
+
+    Args:
+        models: the two.
+        optimizers: of each.
+        on_real: the discriminator's logits of real images.
+        on_fake: and of generated ones, with the graph through both models.
+    """
+    import torch
+
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    ones, zeros = torch.ones_like(on_real), torch.zeros_like(on_real)
+    weights = [list(model.parameters()) for model in models]
+    of_g = torch.autograd.grad(bce(on_fake, ones), weights[0], retain_graph=True)
+    of_d = torch.autograd.grad(bce(on_real, ones) + bce(on_fake, zeros), weights[1])
+    for parameters, grads in zip(weights, (of_g, of_d), strict=True):
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = grad
+    for optimizer in optimizers:
+        optimizer.step()

@@ -36,6 +36,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import networks
 import numpy as np
 from turns import Worker, answer
 
@@ -304,15 +305,7 @@ def pytorch(network: str, batch: int, form: str) -> Contender:
     def both() -> None:
         fake = called[0](torch.randn(batch, 100))
         on_real, on_fake = called[1](x * 2 - 1), called[1](fake)
-        ones, zeros = torch.ones_like(on_real), torch.zeros_like(on_real)
-        weights = [list(model.parameters()) for model in models]
-        of_g = torch.autograd.grad(bce(on_fake, ones), weights[0], retain_graph=True)
-        of_d = torch.autograd.grad(bce(on_real, ones) + bce(on_fake, zeros), weights[1])
-        for parameters, grads in zip(weights, (of_g, of_d), strict=True):
-            for parameter, grad in zip(parameters, grads, strict=True):
-                parameter.grad = grad
-        for optimizer in optimizers:
-            optimizer.step()
+        networks.torch_gan_update(models, optimizers, on_real, on_fake)
 
     matrix = torch.ones(MATRIX, MATRIX)
     step = both if network == "gan16" else one

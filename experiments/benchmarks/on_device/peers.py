@@ -77,15 +77,7 @@ def trained(
             fake = models[0](torch.randn(len(images), 100, device=device))
             on_fake = models[1](fake).float()
             on_real = models[1](pixels.float() / 127.5 - 1).float()
-        ones, zeros = torch.ones_like(on_real), torch.zeros_like(on_real)
-        weights = [list(model.parameters()) for model in models]
-        of_g = torch.autograd.grad(bce(on_fake, ones), weights[0], retain_graph=True)
-        of_d = torch.autograd.grad(bce(on_real, ones) + bce(on_fake, zeros), weights[1])
-        for parameters, grads in zip(weights, (of_g, of_d), strict=True):
-            for parameter, grad in zip(parameters, grads, strict=True):
-                parameter.grad = grad
-        for optimizer in optimizers:
-            optimizer.step()
+        networks.torch_gan_update(models, optimizers, on_real, on_fake)
 
     return _repeated(both if network == "gan16" else one, device)
 
