@@ -139,10 +139,8 @@ def fit(
     shapes, state, totals, step = _begin(
         task, seed, state, trained_step, train, spread, checkpoints
     )
-    train_step, for_evaluation = (
-        spread.train_step(task, augment),
-        spread.gather_average(shapes.average),
-    )
+    train_step = spread.train_step(task, augment)
+    for_evaluation = spread.gather_average(shapes.average)
     # Tracing a deep network's step for the shapes of its totals takes seconds: once is enough.
     no_totals = jax.tree.map(lambda total: np.zeros(total.shape, total.dtype), totals)
     resident = parallel.replicate(train.resident())
@@ -333,8 +331,8 @@ class Evaluator:
         if isinstance(self._task, Judges):
             return self._task.judge(*self._embeddings(state))
         if self._no_totals is None:
-            zeros = self._parallel.zeros(self._task.eval_step, state, self._loader.blank())
-            self._no_totals = jax.device_get(zeros)
+            blank = self._loader.blank()
+            self._no_totals = self._parallel.no_totals(self._task.eval_step, state, blank)
         totals = self._parallel.replicate(self._no_totals)
         for step, item in enumerate(self._loader.items(0, self._loader.steps_per_epoch)):
             totals = self._step(state, totals, self._resident, self._parallel.shard(item))

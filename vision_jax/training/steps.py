@@ -213,6 +213,16 @@ class DataParallel(Devices):
             state: the task's state.
             batch: a device's batch before augmentation, or its shapes.
         """
+        return self.replicate(self.no_totals(step, state, batch))
+
+    def no_totals(self, step: Callable[..., Any], state: TrainState, batch: Any) -> Metrics:
+        """Make what `zeros` places, as NumPy arrays; it traces the step.
+
+        Args:
+            step: As for `zeros`.
+            state: As for `zeros`.
+            batch: As for `zeros`.
+        """
         axis = self.count if self.splits_optimizer else 1
         spread = jax.tree.map(
             lambda rows: jax.ShapeDtypeStruct((axis, *rows.shape), rows.dtype), batch
@@ -233,7 +243,7 @@ class DataParallel(Devices):
         # vmap refuses to return unmapped what still differs along the axis; pmap would not.
         mapped = jax.vmap(metrics_of, (None, 0), out_axes=None, axis_name=AXIS)
         metrics = jax.eval_shape(mapped, state, spread)
-        return self.replicate(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics))
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics)
 
     @property
     def _state_axes(self) -> Any:
