@@ -1,7 +1,7 @@
-"""Training steps of four networks: this project beside Keras and PyTorch.
+"""Training steps of five networks: this project beside Keras and PyTorch.
 
     pip install -e '.[bench]'
-    python experiments/benchmarks/training.py                    # all networks, about 18 minutes
+    python experiments/benchmarks/training.py                    # all networks, about 22 minutes
     python experiments/benchmarks/training.py --network gan16    # one of them
     python experiments/benchmarks/training.py --batch 64 --library ours --library torch
     python experiments/benchmarks/training.py --python ~/other/bin/python   # ours there as well
@@ -40,12 +40,13 @@ import networks
 import numpy as np
 from turns import Worker, answer
 
-BATCHES = {"cnn224": 32, "cnn28": 256, "autoencoder28": 256, "gan16": 256}
+BATCHES = {"cnn224": 32, "cnn28": 256, "autoencoder28": 256, "gan16": 256, "resnet18": 64}
 SHAPES = {
     "cnn224": (224, 224, 3),
     "cnn28": (28, 28, 1),
     "autoencoder28": (28, 28, 1),
     "gan16": (16, 16, 3),
+    "resnet18": (64, 64, 3),
 }
 STAGES = {"cnn224": (32, 64, 128, 128), "cnn28": (32, 64, 128)}
 MATRIX = 2048
@@ -71,7 +72,15 @@ def counted_work(network: str) -> float:
         passes += 3 * sum(discriminator) - discriminator[0]
         passes += 2 * sum(discriminator) + 2 * sum(discriminator) - discriminator[0]
         return 2.0 * passes
-    if network == "autoencoder28":
+    if network == "resnet18":
+        layers = [32 * 32 * 49 * 3 * 64]
+        for stage, side in enumerate((16, 8, 4, 2)):
+            channels = 64 * 2**stage
+            inputs = channels // 2 if stage else channels
+            shortcut = inputs * channels if stage else 0
+            layers.append(side * side * (9 * channels * (inputs + 3 * channels) + shortcut))
+        layers.append(512 * 10)
+    elif network == "autoencoder28":
         layers = [784 * 16, 196 * 16 * 8, 49 * 8 * 8, 49 * 8 * 8, 196 * 8 * 16, 784 * 16]
         layers = [9 * products for products in layers]
     else:
@@ -95,6 +104,7 @@ def ours(network: str, batch: int) -> Contender:
     import jax.numpy as jnp
     import optax
 
+    from vision_jax.models import build_model
     from vision_jax.models.autoencoder import ConvAutoencoder
     from vision_jax.models.cnn import CNN
     from vision_jax.models.gan import Discriminator, Generator
@@ -109,6 +119,8 @@ def ours(network: str, batch: int) -> Contender:
         task = Adversarial(Generator(), Discriminator(), optax.adam(1e-4, b1=0.5), ema=0.0)
     elif network == "autoencoder28":
         task = Reconstruction(ConvAutoencoder(), optax.adam(1e-3))
+    elif network == "resnet18":
+        task = Classification(build_model("resnet18", num_classes=10), optax.adam(1e-3))
     else:
         padding = "VALID" if network == "cnn224" else "SAME"
         model = CNN(10, stages=STAGES[network], padding=padding)
@@ -138,10 +150,13 @@ def ours(network: str, batch: int) -> Contender:
 
 
 def keras_model(network: str) -> Any:
-    from keras import Sequential
+    from keras import Model, Sequential
     from keras import layers as kl
 
     same = {"padding": "same"}
+    if network == "resnet18":
+        images = kl.Input(SHAPES[network])
+        return Model(images, kl.Dense(10)(networks.embed(network, networks.KerasBuilder(), images)))
     if network == "autoencoder28":
         relu = {**same, "activation": "relu"}
         return Sequential(
@@ -266,6 +281,8 @@ def torch_networks(network: str) -> list[Any]:
             *(nn.Flatten(), nn.Linear(2048, 1)),
         )
         return [generator, discriminator]
+    if network == "resnet18":
+        return [nn.Sequential(networks.torch_model(network), nn.Linear(512, 10)).train()]
     stack, side, channels = [], SHAPES[network][0], SHAPES[network][2]
     for features in STAGES[network]:
         padding = 0 if network == "cnn224" else 1

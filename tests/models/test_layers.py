@@ -106,3 +106,25 @@ def test_batch_norm_in_training_spans_all_devices(normal):
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * mean, rtol=1e-4)
     np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * var, rtol=1e-4)
     np.testing.assert_allclose(layer.apply(variables, x), x / np.sqrt(1 + 1e-5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("shape", [(3, 13, 11, 1), (2, 8, 9, 3), (1, 16, 16, 32)])
+def test_pooling_before_the_bias_is_pooling_after_a_relu(assert_close, normal, shape, padding):
+    x, channels = normal(0, *shape), shape[-1]
+    whole = layers.Conv(32, padding=padding)
+    pooled = layers.Conv(32, padding=padding, pool=2)
+    variables = {"params": {"kernel": normal(1, 3, 3, channels, 32), "bias": normal(2, 32)}}
+    scale = normal(3, *ops.max_pool(whole.apply(variables, x)).shape)
+
+    def value_and_grads(function):
+        def loss(variables, x):
+            y = function(variables, x)
+            return jnp.sum(y * scale), y
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, x)
+
+    grads, y = value_and_grads(lambda v, x: nn.relu(pooled.apply(v, x)))
+    wanted, expected = value_and_grads(lambda v, x: ops.max_pool(nn.relu(whole.apply(v, x))))
+    np.testing.assert_array_equal(y, expected)
+    assert_close(grads, wanted)

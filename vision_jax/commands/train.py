@@ -31,6 +31,10 @@ class RunOptions:
     folds: int | None = None
     """Cross-validate: divide the training split into this many parts, train a run without each in
     WORKDIR/fold_1, fold_2 and so on, and print the mean and deviation of their metrics on it."""
+    cpu_devices: int | None = None
+    """Devices to make of a CPU, each of which takes a part of every batch. Results depend on their
+    number, which a resumed run keeps. Default: $JAX_NUM_CPU_DEVICES, else one for each core where
+    that is faster, else 1."""
     profile: str | None = None
     """Steps to trace into the workdir for TensorBoard and Perfetto, as START:STOP."""
     distributed: Distributed = dataclasses.field(default_factory=Distributed)
@@ -54,6 +58,11 @@ def train_command(config_type: type[TrainConfig]) -> Callable[..., None]:
         options: Annotated[RunOptions, _Flat],
         config: Annotated[config_type, _Flat],  # type: ignore[valid-type]
     ) -> None:
+        from vision_jax.run.cpu_devices import divide_cpu
+
+        if not options.distributed.enabled or options.cpu_devices is not None:
+            first = options.workdir if options.folds is None else options.workdir / "fold_1"
+            divide_cpu(config, first, options.cpu_devices)
         run_training(config, options, tell=lambda error: in_options(str(error), command))
 
     summary, _, example = inspect.cleandoc(config_type.__doc__ or "").partition("\n\n")

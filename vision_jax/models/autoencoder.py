@@ -16,7 +16,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
-from vision_jax.ops import max_pool, upsample_nearest
+from vision_jax.ops import upsample_nearest
 
 Images = Float[Array, "batch height width channels"]
 Codes = Float[Array, "batch code"]
@@ -298,8 +298,7 @@ class _ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: Maps) -> Maps:
         for number, features in enumerate(self.hidden, start=1):
-            x = nn.relu(_conv(features, f"conv{number}", self.dtype)(x))
-            x = layers.stage(max_pool(x))
+            x = layers.stage(nn.relu(_conv(features, f"conv{number}", self.dtype, pool=2)(x)))
         return nn.relu(_conv(self.code, "code", self.dtype)(x)).astype(jnp.float32)
 
 
@@ -330,8 +329,8 @@ class _Dense(nn.Module):
         return _dense(last, "out", self.dtype)(x).astype(jnp.float32)
 
 
-def _conv(features: int, name: str, dtype: Dtype | None) -> layers.Conv:
-    return layers.Conv(features, dtype=dtype, kernel_init=_glorot, name=name)
+def _conv(features: int, name: str, dtype: Dtype | None, *, pool: int = 1) -> layers.Conv:
+    return layers.Conv(features, pool=pool, dtype=dtype, kernel_init=_glorot, name=name)
 
 
 def _dense(width: int, name: str, dtype: Dtype | None) -> nn.Dense:

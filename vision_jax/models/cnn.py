@@ -10,7 +10,6 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from vision_jax.models import layers
-from vision_jax.ops import max_pool
 
 # Keras's default; biases start at zero there as in Flax.
 _glorot = jax.nn.initializers.glorot_uniform()
@@ -61,11 +60,12 @@ class CNN(nn.Module):
             x = layers.Conv(
                 features,
                 padding=self.padding,
+                pool=2,
                 dtype=self.dtype,
                 kernel_init=_glorot,
                 name=f"conv{number}",
             )(x)
-            x = layers.stage(max_pool(nn.relu(x)))
+            x = layers.stage(nn.relu(x))
             endpoints[f"stage{number}"] = x
         x = x.reshape(x.shape[0], -1)
         dense = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_glorot, name="dense")

@@ -86,9 +86,11 @@ class _Features(nn.Module):
     def __call__(self, x: Maps, train: bool) -> list[Maps]:
         maps, place = [], 0  # in torchvision's list of layers
         for stage, depth in enumerate(self.depths):
-            for _ in range(depth):
+            for number in range(depth):
+                is_last = number == depth - 1
                 x = layers.Conv(
                     min(64 * 2**stage, 512),
+                    pool=2 if is_last and not self.batch_norm else 1,
                     dtype=self.dtype,
                     kernel_init=_he,
                     name=str(place),
@@ -97,7 +99,9 @@ class _Features(nn.Module):
                     x = layers.BatchNorm(name=str(place + 1))(x, train)
                 x = nn.relu(x)
                 place += 3 if self.batch_norm else 2
-            x = layers.stage(max_pool(x))
+            if self.batch_norm:
+                x = max_pool(x)
+            x = layers.stage(x)
             place += 1
             maps.append(x)
         return maps

@@ -61,6 +61,11 @@ class Devices:
         return len(self._mesh.local_mesh.devices)
 
     @property
+    def cpu_count(self) -> int | None:
+        """How many devices there are if they are one process's, on a CPU."""
+        return self.count if self._is_cpu and jax.process_count() == 1 else None
+
+    @property
     def lanes(self) -> int:
         """Inferences to have under way at a time.
 

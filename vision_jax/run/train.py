@@ -92,12 +92,13 @@ def train(
     parts = together(partial(_open, config, prepared, workdir, profile, origin, stage))
     config, parallel, loader, task = parts.config, parts.parallel, parts.loader, parts.task
     info, start = parts.info, parts.start
+    write = partial(write_config, config, workdir, cpu_devices=parallel.cpu_count)
     with ExitStack() as stack:
         first_alone(lambda: stack.enter_context(lock(workdir)))
         opened = open_checkpoints(workdir, config, multi_label=info.multi_label, create=True)
         checkpoints = stack.enter_context(closing(opened))
         if parallel.is_first and stage.begins:
-            write_config(config, workdir, stage.extensions)
+            write(stage.extensions)
             if progress:
                 print(stage.describe(config))
         found = checkpoints.find("last")
@@ -107,11 +108,13 @@ def train(
             start = start_from(load_run(config.init_from), task, config, info)
         log = show = None
         if parallel.is_first:
-            write_config(config, workdir, stage.extensions)
+            write(stage.extensions)
             if start:
                 start.write(workdir)
             if start and progress:
                 print(start.describe())
+            if progress and (parallel.cpu_count or 1) > 1:
+                print(f"training on {parallel.count} devices of the CPU")
             log = stack.enter_context(closing(MetricsLog(workdir, step=found or 0)))
             source = parts.validation.source
             shown = source.read(range(min(SHOWN, len(source))))

@@ -37,6 +37,7 @@ FREE = (
 )
 """What an extension of a run may change."""
 _EXTENSIONS = "extensions"
+_CPU_DEVICES = "cpu_devices"
 
 
 def open_checkpoints(
@@ -67,7 +68,8 @@ def read_config(workdir: Path) -> TrainConfig:
         InputError: there is none, or it is damaged.
     """
     values = _read_values(workdir)
-    values.pop(_EXTENSIONS, None)
+    for record in (_EXTENSIONS, _CPU_DEVICES):
+        values.pop(record, None)
     return from_json(json.dumps(values), origin=str(workdir / "config.json"))
 
 
@@ -90,6 +92,19 @@ def read_extensions(workdir: Path) -> tuple[dict[str, Any], ...]:
         return tuple({"epoch": int(one["epoch"]), "changes": one["changes"]} for one in found)
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{workdir / 'config.json'} is damaged: extensions: {error!r}") from error
+
+
+def read_cpu_devices(workdir: Path) -> int | None:
+    """Read how many devices of a CPU train a run; None if others do, or none was recorded.
+
+    Raises:
+        InputError: there is no config, or it is damaged.
+    """
+    count = _read_values(workdir).get(_CPU_DEVICES)
+    if count is not None and not (isinstance(count, int) and count >= 1):
+        path = workdir / "config.json"
+        raise InputError(f"{path} is damaged: {_CPU_DEVICES} is {count!r}")
+    return count
 
 
 def _read_values(workdir: Path) -> dict[str, Any]:
@@ -155,12 +170,27 @@ def _others(workdir: Path) -> set[str]:
 
 
 def write_config(
-    config: TrainConfig, workdir: Path, extensions: Sequence[dict[str, Any]] = ()
+    config: TrainConfig,
+    workdir: Path,
+    extensions: Sequence[dict[str, Any]] = (),
+    *,
+    cpu_devices: int | None = None,
 ) -> None:
-    """Write `config.json`, whole or not at all; for `extensions` see `read_extensions`."""
-    text = config.to_json()
+    """Write `config.json`, whole or not at all.
+
+    Args:
+        config: the config.
+        workdir: the run's folder.
+        extensions: see `read_extensions`.
+        cpu_devices: see `read_cpu_devices`.
+    """
+    text, records = config.to_json(), dict[str, Any]()
     if extensions:
-        text = json_text(json.loads(text) | {_EXTENSIONS: extensions})
+        records[_EXTENSIONS] = extensions
+    if cpu_devices is not None:
+        records[_CPU_DEVICES] = cpu_devices
+    if records:
+        text = json_text(json.loads(text) | records)
     write_text(workdir / "config.json", text)
 
 
