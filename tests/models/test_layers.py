@@ -108,8 +108,10 @@ def test_batch_norm_in_training_spans_all_devices(normal):
     np.testing.assert_allclose(layer.apply(variables, x), x / np.sqrt(1 + 1e-5), rtol=1e-5)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("shape", [(3, 13, 11, 1), (2, 8, 9, 3), (1, 16, 16, 32)])
+@pytest.mark.parametrize(
+    ("shape", "padding"),
+    [((3, 13, 11, 1), "SAME"), ((2, 8, 9, 3), "VALID"), ((1, 16, 16, 32), "SAME")],
+)
 def test_pooling_before_the_bias_is_pooling_after_a_relu(assert_close, normal, shape, padding):
     x, channels = normal(0, *shape), shape[-1]
     whole = layers.Conv(32, padding=padding)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from vision_jax.config import (
@@ -51,6 +52,7 @@ def test_devices_that_cannot_share_a_batch_are_refused(count, tmp_path):
 
 
 def test_another_number_than_jax_has_begun_with_is_refused(tmp_path):
+    assert jax.device_count() == 4  # JAX begins, if it has not
     with pytest.raises(InputError, match="cpu_devices is 2; it must be None or 4"):
         divide_cpu(TrainCNN(data=DATA), tmp_path, 2)
 
