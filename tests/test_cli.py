@@ -169,11 +169,11 @@ def test_words_that_are_no_command_exit_with_2(words, capsys):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "cnn", "--help"]])
-def test_help_comes_without_loading_jax(words):
+def test_help_comes_without_loading_jax_or_numpy(words):
     code = (
         "import sys; from vision_jax.cli import main\n"
         f"try: main({words})\nexcept SystemExit as end: assert end.code == 0\n"
-        "assert 'jax' not in sys.modules"
+        "assert not {'jax', 'numpy'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -229,3 +229,47 @@ def test_an_interrupted_command_ends_with_one_line(index, monkeypatch, capsys):
     monkeypatch.setattr("vision_jax.gallery.lookup.load_index", interrupted)
     assert main(["duplicates", str(index)]) == 130
     assert capsys.readouterr().err == "vision-jax: interrupted\n"
+
+
+def test_a_closed_pipe_ends_a_command_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "vision_jax", "--help"], stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_an_error(index, monkeypatch, capfd):
+    def broken(*args):
+        raise BrokenPipeError("a reader is lost")
+
+    monkeypatch.setattr("vision_jax.gallery.lookup.load_index", broken)
+    assert main(["duplicates", str(index)]) == 1
+    assert capfd.readouterr().err == "vision-jax: a reader is lost\n"
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path):
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "tyro.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "vision_jax", "--help"], capture_output=True, env=environment
+    )
+    assert (done.returncode, done.stderr) == (130, b"vision-jax: interrupted\n")
+
+
+def test_a_cache_that_has_grown_too_large_loses_what_was_read_longest_ago(tmp_path, monkeypatch):
+    folder = tmp_path / "vision_jax" / "xla"
+    folder.mkdir(parents=True)
+    for age, name in enumerate(["new", "older", "oldest"]):
+        (folder / name).write_bytes(bytes(100))
+        os.utime(folder / name, (1e9 - age, 1e9 - age))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for variable in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.setenv(variable, "to be restored")
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr("vision_jax.cli._CACHE_BYTES", 150)
+    assert main(["evaluate", str(tmp_path / "gone")]) == 2
+    assert [path.name for path in folder.iterdir()] == ["new"]

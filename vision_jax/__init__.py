@@ -4,8 +4,7 @@ The names below and the subpackages are imported on first use, so that search al
 the data pipeline.
 """
 
-import importlib.metadata
-import pkgutil
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,18 +58,25 @@ _HOMES = {
     "write_predictions": "export.predictions",
     "write_vectors": "export.vectors",
 }
-_PARTS = {part.name for part in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return importlib.metadata.version(__name__)
+        from importlib.metadata import version
+
+        return version(__name__)
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    if name in _PARTS:
+    if name in _parts():
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_PARTS, "__version__"])
+    return sorted([*__all__, *_parts(), "__version__"])
+
+
+def _parts() -> set[str]:
+    import pkgutil
+
+    return {part.name for part in pkgutil.iter_modules(__path__)}

@@ -1,8 +1,12 @@
-"""Run the command line as `python -m vision_jax`."""
+"""Run the command line as `vision-jax` or `python -m vision_jax`."""
 
 import sys
 
-from vision_jax.cli import main
+try:
+    from vision_jax.cli import main
+except KeyboardInterrupt:  # while the command line itself is imported
+    print("vision-jax: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,14 +1,14 @@
 """The command line, `vision-jax`."""
 
-import functools
 import importlib
 import io
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ train.__doc__ = f"Train a task: {', '.join(TASKS)}. {train.__doc__}"
 
 
 _NO_CACHE = "--no-compilation-cache"
+_CACHE_BYTES = 1 << 30
 _DESCRIPTION = f"""Image search and recognition in JAX.
 
 Compiled programs are cached between runs in ~/.cache/vision_jax/xla, or where
@@ -75,14 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names that are not UTF-8
-    command = _command(words)
+    command = None
     try:
-        with _data_warnings_on_one_line(), _REGISTRY:
-            _run(words)
+        name, command, rest = _called(words)
+        with _data_warnings_on_one_line(), _REGISTRY, _flushed():
+            if command is None:
+                _list_commands(words)
+            else:
+                # The options of the other commands would take a while to read.
+                tyro.cli(command, prog=f"vision-jax {name}", args=rest)
     except InputError as error:
         print(f"vision-jax: {_told(error, command)}", file=sys.stderr)
         return 2
     except (RunError, OSError) as error:  # such as a full disk
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return 141  # as shells report SIGPIPE
         print(f"vision-jax: {_told(error, command)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -91,26 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(words: list[str]) -> None:
-    if words[:1] == ["train"]:
-        tyro.extras.subcommand_cli_from_dict(
-            {name: train_command(config) for name, config in TASKS.items()},
-            prog="vision-jax train",
-            description="Train a task.",
-            args=words[1:],
-        )
-    else:
-        called = words[:1]
-        functions = {
-            name: _function(name) if [name] == called else _summarised(_function(name))
-            for name in COMMANDS
-        }
-        tyro.extras.subcommand_cli_from_dict(
-            {"train": train, **functions},
-            prog="vision-jax",
-            description=_DESCRIPTION,
-            args=words,
-        )
+def _called(words: list[str]) -> tuple[str, Callable[..., Any] | None, list[str]]:
+    """Find the command that the words call, if they call one, and the words that are its own."""
+    match words:
+        case ["train", name, *rest] if name in TASKS:
+            return f"train {name}", train_command(TASKS[name]), rest
+        case [name, *rest] if name in COMMANDS:
+            return name, _function(name), rest
+    return "", None, words
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -119,25 +115,51 @@ def _function(name: str) -> Callable[..., Any]:
     return found
 
 
-def _summarised(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Describe a command by its first line alone, for the list of all commands."""
+def _list_commands(words: list[str]) -> None:
+    """Answer words that call no command: with the list of all, or with what is wrong."""
+    if words[:1] == ["train"]:
+        tyro.extras.subcommand_cli_from_dict(
+            {name: train_command(config) for name, config in TASKS.items()},
+            prog="vision-jax train",
+            description="Train a task.",
+            args=words[1:],
+        )
+    else:
+        tyro.extras.subcommand_cli_from_dict(
+            {"train": train, **{name: _summarised(_function(name)) for name in COMMANDS}},
+            prog="vision-jax",
+            description=_DESCRIPTION,
+            args=words,
+        )
 
-    @functools.wraps(function)
-    def summarised(*args: Any, **options: Any) -> Any:
-        return function(*args, **options)
+
+def _summarised(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Describe a command by its first line alone, and without its options."""
+
+    def summarised() -> None: ...
 
     summarised.__doc__ = (function.__doc__ or "").partition("\n")[0]
     return summarised
 
 
-def _command(words: list[str]) -> Callable[..., Any] | None:
-    """Find the function that the words call, if they call one."""
-    match words:
-        case ["train", name, *_] if name in TASKS:
-            return train_command(TASKS[name])
-        case [name, *_] if name in COMMANDS:
-            return _function(name)
-    return None
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Write out what is printed, also before an exit, where Python would report a broken pipe."""
+    try:
+        yield
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _reader_is_gone() -> bool:
+    """Whether what reads the output has ended, as `head` does; then the rest is discarded."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if gone := any(event & select.POLLERR for _, event in poll.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def _told(error: Exception, command: Callable[..., Any] | None) -> str:
@@ -147,8 +169,23 @@ def _told(error: Exception, command: Callable[..., Any] | None) -> str:
 def _use_compilation_cache() -> None:
     """Cache compiled programs between runs, unless the environment says where or not to."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vision_jax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    if os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder)) == str(folder):
+        _bound(folder)
+    # Small programs, too: a command has dozens, each of which takes longer to compile than to read.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def _bound(folder: Path) -> None:
+    """Remove the programs that were read longest ago from a cache that has grown too large."""
+    with suppress(OSError):  # such as no cache yet, or a file that another process has removed
+        found = [(entry, entry.stat()) for entry in os.scandir(folder)]
+        found.sort(key=lambda each: max(each[1].st_atime, each[1].st_mtime))
+        excess = sum(about.st_size for _, about in found) - _CACHE_BYTES
+        for entry, about in found:
+            if excess <= 0:
+                break
+            Path(entry).unlink(missing_ok=True)
+            excess -= about.st_size
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def test_bad_json_is_named(edit, message):
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: DataConfig(data_dir="digits\0"),
         lambda: DataConfig(batch_size=0),
         lambda: DataConfig(channels=2),
         lambda: DataConfig(image_size=0),

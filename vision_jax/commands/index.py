@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from vision_jax.commands.arguments import Workdir, parse_checkpoint
 from vision_jax.commands.messages import in_options
 from vision_jax.errors import InputError
-from vision_jax.parallel.processes import Distributed, first_alone, joined, together
+from vision_jax.parallel.distributed import Distributed
 
 if TYPE_CHECKING:
     from vision_jax.config import BadFiles
@@ -50,6 +50,7 @@ def index(
             Default: one file, or as many as the folder holds.
         distributed: Other processes, which embed the images together.
     """
+    from vision_jax.parallel.processes import joined, together
     from vision_jax.run.run import load_run
 
     def tell(error: Exception) -> str:
@@ -79,6 +80,7 @@ def _write(
 ) -> "IndexChange":
     from vision_jax.data.findings import warn_once
     from vision_jax.gallery.writing import write_index
+    from vision_jax.parallel.processes import first_alone, together
 
     if run.parallel.process[1] == 1:
         source = run.open_images(images, split, bad_files=bad_files)

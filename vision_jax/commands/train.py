@@ -14,7 +14,7 @@ import tyro
 from vision_jax.commands.messages import in_options
 from vision_jax.config import TrainConfig
 from vision_jax.errors import InputError
-from vision_jax.parallel.processes import Distributed, joined
+from vision_jax.parallel.distributed import Distributed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +81,7 @@ def run_training(
         options: where and how.
         tell: makes the message of an error that ends one of several processes.
     """
+    from vision_jax.parallel.processes import joined
     from vision_jax.run.train import train
     from vision_jax.training.profile import parse_steps
 
@@ -107,6 +108,7 @@ def run_training(
 
 def _run_folds(config: TrainConfig, options: RunOptions, tell: Callable[[Exception], str]) -> bool:
     """Cross-validate a config, print the table, and say whether it came to the end."""
+    from vision_jax.parallel.processes import joined
     from vision_jax.reports.metrics import fold_rows
     from vision_jax.run.folds import FILE, train_folds
     from vision_jax.visual.text import text_table

@@ -90,6 +90,9 @@ class DataConfig:
 
     def check(self) -> None:
         """Refuse values out of range; `TrainConfig` calls it."""
+        for name in ("name", "data_dir", "manual_dir"):
+            path = getattr(self, name)
+            require("\0" not in (path or ""), f"data.{name}", path, "without a null byte")
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
         self._check_fold()
         require(self.pad_crop >= 0, "data.pad_crop", self.pad_crop, "at least 0")
