@@ -273,3 +273,29 @@ def test_a_cache_that_has_grown_too_large_loses_what_was_read_longest_ago(tmp_pa
     monkeypatch.setattr("vision_jax.cli._CACHE_BYTES", 150)
     assert main(["evaluate", str(tmp_path / "gone")]) == 2
     assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+@pytest.mark.slow
+def test_a_search_that_is_repeated_compiles_nothing(index, query, tmp_path):
+    code = (
+        "import jax; from vision_jax.cli import main\n"
+        "counts = dict.fromkeys(('cache_hits', 'cache_misses'), 0)\n"
+        "def count(event, **about):\n"
+        "    name = event.rpartition('/')[2]\n"
+        "    if name in counts: counts[name] += 1\n"
+        "jax.monitoring.register_event_listener(count)\n"
+        f"assert main(['search', {str(index)!r}, {str(query)!r}]) == 0\n"
+        "print(*counts.values())"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path)
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+        )
+        for _ in range(2)
+    ]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+    (_, compiled), (read, missed) = (map(int, run.stdout.splitlines()[-1].split()) for run in runs)
+    assert missed == 0
+    assert compiled <= read <= 24  # programs: more would be operations outside of any jit

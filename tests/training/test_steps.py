@@ -38,6 +38,19 @@ def trained(task, small_source):
     return run
 
 
+def test_weights_compiled_for_one_call_have_the_bits_of_others(task):
+    def init(key):
+        return task.init(key, blank_batch((8, 8, 1)))
+
+    begun = DataParallel.over(1).begin(init, 3)
+    for made, expected in zip(
+        jax.tree.leaves(begun.params),
+        jax.tree.leaves(jax.jit(init)(jax.random.key(3)).params),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(made, expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["none", pytest.param("strong", marks=pytest.mark.slow)])
 def test_many_devices_train_as_one_does(trained, recipe):

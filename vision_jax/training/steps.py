@@ -98,9 +98,9 @@ class DataParallel(Devices):
 
         start = np.uint32(seed)
         if not self.splits_optimizer:
-            return self.replicate(jax.jit(init)(jax.random.key(start)))
+            return self.replicate(_jit_once(init)(jax.random.key(start)))
         shardings = self._shardings(jax.eval_shape(make, start), self._mesh)
-        placed: TrainState = self.to_own(jax.jit(make, out_shardings=shardings)(start))
+        placed: TrainState = self.to_own(_jit_once(make, out_shardings=shardings)(start))
         return placed
 
     def replicate(self, tree: Any) -> Any:
@@ -268,6 +268,20 @@ class DataParallel(Devices):
             return shardings
 
         return jax.tree.map(place, tree, is_leaf=lambda node: isinstance(node, TrainState))
+
+
+def _jit_once(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Compile a function that is called once, such as the one that makes a model's weights.
+
+    On a CPU, LLVM's last optimizations of the random numbers take longer than all else at the start
+    of training, and change neither their bits nor their speed.
+
+    Args:
+        function: the function.
+        options: of `jax.jit`.
+    """
+    quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(function, compiler_options=quick, **options)
 
 
 def augmented(
