@@ -1,6 +1,5 @@
 """The command line, `vision-jax`."""
 
-import gc
 import importlib
 import io
 import logging
@@ -73,8 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = words[1:]
     else:
         _use_compilation_cache()
-    # Imports make objects that stay; seeking garbage among them takes a tenth of a short command.
-    gc.set_threshold(50_000)
     # tfds and orbax log all they do to absl; what goes wrong is raised.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     if isinstance(sys.stdout, io.TextIOWrapper):
