@@ -20,11 +20,13 @@ Results = TypeVar("Results", bound=tuple[Array, ...])
 GROUP = 32  # rows of a group
 CHUNK = 128  # queries per pass over the gallery
 BLOCK = 4096  # with 128 scores a row, 2 MiB of scores: about a core's cache
+CACHED = 2 << 20  # bytes of a block's rows, and of its scores, for at most `CHUNK` queries
+FEW_BLOCK = 16_384  # rows of a block at most
 WIDE = 256  # from this width on, reading rows takes longer than choosing groups; then
-WIDE_GROUP = 8
+WIDE_GROUP = {"float32": 8, "bfloat16": 8, "int8": 16}
 WIDE_CHUNK = 512  # older XLA's product in bfloat16 is slow for fewer
-FEW = 16  # up to this many queries a block may be larger
-FEW_BLOCK = 16_384
+OLDER = jax.__version_info__ < (0, 11)
+MANY = 256  # from so many queries on, older XLA multiplies faster in bfloat16 than in int8
 EXCESS = 6  # groups scored beyond k, since two products may round the same score differently
 DENSE = 4096  # a gallery up to this size is scored whole
 DENSE_SCORES = 1 << 24  # how many scores to hold at a time then
@@ -122,12 +124,29 @@ class _Sizes(NamedTuple):
     group: int
 
 
-def _sizes(queries: int, rows: Rows) -> _Sizes:
-    items, dim = rows.values.shape
-    chunk, group = (CHUNK, GROUP) if dim < WIDE else (WIDE_CHUNK, WIDE_GROUP)
-    chunk = min(chunk, queries)
-    block = FEW_BLOCK if chunk <= FEW else BLOCK if chunk <= CHUNK else BLOCK // 2
-    return _Sizes(chunk, min(block, items // GROUP * GROUP), group)
+def _sizes(queries: int, rows: Rows, read: Rows | None = None) -> _Sizes:
+    """Choose the sizes of a pass.
+
+    Args:
+        queries: How many.
+        rows: What is scored row by row.
+        read: What the first pass reads; `rows` by default.
+    """
+    (items, dim), dtype = rows.values.shape, rows.values.dtype.name
+    wide = dim >= WIDE
+    chunk = min(WIDE_CHUNK if wide or _in_bfloat16(queries, read) else CHUNK, queries)
+    if chunk > CHUNK:
+        block = BLOCK // 2
+    else:
+        row = dim * (read or rows).values.dtype.itemsize
+        most = max(GROUP, min(FEW_BLOCK, CACHED // row, CACHED // (4 * chunk)))
+        block = 1 << (most.bit_length() - 1)
+    return _Sizes(chunk, min(block, items // GROUP * GROUP), WIDE_GROUP[dtype] if wide else GROUP)
+
+
+def _in_bfloat16(queries: int, read: Rows | None) -> bool:
+    """Say whether to multiply int8 rows with queries in bfloat16."""
+    return OLDER and queries >= MANY and read is not None and read.values.dtype == jnp.int8
 
 
 def search(
@@ -195,7 +214,9 @@ def search_coarse(
     """
     # Sums in float32 are off by no more than this, and so are the lengths measured by them.
     slack = (rows.values.shape[1] + 16) * 2.0**-22
-    sizes, count = _sizes(queries.shape[0], rows), shortlist_size(k)
+    sizes, count = _sizes(queries.shape[0], rows, coarse.rows), shortlist_size(k)
+    if _in_bfloat16(queries.shape[0], coarse.rows):
+        dtype = "bfloat16"
     errors = _group_errors(coarse.error, sizes) if coarse.error.ndim else coarse.error
 
     def part(queries: Array, where: Array) -> tuple[Array, Array, Array]:

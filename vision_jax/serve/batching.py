@@ -9,6 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from vision_jax.serve.faults import RequestError
 
+_PATIENCE = 0.25  # of a batch's time: those who come late would need about a batch of their own
+_LONGEST = 0.05  # seconds: a batch that had to compile says nothing about the next
+
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
@@ -17,13 +20,16 @@ class Batcher(Generic[Job, Answer]):
     """Gathers jobs and has them answered many at a time.
 
     What comes while a batch is worked on makes the next one, so that the more there is to do, the
-    larger batches get.
+    larger batches get. Callers who were just answered are likely to ask again at once: for as many
+    jobs as were answered the next batch waits a little, or two groups of callers would take turns
+    and each wait for the other.
 
     Args:
         answer: jobs to one answer each, in order; an exception among them is that job's alone.
         size: how much of a batch a job takes.
         largest: of a batch; a single job may be larger.
-        wait: seconds to wait for others after the first job.
+        wait: seconds that the next batch waits at least after one, while fewer jobs have come than
+            are expected; longer after a batch that took long.
         waiting: jobs that may wait; more are refused.
         seen: called with the size of each batch.
     """
@@ -42,6 +48,7 @@ class Batcher(Generic[Job, Answer]):
         self._largest, self._wait = largest, wait
         self._queue: queue.Queue[tuple[Job, Future[Answer]] | None] = queue.Queue(waiting)
         self._left: tuple[Job, Future[Answer]] | None = None  # did not fit into the last batch
+        self._until, self._expected = 0.0, 0  # when the next batch begins, or with how much
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -77,10 +84,10 @@ class Batcher(Generic[Job, Answer]):
 
     def _gather(self, first: Any) -> tuple[list[Any], bool]:
         batch, size = [first], self._size(first[0])
-        until = time.monotonic() + self._wait
         while size < self._largest:
+            left = self._until - time.monotonic() if size < self._expected else 0.0
             try:
-                part = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+                part = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
             except queue.Empty:
                 break
             if part is None:
@@ -93,10 +100,15 @@ class Batcher(Generic[Job, Answer]):
         return batch, False
 
     def _finish(self, batch: list[Any]) -> None:
+        began = time.monotonic()
         try:
             answers: Sequence[Answer | Exception] = self._answer([job for job, _ in batch])
         except Exception as error:
             answers = [error] * len(batch)
+        done = time.monotonic()
+        patience = min(_LONGEST, _PATIENCE * (done - began))
+        self._until = done + max(self._wait, patience)
+        self._expected = self._queue.qsize() + sum(self._size(job) for job, _ in batch)
         for (_, future), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
                 future.set_exception(answer)

@@ -29,7 +29,8 @@ from vision_jax.serve.queries import Example, Options, Query, SearchRequest
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 """Results that are looked up, so that few shapes are compiled."""
 _EMBEDDED = 64  # images at a time
-_SEARCHED = 16  # queries at a time: more take longer than their share of it
+_SEARCHED = 48  # queries at a time
+_PREPARED = (16, 24, 48)  # sizes of a batch that are compiled at the start; see `search.batching`
 _DECODING = 2  # threads
 
 Vector = Float[np.ndarray, " dim"]
@@ -109,9 +110,10 @@ class Searcher:
             for count in (1, _EMBEDDED):
                 run.embed(np.zeros((count, *run.info.image_shape), np.uint8), views=views)
         vectors = np.resize(gallery.index.vectors(gallery.ids[:1]), (_SEARCHED, gallery.index.dim))
-        for count in (1, 2, _SEARCHED):
-            for size in SIZES[:2]:
-                gallery.index.search(vectors[:count], size, method=self._method)
+        for size in SIZES[:2]:
+            gallery.index.search(vectors[:1], size, method=self._method)
+        for count in _PREPARED:
+            gallery.index.search(vectors[:count], SIZES[0], method=self._method)
 
     async def search(self, gallery: Gallery, request: SearchRequest) -> Answered:
         """Find what a request looks up.
