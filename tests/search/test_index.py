@@ -95,6 +95,23 @@ def test_wide_vectors_are_searched_in_smaller_groups(queries):
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dim", [DIM, 300])
+@pytest.mark.parametrize("older", [False, True])
+def test_rounded_vectors_are_found_by_any_first_pass(dim, older, monkeypatch):
+    monkeypatch.setattr(kernel, "OLDER", older)  # many queries are in bfloat16 then
+    monkeypatch.setattr(kernel, "MANY", 40)
+    device_rows._find.clear_cache()
+    gallery, asked = vectors(5100, dim=dim), vectors(69, 1, dim=dim)
+    index = CosineIndex(dim, dtype="int8")
+    kept = index.vectors(index.add(gallery))
+    for few in (asked[:20], asked):
+        scores, found = index.search(few, 10)
+        cosines = unit(few) @ kept.astype(np.float64).T
+        np.testing.assert_allclose(scores, -np.sort(-cosines, axis=1)[:, :10], atol=1e-6)
+        np.testing.assert_allclose(np.take_along_axis(cosines, found, 1), scores, atol=1e-6)
+    device_rows._find.clear_cache()
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_rounded_vectors_are_found_exactly(dtype):
     gallery, asked = vectors(7000), vectors(20, 1)

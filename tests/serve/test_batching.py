@@ -72,3 +72,27 @@ def test_too_many_are_refused_and_those_who_are_gone_are_left_out():
     wait([first, others[0], others[2]], 10)
     batcher.close()
     assert seen == [0, 1, 3]
+
+
+def test_who_was_just_answered_is_waited_for_and_nobody_else():
+    free, sizes = threading.Event(), []
+
+    def answer(jobs):
+        free.wait(10)
+        return jobs
+
+    batcher = Batcher(answer, wait=5.0, seen=sizes.append)
+    began = time.monotonic()
+    first = batcher.submit(0)
+    while not first.running():
+        time.sleep(0.001)
+    others = [batcher.submit(job) for job in (1, 2, 3)]
+    free.set()
+    first.result(10)
+    time.sleep(0.05)
+    wait([*others, batcher.submit(4)], 10)
+    assert sizes == [1, 4]  # and no 3 before
+    wait([batcher.submit(job) for job in (5, 6, 7, 8)], 10)
+    assert sizes == [1, 4, 4]
+    assert time.monotonic() - began < 4  # each began once complete
+    batcher.close()
