@@ -130,6 +130,11 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) >> 10
 
+    def cpu(self) -> float:
+        """Return the process's CPU time in seconds."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         """End it as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
@@ -153,7 +158,7 @@ def ask(connection: http.client.HTTPConnection, key: str) -> dict[str, Any]:
 def latency(options: argparse.Namespace) -> None:
     """Measure how long clients wait that all ask again as soon as they have an answer."""
     truth, server = Truth(options.folder), Server(options.folder)
-    until = time.perf_counter() + 10 + options.seconds
+    started, until = server.cpu(), time.perf_counter() + 10 + options.seconds
     waits: list[tuple[float, float]] = []
     wrong = 0
 
@@ -174,7 +179,8 @@ def latency(options: argparse.Namespace) -> None:
     print(
         f"{options.clients} clients, {len(measured)} answers, {wrong} wrong: "
         f"{len(measured) / options.seconds:.0f}/s, median {middle:.0f} ms, 99th percentile "
-        f"{high:.0f} ms, 1st {low:.0f} ms; server {server.memory():,} MiB; load average "
+        f"{high:.0f} ms, 1st {low:.0f} ms; server {server.memory():,} MiB, "
+        f"{(server.cpu() - started) / len(waits) * 1000:.1f} ms of CPU time an answer; load average "
         f"{os.getloadavg()[0]:.1f}; clients' CPU time "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_utime:.0f} s"
     )
