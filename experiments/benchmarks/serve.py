@@ -180,8 +180,8 @@ def latency(options: argparse.Namespace) -> None:
         f"{options.clients} clients, {len(measured)} answers, {wrong} wrong: "
         f"{len(measured) / options.seconds:.0f}/s, median {middle:.0f} ms, 99th percentile "
         f"{high:.0f} ms, 1st {low:.0f} ms; server {server.memory():,} MiB, "
-        f"{(server.cpu() - started) / len(waits) * 1000:.1f} ms of CPU time an answer; load average "
-        f"{os.getloadavg()[0]:.1f}; clients' CPU time "
+        f"{(server.cpu() - started) / len(waits) * 1000:.1f} ms of CPU time an answer; "
+        f"load average {os.getloadavg()[0]:.1f}; clients' CPU time "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_utime:.0f} s"
     )
     server.end()

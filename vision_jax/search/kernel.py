@@ -23,7 +23,8 @@ BLOCK = 4096  # with 128 scores a row, 2 MiB of scores: about a core's cache
 CACHED = 2 << 20  # bytes of a block's rows, and of its scores, for at most `CHUNK` queries
 FEW_BLOCK = 16_384  # rows of a block at most
 WIDE = 256  # from this width on, reading rows takes longer than choosing groups; then
-WIDE_GROUP = {"float32": 8, "bfloat16": 8, "int8": 16}
+WIDE_GROUP = 8
+WIDE_BYTES_GROUP = 16  # of rows in int8
 WIDE_CHUNK = 512  # older XLA's product in bfloat16 is slow for fewer
 OLDER = jax.__version_info__ < (0, 11)
 MANY = 128  # from so many queries on, older XLA multiplies faster in bfloat16 than in int8
@@ -132,8 +133,7 @@ def _sizes(queries: int, rows: Rows, read: Rows | None = None) -> _Sizes:
         rows: What is scored row by row.
         read: What the first pass reads; `rows` by default.
     """
-    (items, dim), dtype = rows.values.shape, rows.values.dtype.name
-    wide = dim >= WIDE
+    (items, dim), wide = rows.values.shape, rows.values.shape[1] >= WIDE
     chunk = min(WIDE_CHUNK if wide or _in_bfloat16(queries, read) else CHUNK, queries)
     if chunk > CHUNK:
         block = BLOCK // 2
@@ -141,7 +141,8 @@ def _sizes(queries: int, rows: Rows, read: Rows | None = None) -> _Sizes:
         row = dim * (read or rows).values.dtype.itemsize
         most = max(GROUP, min(FEW_BLOCK, CACHED // row, CACHED // (4 * chunk)))
         block = 1 << (most.bit_length() - 1)
-    return _Sizes(chunk, min(block, items // GROUP * GROUP), WIDE_GROUP[dtype] if wide else GROUP)
+    group = WIDE_BYTES_GROUP if rows.values.dtype == jnp.int8 else WIDE_GROUP
+    return _Sizes(chunk, min(block, items // GROUP * GROUP), group if wide else GROUP)
 
 
 def _in_bfloat16(queries: int, read: Rows | None) -> bool:
