@@ -119,7 +119,7 @@ def test_clustered_vectors_are_searched_by_lists(data):
     index.add(data[0])
     found = index.search(data[0][:200], 11, method="inverted_file")[1]
     truth = index.search(data[0][:200], 11)[1]
-    assert index._methods["inverted_file"].exact is None
+    assert index._methods.current["inverted_file"].exact is None
     hits = [len({*a} & {*b}) - 1 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
     assert np.mean(hits) / 10 >= 0.95
 

@@ -62,7 +62,7 @@ def test_a_changed_index_compiles_nothing_new(data):
     index.add(gallery[:1])
     index.search(queries, 3, method="sharded")
     assert _compiled.cache_info().misses == before
-    held = index._methods["sharded"]._rows[0]
+    held = index._methods.current["sharded"]._rows[0]
     assert {shard.device for shard in held.addressable_shards} == set(jax.local_devices())
 
 
@@ -74,7 +74,7 @@ def test_a_rounded_index_is_spread_as_it_is_stored(data):
     scores, ids = index.search(queries, 10, method="sharded")
     np.testing.assert_array_equal(ids, expected[1])
     np.testing.assert_allclose(scores, expected[0], rtol=1e-5)
-    assert index._methods["sharded"]._rows[0].dtype == np.int8
+    assert index._methods.current["sharded"]._rows[0].dtype == np.int8
 
 
 @pytest.mark.slow

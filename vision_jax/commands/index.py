@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vision_jax.commands.arguments import Workdir, parse_checkpoint
 from vision_jax.commands.messages import in_options
@@ -26,6 +26,8 @@ def index(
     bad_files: Literal["error", "skip"] | None = None,
     views: Literal[1, 2, 5, 10] | None = None,
     shards: int | None = None,
+    method: Literal["hnsw"] | None = None,
+    recall: float | None = None,
     distributed: Distributed = _ALONE,
 ) -> None:
     """Embed images with a trained model and write a search index.
@@ -48,10 +50,18 @@ def index(
             file's index, or 1.
         shards: Write a folder of this many files, for large galleries; `search` takes the folder.
             Default: one file, or as many as the folder holds.
+        method: Write the graph of `hnsw` into the file, for large galleries: `search --method hnsw`
+            and `serve --method hnsw` are approximate, and need not build it then. Takes the extra
+            `ann`. Default: a graph if the file's index has one.
+        recall: Which share of the 10 nearest the graph is to find, measured with indexed images: a
+            higher one is slower. Default: 0.97.
         distributed: Other processes, which embed the images together.
     """
     from vision_jax.parallel.processes import joined, together
     from vision_jax.run.run import load_run
+    from vision_jax.search.methods import check_kept
+
+    check_kept(method, recall)
 
     def tell(error: Exception) -> str:
         return in_options(str(error), index)
@@ -59,7 +69,8 @@ def index(
     with joined(distributed, tell, kept=f"{out}.parts"):
         together(partial(_check_out, out))
         run = together(lambda: load_run(workdir, parse_checkpoint(checkpoint)))
-        change = _write(run, images, out, split, bad_files, views, shards)
+        options = {"views": views, "shards": shards, "method": method, "recall": recall}
+        change = _write(run, images, out, split, bad_files, options)
         if run.parallel.is_first:
             print(_told(change, out))
 
@@ -75,8 +86,7 @@ def _write(
     out: Path,
     split: str,
     bad_files: "BadFiles | None",
-    views: int | None,
-    shards: int | None,
+    options: dict[str, Any],
 ) -> "IndexChange":
     from vision_jax.data.findings import warn_once
     from vision_jax.gallery.writing import write_index
@@ -84,12 +94,12 @@ def _write(
 
     if run.parallel.process[1] == 1:
         source = run.open_images(images, split, bad_files=bad_files)
-        return write_index(run, source, out, views=views, shards=shards)
+        return write_index(run, source, out, **options)
     # Each process reads its own files alone, and finds those that cannot be read as it does.
     bad_files = bad_files or run.config.data.bad_files
     first_alone(lambda: run.open_data(images))  # which prepares a data set that is not there
     source = together(lambda: run.open_images(images, split, bad_files="later"))
-    change = write_index(run, source, out, bad_files=bad_files, views=views, shards=shards)
+    change = write_index(run, source, out, bad_files=bad_files, **options)
     if change.skipped and run.parallel.is_first:
         key, why = next(iter(change.skipped.items()))
         warn_once(f"skipped {len(change.skipped)} of {len(source)} images: {key} {why}, …")
@@ -99,7 +109,13 @@ def _write(
 def _told(change: "IndexChange", out: Path) -> str:
     built = f"{out} is built anew: {change.rebuilt}\n" if change.rebuilt else ""
     resumed = f", {change.resumed} of them before the interruption" if change.resumed else ""
+    fit, graph = change.graph, ""
+    if fit is not None:
+        graph = (
+            f"\nmethod hnsw finds {fit.recall:.3f} of the 10 nearest, and compares {fit.share:.1%} "
+            f"of the images (ef {fit.ef})"
+        )
     return (
         f"{built}{change.added + change.kept} images -> {out} "
-        f"({change.added} embedded{resumed}, {change.kept} kept, {change.removed} removed)"
+        f"({change.added} embedded{resumed}, {change.kept} kept, {change.removed} removed){graph}"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from vision_jax.errors import InputError
-from vision_jax.search.methods import METHODS
+from vision_jax.search.methods import METHODS, check_method
 
 if TYPE_CHECKING:
     Method = str
@@ -64,6 +64,7 @@ def serve(
         ) from None
     from vision_jax.serve.server import Service, check_token, listen, run
 
+    check_method(method)
     token = token or os.environ.get("VISION_JAX_TOKEN") or None
     check_token(host, token)
     with listen(host, port) as listening:

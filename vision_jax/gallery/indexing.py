@@ -14,6 +14,7 @@ from vision_jax.gallery.parts import check_directions
 from vision_jax.run.run import Run
 from vision_jax.run.views import check_views
 from vision_jax.search import CosineIndex
+from vision_jax.search.graph import Fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class IndexChange:
             or there was none.
         skipped: Why images were left out, by key.
         resumed: How many of `added` an interrupted call had embedded.
+        graph: What was measured of the graph that was written for method "hnsw"; None without.
     """
 
     added: int
@@ -36,6 +38,7 @@ class IndexChange:
     rebuilt: str | None = None
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     resumed: int = 0
+    graph: Fit | None = None
 
 
 def build_index(run: Run, source: Source, *, views: int = 1) -> CosineIndex:

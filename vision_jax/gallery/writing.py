@@ -30,7 +30,9 @@ from vision_jax.parallel.processes import first_alone, gathered, together
 from vision_jax.run.run import Run
 from vision_jax.run.views import check_views
 from vision_jax.search import CosineIndex
+from vision_jax.search.graph import Fit
 from vision_jax.search.index_file import Content
+from vision_jax.search.methods import check_kept
 
 
 def write_index(
@@ -41,6 +43,8 @@ def write_index(
     bad_files: BadFiles = "error",
     views: int | None = None,
     shards: int | None = None,
+    method: str | None = None,
+    recall: float | None = None,
 ) -> IndexChange:
     """Write the index of a source to a file, starting from what the file already holds.
 
@@ -58,35 +62,53 @@ def write_index(
             index that the file holds, or 1. An index of another number is built anew.
         shards: Write a folder of this many files, which `load_index` reads as one index; by default
             one file, or as many as the folder has.
+        method: "hnsw": write its graph too, so that an approximate search need not build it. By
+            default a graph is written if the file's index has one.
+        recall: Which share of the 10 nearest the graph is to find, in (0, 1]; 0.97 by default.
 
     Returns:
         How many images were added, removed and kept, and whether an older index was built anew.
 
     Raises:
         InputError: If the file is no index, or one that was not made here or is merged, the images
-            cannot be embedded, or another process writes the same index.
+            cannot be embedded, another process writes the same index, or `method` is not one that
+            a file keeps, or takes a package that is missing.
     """
     check_views(1 if views is None else views)
+    check_kept(method, recall)
     path, process = Path(path), run.parallel.process
     run = run.alone() if process[1] > 1 else run
     shards = together(partial(_shard_count, path, shards))
+    if shards is not None and method is not None:
+        raise InputError(f"method is {method!r} and shards is {shards}; one file keeps a graph")
     older, reason = together(partial(_older, run, source, path, views))
     held, averaged = (0, views or 1) if older is None else (len(older), views_of(older))
     origin = Origin.of(run, source, averaged)
+    fit: Fit | None = None
+
+    def save() -> None:
+        nonlocal fit
+        index = _whole(plan, made)
+        if method is not None:
+            index.build(method, recall=recall)
+        index.save(path)
+        fit = index.graph
+
     with closing(Parts(path, origin, process)) as parts:
         first_alone(parts.open)
         share, part = together(partial(_embed, run, source, parts, older, averaged, bad_files))
         shares = parts.shares() if process[1] > 1 else [share]
         plan, made = _plan(run, source, origin, older, shares), _Embedded(parts, part)
         if shards is None:
-            first_alone(lambda: _whole(plan, made).save(path))
+            first_alone(save)
         else:
             _write_shards(path, shards, plan, made)
         first_alone(parts.remove)
     skipped = {key: why for share in shares for key, why in share.skipped.items()}
     resumed = sum(share.resumed for share in shares)
     added, kept = len(plan.fresh), len(plan.kept)
-    return IndexChange(added, held - kept, kept, rebuilt=reason, skipped=skipped, resumed=resumed)
+    counts = added, held - kept, kept
+    return IndexChange(*counts, rebuilt=reason, skipped=skipped, resumed=resumed, graph=fit)
 
 
 def _shard_count(path: Path, shards: int | None) -> int | None:

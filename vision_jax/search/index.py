@@ -1,6 +1,5 @@
 """A cosine index with ids: add, remove, search, save and load."""
 
-import inspect
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,12 +11,13 @@ from jaxtyping import Float, Int
 from vision_jax.errors import InputError
 from vision_jax.search import arrays, index_file
 from vision_jax.search.arrays import ArrayLike
+from vision_jax.search.built import BuiltMethods, check_options
 from vision_jax.search.device_rows import DeviceRows
 from vision_jax.search.filters import Where, to_mask
+from vision_jax.search.graph import Fit
 from vision_jax.search.lock import ReadWriteLock
-from vision_jax.search.methods import METHODS, find_method
 from vision_jax.search.min_score import MinScore, at_least, check_min_score
-from vision_jax.search.protocol import Found, Method
+from vision_jax.search.protocol import Found
 from vision_jax.search.slots import SlotTable
 
 _SHOWN, _FIELDS = 200, 20  # letters and fields that a notebook shows at most
@@ -65,9 +65,8 @@ class CosineIndex:
         self._rows = DeviceRows(dim, dtype)
         self._table = SlotTable()
         self._metadata: dict[int, Any] = {}
-        self._methods: dict[str, Method] = {}  # built since the last change
+        self._methods = BuiltMethods()
         self._lock = ReadWriteLock()
-        self._building = {name: ReadWriteLock() for name in METHODS}
 
     def __len__(self) -> int:
         return len(self._table)
@@ -91,7 +90,7 @@ class CosineIndex:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock.reading():
-            return self.__dict__ | {"_methods": {}}  # built again by the copy
+            return self.__dict__.copy()
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, int | np.integer) or not 0 <= item < 1 << 63:
@@ -170,6 +169,7 @@ class CosineIndex:
                 self._metadata.pop(item, None)
             if 2 * len(self) < len(self._table.live):
                 self._rows.keep(self._table.keep())
+                self._methods.moved()
             self._changed()
 
     def metadata(self, ids: ArrayLike | int) -> list[Any]:
@@ -211,6 +211,26 @@ class CosineIndex:
         with self._lock.reading():
             return self._rows.vectors(self._table.find(wanted))
 
+    def build(self, method: str, **options: Any) -> None:
+        """Build a search method now instead of at the first search.
+
+        Args:
+            method: As for `search`.
+            **options: Of how it is built. "hnsw" takes `recall`, in (0, 1] and 0.97 by default: the
+                share of the 10 nearest that it is to find of the gallery's own vectors.
+
+        Raises:
+            InputError: If there is no such method or option, or it takes a package that is missing.
+        """
+        with self._lock.reading():
+            self._methods.get(method, self._rows, self._table.by_id[1], options)
+
+    @property
+    def graph(self) -> Fit | None:
+        """What was measured of method "hnsw", if it is built or was saved with the index."""
+        with self._lock.reading():
+            return self._methods.fit
+
     def search(
         self,
         queries: ArrayLike,
@@ -232,10 +252,12 @@ class CosineIndex:
                 found, what scores the same is. By default whatever is nearest is found.
             method: How to search. "exact" finds the true neighbours; "sharded" does too, with all
                 of this machine's devices, and keeps a copy of the vectors spread over them.
-                "inverted_file" looks only at the lists of vectors nearest to a query, and finds
-                0.95 or more of the 10 nearest of the gallery's own vectors; its option `nprobe`
-                is how many lists. "approx_max_k" is fast on TPU, and exact elsewhere. Every
-                method but "exact" is built at the first such search after a change.
+                "hnsw" follows a graph on the CPU (extra `ann`), and "inverted_file" looks only at
+                the lists of vectors nearest to a query; both find 0.95 or more of the 10 nearest
+                of the gallery's own vectors, and their options `ef` and `nprobe` say how far they
+                look. "approximate" is the faster of the two, or "exact" below 10,000 vectors.
+                "approx_max_k" is fast on TPU, and exact elsewhere. Every method but "exact" is
+                built at the first such search after a change.
             **options: Options of the method.
 
         Returns:
@@ -290,13 +312,18 @@ class CosineIndex:
     def save(self, path: str | Path) -> None:
         """Write the index to one file, replacing an older one only once it is complete.
 
+        The graph of method "hnsw" is written too, if there is one, and brought up to date first.
         Equal indexes give equal bytes.
 
         Raises:
             InputError: If `about` or a metadata value is not JSON-able, or the file cannot be
                 written there; nothing is written.
         """
-        index_file.write(Path(path), self.to_content())
+        with self._lock.reading():
+            filled = len(self._table.live)
+            graph = self._methods.graph(self._rows, self._table.by_id[1], filled)
+            content = self._content()._replace(graph=graph)
+        index_file.write(Path(path), content)
 
     @classmethod
     def load(cls, path: str | Path) -> "CosineIndex":
@@ -310,12 +337,9 @@ class CosineIndex:
         return cls.from_content(index_file.read(Path(path)))
 
     def to_content(self) -> index_file.Content:
-        """Return all that a file of the index holds, vectors as they are stored."""
+        """Return all that a file of the index holds but a graph, vectors as they are stored."""
         with self._lock.reading():
-            values, scale = self._rows.rows(self._table.slots)
-            items = {str(item): value for item, value in self._metadata.items()}
-            notes = {"about": self.about, "items": items, "next": self._table.next}
-            return index_file.Content(self.dtype, values, scale, self._table.ids, notes)
+            return self._content()
 
     @classmethod
     def from_content(cls, content: index_file.Content) -> "CosineIndex":
@@ -325,23 +349,31 @@ class CosineIndex:
         index._register(content.ids)
         index._metadata = {int(item): value for item, value in content.notes["items"].items()}
         index._table.next = content.notes["next"]
+        if content.graph is not None:
+            index._methods.restore(content.graph)
         return index
+
+    def _content(self) -> index_file.Content:
+        values, scale = self._rows.rows(self._table.slots)
+        items = {str(item): value for item, value in self._metadata.items()}
+        notes = {"about": self.about, "items": items, "next": self._table.next}
+        return index_file.Content(self.dtype, values, scale, self._table.ids, notes)
 
     def _register(self, new: np.ndarray) -> None:
         self._table.add(new)
         self._changed()
 
     def _changed(self) -> None:
-        self._methods = {}
+        self._methods.changed()
         self._rows.set_live(self._table.live)
 
     def _search(
         self, rows: np.ndarray, k: int, where: Where | None, method: str, options: dict[str, Any]
     ) -> Found:
         """Search while the lock is held."""
-        built = self._method(method)
+        built = self._methods.get(method, self._rows, self._table.by_id[1])
         if options:
-            _check_options(method, built, options)
+            check_options(method, built.search, options)
         held = self._table.by_id[0]
         mask = None
         if where is not None:
@@ -355,16 +387,6 @@ class CosineIndex:
             found[:, :few] = np.where(places >= 0, held[places], -1)
         return scores, found
 
-    def _method(self, name: str) -> Method:
-        built = self._methods.get(name)
-        if built is None:
-            build = find_method(name)
-            with self._building[name].writing():
-                if name not in self._methods:
-                    self._methods[name] = build(self._rows, self._table.by_id[1])
-                built = self._methods[name]
-        return built
-
 
 def _check_metadata(metadata: Any, count: int) -> None:
     if metadata is None:
@@ -375,13 +397,3 @@ def _check_metadata(metadata: Any, count: int) -> None:
         )
     if len(metadata) != count:
         raise InputError(f"metadata has {len(metadata)} values; {count} are needed")
-
-
-def _check_options(name: str, method: Method, options: dict[str, Any]) -> None:
-    parameters = inspect.signature(method.search).parameters.values()
-    known = [option.name for option in parameters if option.kind is option.KEYWORD_ONLY]
-    if unknown := options.keys() - set(known):
-        raise InputError(
-            f"{min(unknown)!r} is no option of method {name!r}; "
-            + (f"it has {', '.join(known)}" if known else "it has none")
-        )

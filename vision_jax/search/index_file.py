@@ -1,10 +1,10 @@
-"""The file of a cosine index: a checked header, then values, scales, ids and notes.
+"""The file of a cosine index: a checked header, then values, scales, ids, notes and a graph.
 
 Layout: 8 bytes of magic, 8 bytes of header length, a JSON header, 32 bytes of SHA-256 over all of
 these, then the sections back to back. The header names each section's length and SHA-256, and all
 lengths are checked against the size of the file before anything is read, so that no header can ask
 for more memory than the file has bytes. Checksums tell damage, not intent: what a section says is
-checked as well.
+checked as well. Version 2 is version 1 with a graph.
 """
 
 import hashlib
@@ -19,9 +19,14 @@ import numpy as np
 from vision_jax.errors import InputError
 from vision_jax.files import reading, replacing
 from vision_jax.search.arrays import without_direction
+from vision_jax.search.graph import Graph
 
 MAGIC = b"VJXINDEX"
-VERSION = 1
+SECTIONS: dict[int, tuple[str, ...]] = {
+    1: ("values", "scale", "ids", "notes"),
+    2: ("values", "scale", "ids", "notes", "levels", "links"),
+}
+"""Names of the sections, by the version of the file."""
 LONGEST_HEADER = 1 << 16
 WIDEST = 1 << 24
 DTYPES = {
@@ -44,6 +49,7 @@ class Content(NamedTuple):
         scale: (N,) float32; the vectors are `scale[i] * values[i]`.
         ids: (N,) int64.
         notes: A JSON-able object: `about`, `items` (the metadata by id) and `next` (an id).
+        graph: Links between the vectors, for method "hnsw"; None without.
     """
 
     dtype: str
@@ -51,6 +57,7 @@ class Content(NamedTuple):
     scale: np.ndarray
     ids: np.ndarray
     notes: dict[str, Any]
+    graph: Graph | None = None
 
 
 def write(path: Path, content: Content) -> None:
@@ -60,8 +67,10 @@ def write(path: Path, content: Content) -> None:
         InputError: If the notes are not JSON-able, or the file cannot be written there; nothing is
             written.
     """
+    graph = content.graph
+    about = content.notes if graph is None else content.notes | {"graph": graph.notes}
     try:
-        notes = json.dumps(content.notes, sort_keys=True, allow_nan=False).encode()
+        notes = json.dumps(about, sort_keys=True, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"about and metadata must be JSON-able: {error}") from error
     parts = {
@@ -70,8 +79,11 @@ def write(path: Path, content: Content) -> None:
         "ids": np.ascontiguousarray(content.ids, "<i8").tobytes(),
         "notes": notes,
     }
+    if graph is not None:
+        parts["levels"] = np.ascontiguousarray(graph.levels, "<i4").tobytes()
+        parts["links"] = np.ascontiguousarray(graph.links, "<i4").tobytes()
     header = {
-        "version": VERSION,
+        "version": 1 if graph is None else 2,
         "storage": content.dtype,
         "count": content.values.shape[0],
         "dim": content.values.shape[1],
@@ -102,6 +114,12 @@ def read(path: Path) -> Content:
             parts[name] = file.read(length)
             if hashlib.sha256(parts[name]).hexdigest() != header["sections"][name]["sha256"]:
                 raise IndexFileError(f"{path}: the {name} are altered (SHA-256 differs)")
+    notes, graph = _parse(parts["notes"], path, "notes"), None
+    if header["version"] > 1:
+        arrays = (np.frombuffer(parts[name], "<i4") for name in ("levels", "links"))
+        graph = Graph.of(notes.pop("graph", None), *arrays)
+        if graph is None:
+            raise IndexFileError(f"{path}: the graph is not one that was saved here")
     content = Content(
         header["storage"],
         np.frombuffer(parts["values"], DTYPES[header["storage"]]).reshape(
@@ -109,7 +127,8 @@ def read(path: Path) -> Content:
         ),
         np.frombuffer(parts["scale"], "<f4"),
         np.frombuffer(parts["ids"], "<i8"),
-        _parse(parts["notes"], path, "notes"),
+        notes,
+        graph,
     )
     _check_content(content, path)
     return content
@@ -131,8 +150,9 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
         raise IndexFileError(f"{path}: the header is altered (SHA-256 differs)")
     header = _parse(text, path, "header")
     version = header.get("version")
-    if version != VERSION:
-        raise IndexFileError(f"{path}: version {version}, this program reads version {VERSION}")
+    if type(version) is not int or version not in SECTIONS:
+        known = " and ".join(map(str, SECTIONS))
+        raise IndexFileError(f"{path}: version {version}, this program reads versions {known}")
     return header, 16 + length + 32
 
 
@@ -140,7 +160,7 @@ def _check_header(header: dict[str, Any], path: Path, rest: int) -> dict[str, in
     """Check a header against itself and the bytes that follow; return the section lengths."""
     try:
         count, dim, dtype = header["count"], header["dim"], header["storage"]
-        names = ("values", "scale", "ids", "notes")
+        names = SECTIONS[header["version"]]
         sections = {name: header["sections"][name] for name in names}
         lengths = {name: part["bytes"] for name, part in sections.items()}
         digests = [part["sha256"] for part in sections.values()]
@@ -153,6 +173,8 @@ def _check_header(header: dict[str, Any], path: Path, rest: int) -> dict[str, in
         raise IndexFileError(f"{path}: the header is not one of an index")
     size = DTYPES[dtype].itemsize
     expected = {"values": size * count * dim, "scale": 4 * count, "ids": 8 * count}
+    if "levels" in lengths:
+        expected |= {"levels": 4 * count, "links": lengths["links"] // 4 * 4}
     if any(lengths[name] != length for name, length in expected.items()):
         raise IndexFileError(f"{path}: the header contradicts itself: {count} x {dim}, {lengths}")
     if sum(lengths.values()) != rest:

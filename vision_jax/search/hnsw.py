@@ -1,0 +1,287 @@
+"""Approximate cosine search over a graph, HNSW, by FAISS on the CPU."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, SupportsIndex
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from vision_jax.bars import tqdm
+from vision_jax.errors import DataWarning
+from vision_jax.search import arrays
+from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.exact import Exact
+from vision_jax.search.graph import Fit, Graph
+from vision_jax.search.methods import check_recall
+from vision_jax.search.protocol import Found
+
+CONNECTIONS = 16
+CONSTRUCTION = 100  # candidates while the graph is built
+TARGET = 0.97  # recall@10 of vectors of the gallery, as for the inverted file
+CHECKED = 256  # vectors that are looked up to measure it
+FEWEST = 1000  # vectors that are worth a graph
+WORTHWHILE = 0.1  # share of the vectors from which comparing them link by link is slower
+LARGE = 10_000  # vectors from which a gallery is expected to be searched faster than exactly
+SPARE = 8  # results beyond k, among which rounding may change the order
+_ADDED = 10_000  # vectors between two looks at the progress bar
+_GATHERED = 1 << 23  # numbers of found vectors that are scored at a time
+_GONE = 0.2  # share of removed vectors from which the graph is built anew
+
+
+def build(
+    rows: DeviceRows,
+    slots: Int[np.ndarray, " items"],
+    *,
+    recall: float | None = None,
+    former: "Hnsw | Graph | None" = None,
+) -> "Hnsw":
+    """Build the method, from what there was before a change if that is given; see `Hnsw`."""
+    return Hnsw(rows, slots, recall=recall, former=former)
+
+
+class Hnsw:
+    """A graph of the vectors, or exact search where that is faster.
+
+    Results are scored again in float32, so that a score is what exact search would give. Exact
+    search answers where a graph would compare too large a share of the vectors: without clusters,
+    for a large k, or with a narrow filter. It also answers each query for which the graph finds
+    fewer than k of the vectors that may be found.
+
+    Vectors stay at their nodes: new ones are linked in, and removed ones are passed over until they
+    are a fifth.
+
+    Args:
+        rows: The index's rows.
+        slots: (N,) the slots of its vectors, in the order of their ids.
+        recall: The share of the 10 nearest of the gallery's own vectors that a search is to find,
+            in (0, 1]; by default that of `former`, or 0.97.
+        former: The method before a change, which must not be used again; or the graph of a file,
+            whose rows are the first slots.
+
+    Raises:
+        InputError: `recall` is out of range.
+    """
+
+    def __init__(
+        self,
+        rows: DeviceRows,
+        slots: Int[np.ndarray, " items"],
+        *,
+        recall: float | None = None,
+        former: "Hnsw | Graph | None" = None,
+    ) -> None:
+        check_recall(recall)
+        before = None if former is None else former.fit
+        target = recall or (before.target if before else TARGET)
+        self._rows, self._slots = rows, slots
+        self._exact = Exact(rows, slots)
+        self._index: Any = None
+        self._nodes = np.zeros(0, np.int64)  # slots of the nodes, ascending
+        self.fit: Fit | None = None
+        if len(slots) < FEWEST:
+            return
+        self._link(former)
+        self._place = np.full(rows.used, -1)  # of each slot
+        self._place[slots] = np.arange(len(slots))
+        self._place = self._place[self._nodes]  # of each node
+        self._live = self._place >= 0
+        if isinstance(former, Graph) and len(former.levels) == len(slots) and recall is None:
+            self.fit = former.fit
+        else:
+            self.fit = self._measure(target)
+        self._warn()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every node is a vector that is present."""
+        return len(self._nodes) == len(self._slots)
+
+    def graph(self) -> Graph | None:
+        """Return the graph, to be saved: rows are the slots in their order; None without one."""
+        if self.fit is None:
+            return None
+        if not self.is_whole:
+            return Hnsw(self._rows, self._slots, recall=self.fit.target).graph()
+        faiss, links = _faiss(), self._index.hnsw
+        return Graph(
+            CONNECTIONS,
+            faiss.vector_to_array(links.levels),
+            faiss.vector_to_array(links.neighbors),
+            links.entry_point,
+            self.fit,
+        )
+
+    def search(
+        self,
+        queries: Float[np.ndarray, "queries dim"],
+        k: int,
+        where: Bool[np.ndarray, "masks items"] | None = None,
+        *,
+        ef: SupportsIndex | None = None,
+    ) -> Found:
+        """Find about the k nearest vectors of each query; see `protocol.Method`.
+
+        Args:
+            queries: See `protocol.Method`.
+            k: See `protocol.Method`.
+            where: See `protocol.Method`. A search looks at more candidates the fewer may be found.
+            ef: How many candidates to keep, at least 1; more find more, slower. By default as many
+                as reach the recall asked for, and 2k or more. If it is given, exact search only
+                answers what the graph leaves unanswered.
+        """
+        wanted = None if ef is None else arrays.count("ef", ef)
+        if self.fit is None:
+            return self._exact.search(queries, k, where)
+        unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        places = np.full((len(queries), k), -1, np.int64)
+        short = np.ones(len(queries), bool)
+        for part, mask in self._parts(len(queries), where):
+            most = len(self._slots) if mask is None else int(np.count_nonzero(mask))
+            size = self._candidates(k, most, wanted)
+            if size is None:
+                continue
+            scores[part], places[part] = self._search(unit[part], k, mask, size)
+            short[part] = (places[part] >= 0).sum(1) < min(k, most)
+        if short.any():
+            left = where if where is None or len(where) == 1 else where[short]
+            scores[short], places[short] = self._exact.search(queries[short], k, left)
+        return scores, places
+
+    def _parts(
+        self, queries: int, where: Bool[np.ndarray, "masks items"] | None
+    ) -> Iterator[tuple[slice, Bool[np.ndarray, " items"] | None]]:
+        """Yield queries that share a filter, and the filter."""
+        if where is None or len(where) == 1:
+            yield slice(0, queries), None if where is None else where[0]
+        else:
+            for row, mask in enumerate(where):
+                yield slice(row, row + 1), mask
+
+    def _candidates(self, k: int, most: int, ef: int | None) -> int | None:
+        """Return how many candidates to keep; None where exact search is faster.
+
+        Of these the share that may be found is what counts as candidates without a filter.
+        """
+        assert self.fit is not None
+        wanted = max(self.fit.ef, 2 * k) if ef is None else max(ef, k)
+        size = -(-(wanted + SPARE) * len(self._nodes) // max(1, most))
+        compared = self.fit.share * size / self.fit.ef
+        if not most or size > len(self._nodes) or (ef is None and compared > WORTHWHILE):
+            return None
+        return int(size)
+
+    def _search(
+        self, unit: np.ndarray, k: int, mask: Bool[np.ndarray, " items"] | None, size: int
+    ) -> Found:
+        """Search the graph, leave out what a filter does, and score again what is left.
+
+        Candidates are the nodes nearest to a query, so those of them that may be found are the
+        nearest of these. A filter within the graph would also return nodes that were passed on the
+        way, far from the query.
+        """
+        options = _faiss().SearchParametersHNSW(efSearch=size)
+        filtered = mask is not None or not self.is_whole
+        fetched = min(max(size if filtered else 0, k + SPARE), len(self._nodes))
+        _, nodes = self._index.search(unit, fetched, params=options)
+        if filtered:
+            allowed = self._live.copy()
+            if mask is not None:
+                allowed[self._live] = mask[self._place[self._live]]
+            nodes = np.where((nodes >= 0) & allowed[nodes], nodes, -1)
+            first = np.argsort(nodes < 0, axis=1, kind="stable")[:, : k + SPARE]
+            nodes = np.take_along_axis(nodes, first, 1)
+        return self._scored(unit, nodes, k)
+
+    def _scored(self, unit: np.ndarray, nodes: Int[np.ndarray, "queries found"], k: int) -> Found:
+        """Score what was found; best first, ties by the lower place."""
+        step = max(1, _GATHERED // (nodes.shape[1] * unit.shape[1]))
+        scores = np.concatenate(
+            [
+                # One row at a time, not a matrix product: equal vectors score equally.
+                np.einsum("qd,qnd->qn", unit[i : i + step], self._vectors[nodes[i : i + step]])
+                for i in range(0, len(unit), step)
+            ]
+        )
+        scores = np.where(nodes >= 0, scores, np.float32(-np.inf))
+        places = np.where(nodes >= 0, self._place[nodes], -1)
+        order = np.lexsort((places, -scores), axis=1)[:, :k]
+        short = ((0, 0), (0, k - order.shape[1]))
+        return (
+            np.pad(np.take_along_axis(scores, order, 1), short, constant_values=-np.inf),
+            np.pad(np.take_along_axis(places, order, 1), short, constant_values=-1),
+        )
+
+    def _link(self, former: "Hnsw | Graph | None") -> None:
+        """Take over what graph there is, and link in the vectors that it lacks."""
+        faiss = _faiss()
+        wanted = np.sort(self._slots)
+        if isinstance(former, Hnsw) and former._index is not None:
+            kept = np.isin(former._nodes, wanted).sum()
+            if len(former._nodes) - kept <= _GONE * len(former._nodes):
+                self._index, self._nodes = former._index, former._nodes
+        if self._index is None:
+            self._index = faiss.IndexHNSWFlat(
+                self._rows.dim, CONNECTIONS, faiss.METRIC_INNER_PRODUCT
+            )
+            self._index.hnsw.efConstruction = CONSTRUCTION
+            if isinstance(former, Graph) and former.connections == CONNECTIONS:
+                self._restore(former)
+        new = np.setdiff1d(wanted, self._nodes, assume_unique=True)
+        starts = range(0, len(new), _ADDED)
+        for start in tqdm(starts, desc="linking vectors", unit="10k", delay=2, leave=False):
+            self._index.add(self._rows.vectors(new[start : start + _ADDED]))
+        self._nodes = np.concatenate([self._nodes, new])
+        flat = faiss.downcast_index(self._index.storage)
+        numbers = faiss.rev_swig_ptr(flat.get_xb(), len(self._nodes) * self._rows.dim)
+        self._vectors: np.ndarray = numbers.reshape(len(self._nodes), self._rows.dim)
+
+    def _restore(self, graph: Graph) -> None:
+        """Set a graph whose rows are the first slots."""
+        faiss, links = _faiss(), self._index.hnsw
+        self._nodes = np.arange(len(graph.levels))
+        self._index.storage.add(self._rows.vectors(self._nodes))
+        self._index.ntotal = len(self._nodes)
+        faiss.copy_array_to_vector(np.ascontiguousarray(graph.levels, np.int32), links.levels)
+        faiss.copy_array_to_vector(graph.offsets.astype(np.uint64), links.offsets)
+        faiss.copy_array_to_vector(np.ascontiguousarray(graph.links, np.int32), links.neighbors)
+        links.entry_point, links.max_level = graph.entry, int(graph.levels.max()) - 1
+
+    def _measure(self, target: float) -> Fit:
+        """Find the least `ef` with which vectors of the gallery find their neighbours."""
+        count, statistics = len(self._slots), _faiss().cvar.hnsw_stats
+        sample = np.linspace(0, count - 1, min(CHECKED, count)).astype(np.int64)
+        asked = self._rows.vectors(self._slots[sample])
+        k = min(10, count - 1)
+        truth = self._exact.search(asked, k + 1)[1]
+        truth = np.where(truth == sample[:, None], -1, truth)  # exclude the self-match
+        ef = 16
+        while True:
+            statistics.reset()
+            _, places = self._search(asked, k + 1, None, ef)
+            share = min(1.0, statistics.ndis / len(asked) / len(self._nodes))
+            hits = (truth[:, :, None] == places[:, None, :]).any(2) & (truth >= 0)
+            fit = Fit(ef, float(hits.sum() / (truth >= 0).sum()), share, target)
+            if fit.recall >= target or share > WORTHWHILE or ef >= len(self._nodes):
+                return fit
+            ef *= 2
+
+    def _warn(self) -> None:
+        """Say where exact search answers although the gallery is large."""
+        fit = self.fit
+        if fit is None or len(self._slots) < LARGE or fit.share <= WORTHWHILE:
+            return
+        warnings.warn(
+            f"the vectors form few clusters: method 'hnsw' would compare {fit.share:.0%} of them "
+            f"to find {fit.recall:.0%} of the nearest, so exact search, which is faster then, "
+            f"answers; ef, below {fit.ef}, trades recall for speed",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _faiss() -> Any:
+    import faiss  # with the method alone: the extra `ann` brings it
+
+    return faiss
