@@ -130,7 +130,7 @@ def contenders(count: int) -> Iterator[tuple[Any, list[dict[str, int]]]]:
     yield VisionJax("angular", "hnsw"), [{}, *({"ef": ef} for ef in efs)]
     yield Faiss("angular", "HNSW16"), [{"efSearch": ef} for ef in efs]
     yield Faiss("angular", "HNSW32"), [{"efSearch": ef} for ef in efs]
-    for dtype in ("f32", "bf16", "i8"):
+    for dtype in ("f32", "i8"):
         yield USearch("angular", dtype), [{"ef": ef} for ef in efs]
     yield Lists("angular", "inverted_file"), [{}, *({"nprobe": probe} for probe in probes)]
     yield Faiss("angular", f"IVF{lists},Flat"), [{"nprobe": probe} for probe in probes]

@@ -103,6 +103,7 @@ def test_a_filter_that_leaves_only_what_is_far_is_answered_right(built, queries)
     np.testing.assert_array_equal(found, nearest(built, queries[:1], K, where))
 
 
+@pytest.mark.slow
 def test_each_query_may_have_a_filter_of_its_own(built, queries):
     rng = np.random.default_rng(4)
     where = np.stack([rng.random(COUNT) < share for share in (0.8, 0.4, 0.001, 0.0)])
@@ -112,6 +113,7 @@ def test_each_query_may_have_a_filter_of_its_own(built, queries):
     assert recall(found, truth) >= 0.95
 
 
+@pytest.mark.slow
 def test_changes_keep_the_graph(gallery, queries):
     index = CosineIndex(DIM)
     index.add(gallery[:4900])
@@ -151,6 +153,7 @@ def test_the_graph_is_kept_in_the_file(built, queries, tmp_path, monkeypatch):
     assert (tmp_path / "three").read_bytes() == (tmp_path / "one").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_changed_index_is_saved_with_a_graph_of_what_is_left(built, gallery, queries, tmp_path):
     built.save(tmp_path / "one")
     index = CosineIndex.load(tmp_path / "one")
@@ -206,6 +209,7 @@ def test_without_the_extra_it_is_named(built, queries, tmp_path, monkeypatch):
     assert CosineIndex.load(tmp_path / "two").graph is None
 
 
+@pytest.mark.slow
 def test_vectors_without_clusters_are_searched_exactly_and_that_is_said():
     rows = np.random.default_rng(5).standard_normal((hnsw.LARGE, 64)).astype(np.float32)
     index = CosineIndex(64)

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -134,14 +135,19 @@ def check_options(name: str, function: Callable[..., Any], options: dict[str, An
     Raises:
         InputError: There is one.
     """
-    parameters = inspect.signature(function).parameters.values()
-    known = [
-        option.name
-        for option in parameters
-        if option.kind is option.KEYWORD_ONLY and option.name != _FORMER
-    ]
+    known = _known(getattr(function, "__func__", function))
     if unknown := options.keys() - set(known):
         raise InputError(
             f"{min(unknown)!r} is no option of method {name!r}; "
             + (f"it has {', '.join(known)}" if known else "it has none")
         )
+
+
+@cache  # reading a signature takes longer than a search
+def _known(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        option.name
+        for option in parameters
+        if option.kind is option.KEYWORD_ONLY and option.name != _FORMER
+    ]

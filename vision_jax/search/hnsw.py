@@ -1,7 +1,6 @@
 """Approximate cosine search over a graph, HNSW, by FAISS on the CPU."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -134,30 +133,34 @@ class Hnsw:
         if self.fit is None:
             return self._exact.search(queries, k, where)
         unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        places = np.full((len(queries), k), -1, np.int64)
-        short = np.ones(len(queries), bool)
-        for part, mask in self._parts(len(queries), where):
-            most = len(self._slots) if mask is None else int(np.count_nonzero(mask))
-            size = self._candidates(k, most, wanted)
-            if size is None:
-                continue
-            scores[part], places[part] = self._search(unit[part], k, mask, size)
-            short[part] = (places[part] >= 0).sum(1) < min(k, most)
+        if where is None or len(where) == 1:
+            found = self._search(unit, k, None if where is None else where[0], wanted)
+        else:
+            each = [
+                self._search(unit[row : row + 1], k, mask, wanted) for row, mask in enumerate(where)
+            ]
+            found = tuple(map(np.concatenate, zip(*each, strict=True)))
+        scores, places, short = found
         if short.any():
             left = where if where is None or len(where) == 1 else where[short]
             scores[short], places[short] = self._exact.search(queries[short], k, left)
         return scores, places
 
-    def _parts(
-        self, queries: int, where: Bool[np.ndarray, "masks items"] | None
-    ) -> Iterator[tuple[slice, Bool[np.ndarray, " items"] | None]]:
-        """Yield queries that share a filter, and the filter."""
-        if where is None or len(where) == 1:
-            yield slice(0, queries), None if where is None else where[0]
-        else:
-            for row, mask in enumerate(where):
-                yield slice(row, row + 1), mask
+    def _search(
+        self, unit: np.ndarray, k: int, mask: Bool[np.ndarray, " items"] | None, ef: int | None
+    ) -> tuple[np.ndarray, ...]:
+        """Search the graph for queries of one filter.
+
+        Returns:
+            `(scores, places, short)`: whether exact search must answer is the last, (Q,).
+        """
+        most = len(self._slots) if mask is None else int(np.count_nonzero(mask))
+        size = self._candidates(k, most, ef)
+        if size is None:
+            shape = len(unit), k
+            return np.zeros(shape, np.float32), np.zeros(shape, np.int64), np.ones(len(unit), bool)
+        scores, places = self._follow(unit, k, mask, size)
+        return scores, places, places[:, min(k, most) - 1] < 0
 
     def _candidates(self, k: int, most: int, ef: int | None) -> int | None:
         """Return how many candidates to keep; None where exact search is faster.
@@ -172,7 +175,7 @@ class Hnsw:
             return None
         return int(size)
 
-    def _search(
+    def _follow(
         self, unit: np.ndarray, k: int, mask: Bool[np.ndarray, " items"] | None, size: int
     ) -> Found:
         """Search the graph, leave out what a filter does, and score again what is left.
@@ -204,14 +207,16 @@ class Hnsw:
                 for i in range(0, len(unit), step)
             ]
         )
-        scores = np.where(nodes >= 0, scores, np.float32(-np.inf))
-        places = np.where(nodes >= 0, self._place[nodes], -1)
+        places, missing = self._place[nodes], nodes < 0
+        if missing.any():
+            scores[missing], places[missing] = -np.inf, -1
         order = np.lexsort((places, -scores), axis=1)[:, :k]
-        short = ((0, 0), (0, k - order.shape[1]))
-        return (
-            np.pad(np.take_along_axis(scores, order, 1), short, constant_values=-np.inf),
-            np.pad(np.take_along_axis(places, order, 1), short, constant_values=-1),
-        )
+        each = np.arange(len(order))[:, None]
+        scores, places = scores[each, order], places[each, order]
+        if (short := k - order.shape[1]) > 0:
+            scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
+            places = np.pad(places, ((0, 0), (0, short)), constant_values=-1)
+        return scores, places
 
     def _link(self, former: "Hnsw | Graph | None") -> None:
         """Take over what graph there is, and link in the vectors that it lacks."""
@@ -259,7 +264,7 @@ class Hnsw:
         ef = 16
         while True:
             statistics.reset()
-            _, places = self._search(asked, k + 1, None, ef)
+            _, places = self._follow(asked, k + 1, None, ef)
             share = min(1.0, statistics.ndis / len(asked) / len(self._nodes))
             hits = (truth[:, :, None] == places[:, None, :]).any(2) & (truth >= 0)
             fit = Fit(ef, float(hits.sum() / (truth >= 0).sum()), share, target)
