@@ -38,6 +38,8 @@ K, SECONDS = 10, 0.25
 class VisionJax:
     """`CosineIndex`, by one of its methods."""
 
+    option = "ef"
+
     def __init__(self, metric: str, method: str) -> None:
         assert metric == "angular"
         self.name, self._method, self._options = f"vision_jax {method}", method, {}
@@ -49,8 +51,8 @@ class VisionJax:
         if self._index.graph is not None:
             print(self.name, self._index.graph, flush=True)
 
-    def set_query_arguments(self, **options: int) -> None:
-        self._options = options
+    def set_query_arguments(self, *values: int) -> None:
+        self._options = dict(zip([self.option], values, strict=False))  # or none
 
     def query(self, vector: np.ndarray, n: int) -> np.ndarray:
         return self.batch(vector[None], n)[0]
@@ -68,6 +70,8 @@ class VisionJax:
 class Lists(VisionJax):
     """`InvertedFile` on its own."""
 
+    option = "nprobe"
+
     def fit(self, vectors: np.ndarray) -> None:
         self._file = InvertedFile(vectors)
         print(self.name, self._file.reports[-1], f"of {self._file.nlist} lists", flush=True)
@@ -82,6 +86,7 @@ class Faiss(VisionJax):
     def __init__(self, metric: str, description: str) -> None:
         super().__init__(metric, description)
         self.name, self._description = f"FAISS {description}", description
+        self.option = "efSearch" if "HNSW" in description else "nprobe"
 
     def fit(self, vectors: np.ndarray) -> None:
         import faiss
@@ -92,9 +97,10 @@ class Faiss(VisionJax):
         self._faiss.train(vectors)
         self._faiss.add(vectors)
 
-    def set_query_arguments(self, **options: int) -> None:
-        for name, value in options.items():
-            setattr(self._faiss.hnsw if name == "efSearch" else self._faiss, name, value)
+    def set_query_arguments(self, *values: int) -> None:
+        for value in values:
+            holder = self._faiss.hnsw if self.option == "efSearch" else self._faiss
+            setattr(holder, self.option, value)
 
     def batch(self, vectors: np.ndarray, n: int) -> np.ndarray:
         return self._faiss.search(vectors, n)[1]
@@ -113,27 +119,28 @@ class USearch(VisionJax):
         self._graph = Index(ndim=vectors.shape[1], metric="cos", dtype=self._dtype)
         self._graph.add(np.arange(len(vectors)), vectors, threads=1)
 
-    def set_query_arguments(self, **options: int) -> None:
-        self._graph.expansion_search = options["ef"]
+    def set_query_arguments(self, *values: int) -> None:
+        (self._graph.expansion_search,) = values
 
     def batch(self, vectors: np.ndarray, n: int) -> np.ndarray:
         keys = self._graph.search(vectors, n, threads=1).keys
         return np.asarray(keys).astype(np.int64).reshape(len(vectors), n)
 
 
-def contenders(count: int) -> Iterator[tuple[Any, list[dict[str, int]]]]:
+def contenders(count: int) -> Iterator[tuple[Any, list[tuple[int, ...]]]]:
     """Yield contenders and the settings at which each is run."""
     lists = max(1, round(2 * count**0.5))
-    efs, probes = (16, 32, 64, 128, 256), (1, 2, 4, 8, 16, 64)
-    yield VisionJax("angular", "exact"), [{}]
-    yield Faiss("angular", "Flat"), [{}]
-    yield VisionJax("angular", "hnsw"), [{}, *({"ef": ef} for ef in efs)]
-    yield Faiss("angular", "HNSW16"), [{"efSearch": ef} for ef in efs]
-    yield Faiss("angular", "HNSW32"), [{"efSearch": ef} for ef in efs]
+    efs: list[tuple[int, ...]] = [(16,), (32,), (64,), (128,), (256,)]
+    probes: list[tuple[int, ...]] = [(1,), (2,), (4,), (8,), (16,), (64,)]
+    yield VisionJax("angular", "exact"), [()]
+    yield Faiss("angular", "Flat"), [()]
+    yield VisionJax("angular", "hnsw"), [(), *efs]
+    yield Faiss("angular", "HNSW16"), efs
+    yield Faiss("angular", "HNSW32"), efs
     for dtype in ("f32", "i8"):
-        yield USearch("angular", dtype), [{"ef": ef} for ef in efs]
-    yield Lists("angular", "inverted_file"), [{}, *({"nprobe": probe} for probe in probes)]
-    yield Faiss("angular", f"IVF{lists},Flat"), [{"nprobe": probe} for probe in probes]
+        yield USearch("angular", dtype), efs
+    yield Lists("angular", "inverted_file"), [(), *probes]
+    yield Faiss("angular", f"IVF{lists},Flat"), probes
 
 
 def vectors_of(name: str, items: int) -> tuple[np.ndarray, np.ndarray]:
@@ -178,7 +185,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
     recalls = []
     for turn in range(options.rounds):
         for (contender, _, arguments), (single, batch) in zip(entered, measured, strict=True):
-            contender.set_query_arguments(**arguments)
+            contender.set_query_arguments(*arguments)
             if not turn:
                 contender.query(queries[0], K)  # compiles
                 recalls.append(recall(contender.batch(queries, K), truth))
@@ -187,7 +194,7 @@ def compare(name: str, options: argparse.Namespace) -> None:
             contender.batch_query(queries, K)
             batch.append(len(queries) / (time.perf_counter() - start))
     for (contender, built, arguments), share, rates in zip(entered, recalls, measured, strict=True):
-        said = ", ".join(f"{key} {value}" for key, value in arguments.items()) or "default"
+        said = " ".join([contender.option, *map(str, arguments)]) if arguments else "default"
         single, batch = (f"{np.median(values):.0f}" for values in rates)
         rows.append([contender.name, said, f"{built:.1f}", f"{share:.4f}", single, batch])
     print(f"\n{name}, {len(base):,} x {base.shape[1]}, {options.rounds} rounds, one core\n")
