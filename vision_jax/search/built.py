@@ -125,6 +125,8 @@ class BuiltMethods:
         except InputError as error:  # the package is missing
             warnings.warn(f"saved without the graph: {error}", DataWarning, stacklevel=3)
             return None
+        if not method.is_whole:
+            method = self.current[_GRAPH] = method.renewed()
         graph: Graph | None = method.graph()
         return graph
 

@@ -93,15 +93,17 @@ class Hnsw:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every node is a vector that is present."""
-        return len(self._nodes) == len(self._slots)
+        """Whether no node stands for a vector that was removed."""
+        return len(self._nodes) in (0, len(self._slots))
+
+    def renewed(self) -> "Hnsw":
+        """Build the method anew, without what was removed."""
+        return Hnsw(self._rows, self._slots, recall=self.fit and self.fit.target)
 
     def graph(self) -> Graph | None:
-        """Return the graph, to be saved: rows are the slots in their order; None without one."""
+        """Return the graph, which `is_whole`; None where there are too few vectors for one."""
         if self.fit is None:
             return None
-        if not self.is_whole:
-            return Hnsw(self._rows, self._slots, recall=self.fit.target).graph()
         faiss, links = _faiss(), self._index.hnsw
         return Graph(
             CONNECTIONS,
