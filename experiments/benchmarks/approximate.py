@@ -140,8 +140,7 @@ def contenders(count: int) -> Iterator[tuple[Any, list[tuple[int, ...]]]]:
     yield VisionJax("angular", "hnsw"), [(), *efs]
     yield Faiss("angular", "HNSW16"), efs
     yield Faiss("angular", "HNSW32"), efs
-    for dtype in ("f32", "i8"):
-        yield USearch("angular", dtype), efs
+    yield USearch("angular", "f32"), efs
     yield Lists("angular", "inverted_file"), [(), *probes]
     yield Faiss("angular", f"IVF{lists},Flat"), probes
 

@@ -86,9 +86,9 @@ def test_a_graph_is_written_searched_updated_and_served(
     service.close()
 
 
-def test_bad_options_are_refused_before_work_begins(workdir, tmp_path, capsys, monkeypatch):
+def test_bad_options_are_refused_before_work_begins(tmp_path, capsys, monkeypatch):
     out = tmp_path / "digits.index"
-    indexing = ["index", workdir, "--images", "nowhere", "--out", out]
+    indexing = ["index", tmp_path / "no_run", "--images", "nowhere", "--out", out]
     for options, message in (
         (["--recall", 0.9], "--recall is 0.9, but --method is None; 'hnsw' is needed"),
         (["--method", "hnsw", "--recall", 2], "--recall is 2.0; a share in (0, 1], such as 0.97,"),
