@@ -65,6 +65,9 @@ def test_the_graph_finds_what_was_measured_and_scores_as_exact_search(built, que
     cosines = (built.vectors(found.ravel()).reshape(-1, K, DIM) * unit[:, None]).sum(2)
     np.testing.assert_allclose(scores, cosines, atol=1e-6)
     assert (np.diff(scores) <= 0).all()
+    for scale in (1e-30, 1e30):  # whose squares underflow and overflow
+        again = built.search(queries * np.float32(scale), K, method="hnsw")[1]
+        assert recall(again, found) > 0.999
 
 
 def test_equal_vectors_come_in_the_order_of_their_ids(built, gallery, ids):

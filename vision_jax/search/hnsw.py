@@ -17,7 +17,8 @@ from vision_jax.search.protocol import Found
 
 CONNECTIONS = 16
 CONSTRUCTION = 100  # candidates while the graph is built
-TARGET = 0.97  # recall@10 of vectors of the gallery, as for the inverted file
+MEASURED = 10  # neighbours whose recall is measured
+TARGET = 0.97  # recall of these by vectors of the gallery, as for the inverted file
 CHECKED = 256  # vectors that are looked up to measure it
 FEWEST = 1000  # vectors that are worth a graph
 WORTHWHILE = 0.1  # share of the vectors from which comparing them link by link is slower
@@ -85,11 +86,12 @@ class Hnsw:
         self._place[slots] = np.arange(len(slots))
         self._place = self._place[self._nodes]  # of each node
         self._live = self._place >= 0
-        if isinstance(former, Graph) and len(former.levels) == len(slots) and recall is None:
+        if isinstance(former, Graph) and self._is_as(former) and recall is None:
             self.fit = former.fit
         else:
             self.fit = self._measure(target)
-        self._warn()
+        if len(slots) >= LARGE and self._candidates(MEASURED, len(slots), None) is None:
+            self._warn(self.fit)
 
     @property
     def is_whole(self) -> bool:
@@ -134,7 +136,8 @@ class Hnsw:
         wanted = None if ef is None else arrays.count("ef", ef)
         if self.fit is None:
             return self._exact.search(queries, k, where)
-        unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+        unit = queries / np.abs(queries).max(1, keepdims=True)  # whose squares overflow nothing
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
         if where is None or len(where) == 1:
             found = self._search(unit, k, None if where is None else where[0], wanted)
         else:
@@ -170,9 +173,9 @@ class Hnsw:
         Of these the share that may be found is what counts as candidates without a filter.
         """
         assert self.fit is not None
-        wanted = max(self.fit.ef, 2 * k) if ef is None else max(ef, k)
-        size = -(-(wanted + SPARE) * len(self._nodes) // max(1, most))
-        compared = self.fit.share * size / self.fit.ef
+        wanted = _usual(self.fit.ef, k) if ef is None else max(ef, k) + SPARE
+        size = -(-wanted * len(self._nodes) // max(1, most))
+        compared = self.fit.share * size / _usual(self.fit.ef, MEASURED)
         if not most or size > len(self._nodes) or (ef is None and compared > WORTHWHILE):
             return None
         return int(size)
@@ -260,13 +263,13 @@ class Hnsw:
         count, statistics = len(self._slots), _faiss().cvar.hnsw_stats
         sample = np.linspace(0, count - 1, min(CHECKED, count)).astype(np.int64)
         asked = self._rows.vectors(self._slots[sample])
-        k = min(10, count - 1)
-        truth = self._exact.search(asked, k + 1)[1]
+        k = MEASURED + 1  # with the vector itself
+        truth = self._exact.search(asked, k)[1]
         truth = np.where(truth == sample[:, None], -1, truth)  # exclude the self-match
         ef = 16
         while True:
             statistics.reset()
-            _, places = self._follow(asked, k + 1, None, ef)
+            _, places = self._follow(asked, k, None, _usual(ef, MEASURED))
             share = min(1.0, statistics.ndis / len(asked) / len(self._nodes))
             hits = (truth[:, :, None] == places[:, None, :]).any(2) & (truth >= 0)
             fit = Fit(ef, float(hits.sum() / (truth >= 0).sum()), share, target)
@@ -274,11 +277,13 @@ class Hnsw:
                 return fit
             ef *= 2
 
-    def _warn(self) -> None:
-        """Say where exact search answers although the gallery is large."""
-        fit = self.fit
-        if fit is None or len(self._slots) < LARGE or fit.share <= WORTHWHILE:
-            return
+    def _is_as(self, graph: Graph) -> bool:
+        """Whether the graph is that of a file, with nothing added or removed."""
+        count = len(graph.levels)
+        return graph.connections == CONNECTIONS and count == len(self._nodes) == len(self._slots)
+
+    def _warn(self, fit: Fit) -> None:
+        """Say that exact search answers although the gallery is large."""
         warnings.warn(
             f"the vectors form few clusters: method 'hnsw' would compare {fit.share:.0%} of them "
             f"to find {fit.recall:.0%} of the nearest, so exact search, which is faster then, "
@@ -286,6 +291,11 @@ class Hnsw:
             DataWarning,
             stacklevel=2,
         )
+
+
+def _usual(ef: int, k: int) -> int:
+    """Return how many candidates a search for k keeps without a filter."""
+    return max(ef, 2 * k) + SPARE
 
 
 def _faiss() -> Any:
