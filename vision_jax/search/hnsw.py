@@ -239,9 +239,12 @@ class Hnsw:
             if isinstance(former, Graph) and former.connections == CONNECTIONS:
                 self._restore(former)
         new = np.setdiff1d(wanted, self._nodes, assume_unique=True)
-        starts = range(0, len(new), _ADDED)
-        for start in tqdm(starts, desc="linking vectors", unit="10k", delay=2, leave=False):
-            self._index.add(self._rows.vectors(new[start : start + _ADDED]))
+        bar = tqdm(total=len(new), desc="linking", unit="vectors", delay=2, leave=False)
+        with bar:
+            for start in range(0, len(new), _ADDED):
+                part = new[start : start + _ADDED]
+                self._index.add(self._rows.vectors(part))
+                bar.update(len(part))
         self._nodes = np.concatenate([self._nodes, new])
         flat = faiss.downcast_index(self._index.storage)
         numbers = faiss.rev_swig_ptr(flat.get_xb(), len(self._nodes) * self._rows.dim)
