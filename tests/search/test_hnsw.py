@@ -13,6 +13,14 @@ from vision_jax.search.approximate import choose
 COUNT, DIM, K = 5000, 48, 10
 
 
+@pytest.fixture(scope="module", autouse=True)
+def followed():
+    """Have the graph answer, though so few vectors are searched faster exactly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hnsw, "WORTHWHILE", 0.5)
+        yield
+
+
 @pytest.fixture(scope="module")
 def gallery():
     rng = np.random.default_rng(0)
@@ -213,7 +221,8 @@ def test_without_the_extra_it_is_named(built, queries, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_vectors_without_clusters_are_searched_exactly_and_that_is_said():
+def test_vectors_without_clusters_are_searched_exactly_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(hnsw, "WORTHWHILE", 0.03)
     rows = np.random.default_rng(5).standard_normal((hnsw.LARGE, 64)).astype(np.float32)
     index = CosineIndex(64)
     index.add(rows)
