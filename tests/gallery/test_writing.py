@@ -12,9 +12,10 @@ from vision_jax.data.sources import ArraySource, Concatenated, Subset
 from vision_jax.errors import DataWarning, InputError
 from vision_jax.gallery import build_index, load_index, write_index
 from vision_jax.gallery import shares as module
+from vision_jax.gallery.shards import publish, shard_range, write_shard
 from vision_jax.gallery.shares import cuts, slow
 from vision_jax.run.run import load_run
-from vision_jax.search import index_file
+from vision_jax.search import CosineIndex, index_file
 from vision_jax.training.steps import DataParallel
 
 
@@ -187,6 +188,26 @@ def test_shards_are_read_as_the_one_index(run, source, tmp_path):
     assert len(list((tmp_path / "many").iterdir())) == 4
     write_index(run, Subset.of(source, range(3)), tmp_path / "few", shards=5)
     assert len(load_index(tmp_path / "few")) == 3
+
+
+def test_shards_are_read_by_the_devices_that_search_them(tmp_path):
+    index = CosineIndex(4, about="any")
+    ids = np.random.default_rng(0).permutation(101)  # an order of adding that is not theirs
+    index.add(np.random.default_rng(1).normal(size=(101, 4)), ids)
+    content = index.to_content()
+    for number in range(3):
+        part = shard_range(101, 3, number)
+        cut = (content.values[part], content.scale[part], content.ids[part])
+        notes = content.notes | {"items": {}}
+        write_shard(tmp_path, number, 3, "b", index_file.Content(content.dtype, *cut, notes))
+    publish(tmp_path, 3, "b", (101, 4), content.dtype)
+    stored = load_index(tmp_path, method="sharded")
+    for options in ({"method": "sharded"}, {}):  # the second puts all on one device
+        assert stored.nbytes == 0
+        found = stored.search(np.eye(4), 9, **options)
+        for ours, theirs in zip(found, index.search(np.eye(4), 9, **options), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert stored.nbytes == index.nbytes
 
 
 def test_folders_that_are_no_shards_are_named(run, source, tmp_path):

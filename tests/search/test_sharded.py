@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from vision_jax.errors import InputError
 from vision_jax.parallel.devices import Devices
 from vision_jax.search import CosineIndex
 from vision_jax.search.sharded import Sharded, _compiled
@@ -89,3 +90,69 @@ def test_64_devices_equal_one_and_exchange_8_bytes_per_candidate():
         check=False,
     )
     assert run.stdout == "equal", run.stderr
+
+
+def on_devices(before):
+    """Count the bytes of arrays made since, per device."""
+    total = {}
+    for array in jax.live_arrays():
+        if id(array) not in before:
+            for shard in array.addressable_shards:
+                total[shard.device] = total.get(shard.device, 0) + shard.data.nbytes
+    return total
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_file_larger_than_a_device_is_opened_a_part_per_device(
+    data, tmp_path, monkeypatch, dtype
+):
+    gallery, queries = data
+    index = CosineIndex(DIM, dtype=dtype)
+    ids = np.random.default_rng(2).permutation(ROWS)
+    index.add(gallery, ids)
+    index.save(tmp_path / "a.index")
+    expected = index.search(queries, 10, method="sharded")
+    place, placed = jax.device_put, []
+    before = {id(array) for array in jax.live_arrays()}
+    monkeypatch.setattr(
+        jax, "device_put", lambda x, *args: placed.append(x.nbytes) or place(x, *args)
+    )
+    stored = CosineIndex.load(tmp_path / "a.index", method="sharded")
+    found = stored.search(queries, 10, method="sharded")
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    part = -(-ROWS // 4) * DIM * (1 if dtype == "int8" else 4)
+    assert max(placed) == part  # nothing larger, at any time
+    kept = on_devices(before)
+    assert set(kept) == set(jax.local_devices())
+    assert max(kept.values()) < part + 8 * ROWS + 4096  # and a mask, scales, the answer
+    assert stored.nbytes == 0
+    # What else an index does takes the vectors from the file, or puts them on one device.
+    np.testing.assert_array_equal(stored.vectors(ids[:5]), index.vectors(ids[:5]))
+    exact = index.search(queries, 10)
+    for ours, theirs in zip(stored.search(queries, 10), exact, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert stored.nbytes == index.nbytes
+    changed = CosineIndex.load(tmp_path / "a.index", method="sharded")
+    for one in (changed, index):
+        one.remove(ids[:3])
+        one.add(gallery[:2])
+    for ours, theirs in zip(changed.search(queries, 10), index.search(queries, 10), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    changed.save(tmp_path / "a.index")  # over the file that it was read from
+    assert len(CosineIndex.load(tmp_path / "a.index")) == ROWS - 1
+
+
+def test_an_altered_file_is_refused_before_it_is_searched(data, tmp_path):
+    index = CosineIndex(DIM)
+    index.add(data[0][:50])
+    index.save(tmp_path / "a.index")
+    content = bytearray((tmp_path / "a.index").read_bytes())
+    content[800] ^= 1
+    (tmp_path / "a.index").write_bytes(content)
+    with pytest.raises(InputError, match="the values are altered"):
+        CosineIndex.load(tmp_path / "a.index", method="sharded")
+    empty = CosineIndex(DIM)
+    empty.save(tmp_path / "b.index")
+    stored = CosineIndex.load(tmp_path / "b.index", method="sharded")
+    assert (stored.search(data[1], 2, method="sharded")[1] == -1).all()

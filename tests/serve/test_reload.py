@@ -4,11 +4,14 @@ import shutil
 import threading
 import time
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from vision_jax.errors import DataWarning
 from vision_jax.gallery import load_index
+from vision_jax.gallery.shards import publish, shard_range, write_shard
+from vision_jax.search.index_file import Content
 from vision_jax.serve.galleries import Galleries
 from vision_jax.serve.server import Service
 
@@ -116,3 +119,37 @@ def test_a_replaced_file_is_seen_within_seconds(file, smaller, tmp_path):
         assert time.monotonic() < until
         time.sleep(0.1)
     service.close()
+
+
+def test_a_folder_of_shards_is_reloaded_once_its_list_is_replaced(file, smaller, tmp_path):
+    def write(path, build, shards):
+        content = load_index(path).to_content()
+        count = len(content.ids)
+        for number in range(shards):
+            places = shard_range(count, shards, number)
+            part = slice(places.start, places.stop)
+            items = {str(i): content.notes["items"][str(i)] for i in content.ids[part].tolist()}
+            cut = content.values[part], content.scale[part], content.ids[part]
+            notes = content.notes | {"items": items}
+            write_shard(folder, number, shards, build, Content(content.dtype, *cut, notes))
+        return shards, build, content.values.shape, content.dtype
+
+    (folder := tmp_path / "digits").mkdir()
+    publish(folder, *write(file, "first", 3))
+    galleries = Galleries([folder], method="sharded")
+    gallery = galleries.get("digits")
+    assert len(gallery.rows) == 48
+    found = gallery.index.search_by_id(gallery.ids[:3], 5, method="sharded")
+    for ours, theirs in zip(found, load_index(file).search_by_id(range(3), 5), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert gallery.index.nbytes == 0  # a part is on each device, and the whole on none
+    second = write(smaller, "second", 2)
+    galleries.reload()
+    assert galleries.get("digits") is gallery  # not listed yet
+    publish(folder, *second)
+    galleries.reload()
+    assert len(galleries.get("digits").rows) == 24
+    fresh = galleries.get("digits")
+    galleries.reload()
+    assert galleries.get("digits") is fresh  # the removal of older shards is no change
+    assert len(gallery.index.vectors(gallery.ids)) == 48  # a request under way reads the older one

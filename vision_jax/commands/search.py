@@ -150,7 +150,7 @@ def search(
     check_method(method)
     if fold is not None:
         check_threshold(fold, "fold")
-    loaded = gallery.load_index(index)
+    loaded = gallery.load_index(index, method=method)
     allowed = gallery.select_ids(loaded, where)
     _neighbours(k, allowed, [])
     run = None

@@ -25,6 +25,7 @@ def serve(
     dtype: Literal["float32", "bfloat16", "int8"] | None = None,
     workdir: Path | None = None,
     cache: Path | None = None,
+    thumbnails_mb: int = 1024,
 ) -> None:
     """Search indexes in a browser, or by JSON over HTTP.
 
@@ -36,8 +37,8 @@ def serve(
     For other machines too: vision-jax serve photos.index --host 0.0.0.0 --token LETTERS
 
     Args:
-        indexes: Files that `vision-jax index` or `vision-jax photos` wrote; the page lets users
-            choose.
+        indexes: Files or folders of shards that `vision-jax index` or `vision-jax photos` wrote;
+            the page lets users choose.
         port: Port to listen on; 0 takes any that is free.
         host: Address to listen on; 0.0.0.0 is every one of this machine. Any but the loopback's
             takes a token.
@@ -53,6 +54,8 @@ def serve(
         workdir: Folder of the run that made the indexes, if it has moved since.
         cache: Folder for thumbnails, which may be removed at any time. Default:
             ~/.cache/vision_jax/thumbnails.
+        thumbnails_mb: MiB that this folder takes at most; the thumbnails that were not shown for
+            longest go first. 0 keeps none.
     """
     try:
         import prometheus_client  # noqa: F401
@@ -75,6 +78,7 @@ def serve(
             names=names,
             token=token,
             cache=cache,
+            thumbnails_mb=thumbnails_mb,
             method=method,
             dtype=dtype,
         )

@@ -18,13 +18,20 @@ from vision_jax.search.filters import Where
 from vision_jax.search.protocol import Found
 
 
-def load_index(path: str | Path) -> CosineIndex:
+def load_index(path: str | Path, *, method: str = "exact") -> CosineIndex:
     """Load an index from a file, or from a folder of shards as one.
+
+    Args:
+        path: The file or folder.
+        method: How it will be searched. For "sharded" the vectors stay in the files until each
+            device takes its part of them, so that they need not fit one device.
 
     Raises:
         InputError: If there is no such file or folder, or it is damaged.
     """
-    return read_shards(Path(path)) if Path(path).is_dir() else CosineIndex.load(path)
+    if Path(path).is_dir():
+        return read_shards(Path(path), stored=method == "sharded")
+    return CosineIndex.load(path, method=method)
 
 
 def find_duplicates(

@@ -12,6 +12,7 @@ from vision_jax.errors import InputError
 from vision_jax.files import TEMPORARY, reading, write_text
 from vision_jax.search import CosineIndex, index_file
 from vision_jax.search.index_file import Content
+from vision_jax.search.joined import Joined
 
 LIST = "shards.json"
 """The file that lists a folder's shards."""
@@ -70,8 +71,12 @@ def count_shards(path: Path) -> int:
     return len(_listed(path)["shards"])
 
 
-def read_shards(path: Path) -> CosineIndex:
+def read_shards(path: Path, *, stored: bool = False) -> CosineIndex:
     """Read the shards of a folder as one index: that which was cut.
+
+    Args:
+        path: the folder.
+        stored: leave the vectors in the files until a device needs them.
 
     Raises:
         InputError: it is no folder of shards, or one of them is missing or damaged.
@@ -81,27 +86,35 @@ def read_shards(path: Path) -> CosineIndex:
     held = sum(file.stat().st_size for name in listed["shards"] if (file := path / name).is_file())
     if count * dim * index_file.DTYPES[listed["dtype"]].itemsize > held:
         raise InputError(f"{path}: {LIST} lists more than the shards hold; index the images again")
-    values = np.empty((count, dim), index_file.DTYPES[listed["dtype"]])
+    shape = (0 if stored else count, dim)
+    values = np.empty(shape, index_file.DTYPES[listed["dtype"]])
+    parts = [values]
     scale, ids = np.empty(count, np.float32), np.empty(count, np.int64)
     items: dict[str, Any] = {}
     start, following, about = 0, 0, None
-    for content in _contents(path, listed):
+    for content in _contents(path, listed, stored):
         part = slice(start, start + len(content.ids))
         if part.stop > count or content.dtype != listed["dtype"] or content.values.shape[1] != dim:
             raise InputError(f"{path}: the shards do not match {LIST}; index the images again")
-        values[part], scale[part], ids[part] = content.values, content.scale, content.ids
+        if stored:
+            parts.append(content.values)
+        else:
+            values[part] = content.values
+        scale[part], ids[part] = content.scale, content.ids
         start, about = part.stop, content.notes["about"]
         items |= content.notes["items"]
         following = max(following, content.notes["next"])
     if start != count or len(np.unique(ids)) != count:
         raise InputError(f"{path}: the shards do not match {LIST}; index the images again")
     notes = {"about": about, "items": items, "next": following}
-    return CosineIndex.from_content(Content(listed["dtype"], values, scale, ids, notes))
+    read = Joined(parts) if stored else values
+    content = Content(listed["dtype"], read, scale, ids, notes)
+    return CosineIndex.from_content(content, stored=stored)
 
 
-def _contents(path: Path, listed: dict[str, Any]) -> Iterator[Content]:
+def _contents(path: Path, listed: dict[str, Any], mapped: bool) -> Iterator[Content]:
     for number, name in enumerate(listed["shards"]):
-        content = index_file.read(path / name)
+        content = index_file.read(path / name, mapped=mapped)
         if content.notes.get("shard") != [number, len(listed["shards"]), listed["build"]]:
             raise InputError(f"{path / name} is no shard that {LIST} lists; index the images again")
         yield content

@@ -170,6 +170,25 @@ class Devices:
 
         return jax.device_put(jax.tree.map(split, item), sharding)
 
+    def place(self, rows: Any, each: int) -> Any:
+        """Place rows device by device, so that a device never holds more than its own.
+
+        Args:
+            rows: an array (N, ...) or what is read like one, slice by slice.
+            each: rows of a device, all of this process; what is missing of them is zero.
+
+        Returns:
+            Arrays (devices, each, ...).
+        """
+        placed = []
+        for number, device in enumerate(self.devices):
+            part = np.asarray(rows[number * each : (number + 1) * each])
+            if len(part) < each:
+                part = np.pad(part, ((0, each - len(part)), *((0, 0),) * (part.ndim - 1)))
+            placed.append(jax.device_put(part[None], device))
+        shape = (self.count, each, *rows.shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, self._spread, placed)
+
     def over_parts(self, function: Callable[..., Any], parts: int) -> Callable[..., Any]:
         """Run a function on every device, each with its part of what `shard` placed.
 

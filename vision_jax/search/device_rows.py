@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from vision_jax.errors import InputError
 from vision_jax.search import arrays, by_platform, kernel
@@ -63,7 +63,7 @@ class DeviceRows:
 
     def __init__(self, dim: SupportsIndex, dtype: Any) -> None:
         self.dim = arrays.count("dim", dim)
-        self.dtype = _dtype_name(dtype)
+        self.dtype = dtype_name(dtype)
         self.used = 0
         self._asked = self._unproven = 0  # queries, and those whose answer was not proven
         self._judging = ReadWriteLock()
@@ -111,6 +111,10 @@ class DeviceRows:
         """Return the values and scales of slots, as stored."""
         values, scale = self._state.held.rows
         return np.asarray(values)[slots], np.asarray(scale)[slots]
+
+    def readable(self, slots: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Return what `rows` does; the values may be read from a file slice by slice."""
+        return self.rows(slots)
 
     def vectors(self, slots: np.ndarray) -> np.ndarray:
         """Return the float32 vectors of slots."""
@@ -205,7 +209,12 @@ class DeviceRows:
         self._state = State(held, self._state.rounding)
 
 
-def _dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
+    """Return the name of a dtype that vectors are stored in.
+
+    Raises:
+        InputError: It is not one of `DTYPES`.
+    """
     try:
         name = jnp.dtype(dtype).name
     except TypeError:
@@ -217,13 +226,25 @@ def _dtype_name(dtype: Any) -> str:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _encode(vectors: Array, dtype: str, rounding: str | None) -> Held:
-    unit = normalize(vectors)
+    return _coarsen(store(normalize(vectors), dtype), rounding)
+
+
+def store(unit: Float[Array, "rows dim"], dtype: str) -> Rows:
+    """Round vectors of length 1 as an index of this dtype stores them.
+
+    Args:
+        unit: (N, D) of length 1.
+        dtype: One of `DTYPES`.
+
+    Returns:
+        The values, and scales that give the rounded vectors length 1 again.
+    """
     if dtype == "float32":
-        return _coarsen(Rows(unit, jnp.ones(unit.shape[:1], jnp.float32)), rounding)
+        return Rows(unit, jnp.ones(unit.shape[:1], jnp.float32))
     values, scale = kernel.round_to(unit, dtype).rows
     meant = values.astype(jnp.float32) * scale[:, None]
     length = jnp.sqrt(jnp.sum(meant * meant, axis=1))  # rounding changed it from 1
-    return _coarsen(Rows(values, scale / jnp.where(length > 0, length, 1.0)), rounding)
+    return Rows(values, scale / jnp.where(length > 0, length, 1.0))
 
 
 @partial(jax.jit, static_argnums=1)

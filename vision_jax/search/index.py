@@ -19,6 +19,7 @@ from vision_jax.search.lock import ReadWriteLock
 from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.protocol import Found
 from vision_jax.search.slots import SlotTable
+from vision_jax.search.stored_rows import Stored, StoredRows
 
 _SHOWN, _FIELDS = 200, 20  # letters and fields that a notebook shows at most
 
@@ -62,7 +63,7 @@ class CosineIndex:
 
     def __init__(self, dim: SupportsIndex, *, dtype: Any = "float32", about: Any = None) -> None:
         self.about = about
-        self._rows = DeviceRows(dim, dtype)
+        self._rows: DeviceRows = DeviceRows(dim, dtype)
         self._table = SlotTable()
         self._metadata: dict[int, Any] = {}
         self._methods = BuiltMethods()
@@ -326,15 +327,22 @@ class CosineIndex:
         index_file.write(Path(path), content)
 
     @classmethod
-    def load(cls, path: str | Path) -> "CosineIndex":
+    def load(cls, path: str | Path, *, method: str = "exact") -> "CosineIndex":
         """Read an index that `save` wrote.
+
+        Args:
+            path: The file.
+            method: How it will be searched. For "sharded" the vectors stay in the file until each
+                device takes its part of them, so that they need not fit one device; another
+                search, or a change, puts all of them on one.
 
         Raises:
             InputError: If there is no such file, or it cannot be read.
             index_file.IndexFileError: (an InputError) If the file is truncated, altered, of
                 another version or no index at all.
         """
-        return cls.from_content(index_file.read(Path(path)))
+        stored = method == "sharded"
+        return cls.from_content(index_file.read(Path(path), mapped=stored), stored=stored)
 
     def to_content(self) -> index_file.Content:
         """Return all that a file of the index holds but a graph, vectors as they are stored."""
@@ -342,10 +350,19 @@ class CosineIndex:
             return self._content()
 
     @classmethod
-    def from_content(cls, content: index_file.Content) -> "CosineIndex":
-        """Make an index of what `to_content` returned."""
-        index = cls(content.values.shape[1], dtype=content.dtype, about=content.notes["about"])
-        index._rows.append_rows(content.values, content.scale)
+    def from_content(cls, content: index_file.Content, *, stored: bool = False) -> "CosineIndex":
+        """Make an index of what `to_content` returned.
+
+        Args:
+            content: What to hold.
+            stored: Leave the vectors where they are until a device needs them.
+        """
+        dim = content.values.shape[1]
+        index = cls(dim, dtype=content.dtype, about=content.notes["about"])
+        if stored:
+            index._rows = StoredRows(dim, content.dtype, Stored(content.values, content.scale))
+        else:
+            index._rows.append_rows(content.values, content.scale)
         index._register(content.ids)
         index._metadata = {int(item): value for item, value in content.notes["items"].items()}
         index._table.next = content.notes["next"]

@@ -45,7 +45,7 @@ class Content(NamedTuple):
 
     Attributes:
         dtype: Type of `values`; the header calls it `storage`.
-        values: (N, D).
+        values: (N, D), an array or what is read like one.
         scale: (N,) float32; the vectors are `scale[i] * values[i]`.
         ids: (N,) int64.
         notes: A JSON-able object: `about`, `items` (the metadata by id) and `next` (an id).
@@ -53,7 +53,7 @@ class Content(NamedTuple):
     """
 
     dtype: str
-    values: np.ndarray
+    values: Any
     scale: np.ndarray
     ids: np.ndarray
     notes: dict[str, Any]
@@ -98,8 +98,12 @@ def write(path: Path, content: Content) -> None:
         file.writelines([front, hashlib.sha256(front).digest(), *parts.values()])
 
 
-def read(path: Path) -> Content:
+def read(path: Path, *, mapped: bool = False) -> Content:
     """Read what `write` wrote.
+
+    Args:
+        path: The file.
+        mapped: Leave the values in the file, mapped into memory, once they are checked.
 
     Raises:
         IndexFileError: If the file is truncated, altered, of another version, or none at all.
@@ -109,9 +113,13 @@ def read(path: Path) -> Content:
         header, offset = _read_header(file, path)
         rest = os.fstat(file.fileno()).st_size - offset
         lengths = _check_header(header, path, rest)
-        parts = {}
+        parts: dict[str, Any] = {}
         for name, length in lengths.items():
-            parts[name] = file.read(length)
+            if mapped and name == "values" and length:
+                parts[name] = np.memmap(file, np.uint8, "r", file.tell(), length)
+                file.seek(length, os.SEEK_CUR)
+            else:
+                parts[name] = file.read(length)
             if hashlib.sha256(parts[name]).hexdigest() != header["sections"][name]["sha256"]:
                 raise IndexFileError(f"{path}: the {name} are altered (SHA-256 differs)")
     notes, graph = _parse(parts["notes"], path, "notes"), None

@@ -2,8 +2,9 @@
 
 import operator
 import warnings
-from functools import partial
-from typing import NamedTuple, SupportsIndex
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +13,19 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from vision_jax.errors import DataWarning, InputError
+from vision_jax.parallel.devices import AXIS, Devices
 from vision_jax.search import arrays
 from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.batching import in_parts, pad_rows
-from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.device_rows import DeviceRows, dtype_name, store
 from vision_jax.search.exact import Exact
 from vision_jax.search.filters import Where, to_mask
+from vision_jax.search.kernel import Rows
 from vision_jax.search.min_score import MinScore, at_least, check_min_score
+from vision_jax.search.probing import PAGE, Pages, probe
 from vision_jax.search.protocol import Found
 from vision_jax.search.similarity import cosine_top_k, normalize
 
-PAGE = 32
 ROUNDS = 10
 PER_LIST = 128  # training vectors per list
 CHECKED = 256  # vectors that choose the default number of lists to probe
@@ -49,7 +52,8 @@ class Approximate:
     """
 
     def __init__(self, rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> None:
-        self.lists = InvertedFile(rows.vectors(slots))
+        devices = _devices_to_share(jax.local_devices())
+        self.lists = InvertedFile(rows.vectors(slots), dtype=rows.dtype, devices=devices)
         share = self.lists.share(self.lists.nprobe)
         self.exact = Exact(rows, slots) if share > WORTHWHILE else None
         if self.exact and len(slots) >= LARGE:
@@ -104,13 +108,17 @@ class InvertedFile:
         nprobe: How many lists a search looks at unless told otherwise. By default the least power
             of two with which 256 vectors of the gallery find 0.97 of their 10 true neighbours.
         key: Chooses the training sample; the same key gives the same lists.
+        dtype: Type of the numbers in the lists: "float32", "bfloat16" or "int8". Scores are those
+            of the rounded vectors.
+        devices: Devices of this process, each of which holds an equal part of every list; a
+            divisor of 32. By default one device holds all. The answer does not depend on them.
 
     Attributes:
         reports: The measurements that chose `nprobe`, fewest lists first.
 
     Raises:
-        InputError: If there are no vectors, one has no direction, or nlist is outside [1, N] or
-            nprobe outside [1, nlist].
+        InputError: If there are no vectors, one has no direction, nlist is outside [1, N], nprobe
+            outside [1, nlist], or there is no such dtype.
     """
 
     def __init__(
@@ -120,6 +128,8 @@ class InvertedFile:
         nlist: SupportsIndex | None = None,
         nprobe: SupportsIndex | None = None,
         key: Key[Array, ""] | None = None,
+        dtype: Any = "float32",
+        devices: Devices | None = None,
     ) -> None:
         given = arrays.matrix("vectors", vectors)
         count = len(given)
@@ -127,10 +137,16 @@ class InvertedFile:
             raise InputError("vectors has 0 rows; at least 1 is needed")
         lists = max(1, min(count, round(2 * count**0.5))) if nlist is None else nlist
         self.nlist = _within("nlist", lists, count)
+        stored = dtype_name(dtype)
+        if devices is not None and PAGE % devices.count:
+            raise InputError(f"devices is {devices.count}; a divisor of {PAGE} is needed")
         rows = normalize(jnp.asarray(arrays.directions("vectors", given, given.shape[1])))
         self.centroids = k_means(jax.random.key(0) if key is None else key, rows, self.nlist)
         self._count = count
-        self._lay_out(rows)
+        pages = self._lay_out(rows, store(rows, stored))
+        self._total = len(pages.owner)
+        self._devices = devices
+        self._held = (self.centroids, pages) if devices is None else self._spread(pages, devices)
         self.reports: list[Report] = []
         self.nprobe = self._choose(rows) if nprobe is None else nprobe
         _within("nprobe", self.nprobe, self.nlist)
@@ -176,17 +192,17 @@ class InvertedFile:
             return np.zeros((0, k), np.float32), np.zeros((0, k), np.int32)
         mask = None if where is None else to_mask(where, len(rows), len(self), self._check_rows)
         shared = None if mask is None or len(mask) > 1 else jnp.asarray(mask)
-        fewest, most = self._budget(probe), min(self._pages.owner.shape[0], k)
+        fewest, most = self._budget(probe), min(self._total, k)
 
         def find(part: slice, short: int) -> tuple[Array, Array]:
             asked, allowed = jnp.asarray(pad_rows(rows[part], short)), shared
             if mask is not None and len(mask) > 1:
                 allowed = jnp.asarray(pad_rows(mask[part], short))
-            found = _search(asked, self.centroids, self._pages, allowed, k, fewest)
+            found = self._probe(asked, allowed, k, fewest)
             last = np.asarray(found[1])[: len(rows[part]), -1]
             if most > fewest and (last < 0).any():
                 # Every page holds a vector that may be found, as far as there are such pages.
-                found = _search(asked, self.centroids, self._pages, allowed, k, most)
+                found = self._probe(asked, allowed, k, most)
             return found
 
         scores, ids = in_parts(find, len(rows))
@@ -214,7 +230,15 @@ class InvertedFile:
 
     def share(self, nprobe: SupportsIndex) -> float:
         """Return the share of the vectors that a search of so many lists scores."""
-        return self._budget(operator.index(nprobe)) / self._pages.owner.shape[0]
+        return self._budget(operator.index(nprobe)) / self._total
+
+    def _probe(
+        self, asked: Array, allowed: Array | None, k: int, budget: int
+    ) -> tuple[Array, Array]:
+        if self._devices is None:
+            return _on_one(asked, *self._held, allowed, k, budget)
+        found: tuple[Array, Array] = _over(self._devices, k, budget)((asked, allowed), self._held)
+        return found
 
     def _check_rows(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
         outside = rows[(rows < 0) | (rows >= len(self))]
@@ -223,10 +247,9 @@ class InvertedFile:
         return rows
 
     def _budget(self, nprobe: int) -> int:
-        pages = self._pages.owner.shape[0]
-        return min(pages, -(-pages * nprobe // self.nlist))
+        return min(self._total, -(-self._total * nprobe // self.nlist))
 
-    def _lay_out(self, rows: Array) -> None:
+    def _lay_out(self, rows: Array, stored: Rows) -> Pages:
         """Put the rows of each list into its own pages."""
         owner = np.asarray(cosine_top_k(rows, self.centroids, 1, normalized=True)[1])[:, 0]
         order = np.argsort(owner, kind="stable")
@@ -237,12 +260,31 @@ class InvertedFile:
         slots = np.repeat(first[:-1] * PAGE, sizes) + within
         ids = np.full(first[-1] * PAGE, -1, np.int32)
         ids[slots] = order
-        held = jnp.where(jnp.asarray(ids >= 0)[:, None], rows[jnp.asarray(np.maximum(ids, 0))], 0.0)
-        self._pages = Pages(
+        filled, at = jnp.asarray(ids >= 0), jnp.asarray(np.maximum(ids, 0))
+        held = jnp.where(filled[:, None], stored.values[at], jnp.zeros((), stored.values.dtype))
+        exact = stored.values.dtype == jnp.float32
+        return Pages(
             held.reshape(-1, PAGE, rows.shape[1]),
+            None if exact else stored.scale[at].reshape(-1, PAGE),
             jnp.asarray(ids.reshape(-1, PAGE)),
             jnp.asarray(np.repeat(np.arange(self.nlist, dtype=np.int32), pages)),
         )
+
+    def _spread(self, pages: Pages, devices: Devices) -> tuple[Array, Pages]:
+        """Place an equal part of every page on each device, and what else there is on all."""
+
+        def part(rows: Array) -> np.ndarray:
+            count, page, *rest = rows.shape
+            each = np.asarray(rows).reshape(count, devices.count, page // devices.count, *rest)
+            return np.moveaxis(each, 1, 0).reshape(-1, *each.shape[2:])
+
+        def whole(rows: Array) -> Any:
+            return np.concatenate([np.asarray(rows)] * devices.count)
+
+        rows, scale, ids = jax.tree.map(part, (pages.rows, pages.scale, pages.ids))
+        split = Pages(rows, scale, ids, whole(pages.owner))
+        spread: tuple[Array, Pages] = devices.shard((whole(self.centroids), split))
+        return spread
 
     def _choose(self, rows: Array) -> int:
         count = rows.shape[0]
@@ -259,14 +301,6 @@ class InvertedFile:
             if self.reports[-1].recall >= TARGET or probe == self.nlist:
                 return probe
             probe = min(2 * probe, self.nlist)
-
-
-class Pages(NamedTuple):
-    """Vectors of lists: `rows` (P, PAGE, D), `ids` (P, PAGE) with -1 for none, `owner` (P,)."""
-
-    rows: Float[Array, "pages page dim"]
-    ids: Int[Array, "pages page"]
-    owner: Int[Array, " pages"]
 
 
 @partial(jax.jit, static_argnums=2)
@@ -297,49 +331,27 @@ def k_means(
     return lax.fori_loop(0, ROUNDS, step, sample[:nlist])
 
 
-@partial(jax.jit, static_argnums=(4, 5))
-def _search(
-    queries: Array, centroids: Array, pages: Pages, where: Array | None, k: int, budget: int
-) -> tuple[Array, Array]:
-    """Score the rows of the `budget` pages whose lists are nearest to each query.
+_on_one = jax.jit(probe, static_argnums=(4, 5))
 
-    With a filter, (1, N) or (Q, N), pages of which no row may be found come last.
-    """
-    asked = normalize(queries)
-    near = jnp.matmul(asked, centroids.T, precision=lax.Precision.HIGHEST)[:, pages.owner]
 
-    def allowed(mask: Array) -> Array:
-        return mask[jnp.maximum(pages.ids, 0)] & (pages.ids >= 0)
+# Kept beyond an index's change: what pmap makes anew it compiles anew.
+@lru_cache(maxsize=64)
+def _over(devices: Devices, k: int, budget: int) -> Callable[..., Any]:
+    def part(shared: tuple[Array, Array | None], held: tuple[Array, Pages]) -> tuple[Array, Array]:
+        return probe(shared[0], *held, shared[1], k, budget, AXIS)
 
-    def holding(near: Array, mask: Array) -> Array:
-        return jnp.where(jnp.any(allowed(mask), axis=1), near, -jnp.inf)
+    return devices.over_parts(part, 1)
 
-    each = where is not None and where.shape[0] > 1
-    if where is not None:
-        near = (
-            lax.map(lambda args: holding(*args), (near, where)) if each else holding(near, where[0])
-        )
-    _, chosen = lax.top_k(near, budget)
 
-    def one(args: tuple[Array, ...]) -> tuple[Array, Array]:
-        query, chosen, *masks = args
-        rows = pages.rows[chosen].reshape(budget * PAGE, -1)
-        ids = pages.ids[chosen].reshape(-1)
-        scores = jnp.matmul(rows, query, precision=lax.Precision.HIGHEST)
-        sound = ids >= 0
-        if where is not None:
-            sound &= (masks[0] if each else where[0])[jnp.maximum(ids, 0)]
-        scores = jnp.where(sound, scores, -jnp.inf)
-        values, places = lax.top_k(scores, min(k, scores.shape[0]))
-        # Pages are not in the order of rows: a tie is put right among the best.
-        values, found = lax.sort((-values, ids[places]), num_keys=2)
-        short = (0, k - values.shape[0])
-        return (
-            jnp.pad(-values, short, constant_values=-jnp.inf),
-            jnp.pad(jnp.where(values < jnp.inf, found, -1), short, constant_values=-1),
-        )
+def _devices_to_share(devices: Sequence[jax.Device]) -> Devices | None:
+    """Return the devices where they are several accelerators that lists can be split over."""
+    if _is_cpu(devices[0]) or len(devices) == 1 or PAGE % len(devices):
+        return None
+    return Devices(tuple(devices))
 
-    return lax.map(one, (asked, chosen, where) if each else (asked, chosen))
+
+def _is_cpu(device: jax.Device) -> bool:
+    return bool(device.platform == "cpu")
 
 
 def _within(name: str, value: SupportsIndex, most: int) -> int:

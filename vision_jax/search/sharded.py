@@ -14,6 +14,7 @@ from vision_jax.parallel.devices import AXIS, Devices
 from vision_jax.search.batching import LARGEST, in_parts, largest_on, pad_rows
 from vision_jax.search.by_platform import search
 from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.joined import Taken
 from vision_jax.search.kernel import Rows
 from vision_jax.search.protocol import Found
 from vision_jax.search.similarity import masked_top_k, normalize
@@ -21,7 +22,7 @@ from vision_jax.search.similarity import masked_top_k, normalize
 
 def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "Sharded":
     """Build the method over all devices of this process; see `protocol.Build`."""
-    values, scale = rows.rows(slots)
+    values, scale = rows.readable(slots)
     devices = Devices(tuple(jax.local_devices()))
     return Sharded(values, devices, None if rows.dtype == "float32" else scale)
 
@@ -33,7 +34,8 @@ class Sharded:
     does not depend on the number of devices.
 
     Args:
-        values: (N, D) float32, bfloat16 or int8, each with a direction.
+        values: (N, D) float32, bfloat16 or int8, each with a direction. Each device's part is
+            read by itself, so that none but that is ever placed there.
         devices: The devices, all of this process.
         scale: (N,) float32, positive: row i stands for `scale[i] * values[i]`, of length 1. By
             default rows are float32 and of any length.
@@ -41,7 +43,7 @@ class Sharded:
 
     def __init__(
         self,
-        values: Shaped[np.ndarray, "items dim"],
+        values: Shaped[np.ndarray, "items dim"] | Taken,
         devices: Devices,
         scale: Float[np.ndarray, " items"] | None = None,
     ) -> None:
@@ -75,9 +77,8 @@ class Sharded:
         scores, device, places = in_parts(find, len(queries), largest=largest)
         return scores, np.where(places < 0, -1, device.astype(np.int64) * self._each + places)
 
-    def _spread(self, rows: np.ndarray) -> Any:
-        short = self._each * self._devices.count - self._count
-        return self._devices.shard(pad_rows(rows, short) if short else rows)  # padding copies all
+    def _spread(self, rows: np.ndarray | Taken) -> Any:
+        return self._devices.place(rows, self._each)
 
 
 # Kept beyond an index's change: what pmap makes anew it compiles anew.

@@ -202,7 +202,7 @@ def _best_groups(
         start = jnp.minimum(number * plan.slab, plan.groups - plan.slab)
         maxima = _slab_maxima(first, gallery, plan, start)
         fresh = start + jnp.arange(plan.slab, dtype=jnp.int32) >= number * plan.slab
-        bounds, chosen = _top(jnp.where(fresh, maxima, -jnp.inf), count)
+        bounds, chosen = top(jnp.where(fresh, maxima, -jnp.inf), count)
         return _merge(best, (bounds, start + chosen), count)
 
     if plan.slabs == 1:
@@ -287,7 +287,7 @@ def _product(values: Array, queries: Array) -> Float[Array, "rows queries"]:
     return scores + ROUNDING * jnp.abs(scores)
 
 
-def _top(values: Array, count: int) -> tuple[Array, Array]:
+def top(values: Array, count: int) -> tuple[Array, Array]:
     """Choose as `lax.top_k` does, by way of larger groups where few are chosen of many.
 
     The best lie in the groups whose maxima are best. Places beyond the values may be chosen, with
@@ -299,10 +299,10 @@ def _top(values: Array, count: int) -> tuple[Array, Array]:
         return best, places
     short = ((0, 0), (0, -size % FAN))
     fans = jnp.pad(values, short, constant_values=-jnp.inf).reshape(queries, -1, FAN)
-    _, chosen = _top(jnp.max(fans, axis=2), count)
+    _, chosen = top(jnp.max(fans, axis=2), count)
     chosen = jnp.sort(chosen, axis=1)  # so a tie goes to the lower place
     inside = jnp.take_along_axis(fans, chosen[:, :, None], axis=1, mode="clip")
-    best, places = _top(inside.reshape(queries, -1), count)
+    best, places = top(inside.reshape(queries, -1), count)
     fan, place = jnp.divmod(places, FAN)
     return best, jnp.take_along_axis(chosen, fan, axis=1, mode="clip") * FAN + place
 
@@ -338,6 +338,6 @@ def _score_groups(queries: Array, gallery: _Gallery, groups: Array, k: int) -> t
         allowed &= where[0].at[ids].get(mode="clip")
     else:
         allowed &= jnp.take_along_axis(where, ids, axis=1, mode="clip")
-    best, places = _top(jnp.where(allowed, scores * scale, -jnp.inf), k)
+    best, places = top(jnp.where(allowed, scores * scale, -jnp.inf), k)
     ids = jnp.take_along_axis(ids, places, axis=1, mode="clip")
     return best, jnp.where(best > -jnp.inf, ids, -1)

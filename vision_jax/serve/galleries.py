@@ -17,6 +17,7 @@ from vision_jax.gallery import load_index
 from vision_jax.gallery.conditions import meets
 from vision_jax.gallery.origin import Origin, check_encoder, entries, origin_of, views_of
 from vision_jax.gallery.originals import Originals
+from vision_jax.gallery.shards import LIST
 from vision_jax.run.parts import embedding_parts
 from vision_jax.run.run import Run, load_run
 from vision_jax.search import CosineIndex
@@ -122,10 +123,11 @@ class Galleries:
     A request takes a gallery once and keeps it to its end, so that it sees one state of the index.
 
     Args:
-        paths: the index files.
+        paths: the index files, or folders of shards.
         workdir: the folder of the run that made them, if it has moved since.
         dtype: type in which to hold the vectors; as the file has them by default.
         prepare: called with each new gallery before it serves, such as to compile for it.
+        method: how they will be searched, as for `load_index`.
 
     Raises:
         InputError: a file holds no index of images.
@@ -137,10 +139,13 @@ class Galleries:
         workdir: Path | None = None,
         dtype: str | None = None,
         prepare: Callable[[Gallery], None] = lambda gallery: None,
+        *,
+        method: str = "exact",
     ) -> None:
         if not paths:
             raise InputError("0 indexes were given; at least 1 is needed")
         self._workdir, self._dtype, self._prepare = workdir, dtype, prepare
+        self._method = method
         self._stopped, self._reloading = threading.Event(), threading.Lock()
         self._opened: dict[str, Opened] = {}
         for path in paths:
@@ -205,7 +210,7 @@ class Galleries:
 
     def _open(self, name: str, path: Path) -> Opened:
         state = _state(path) or ()  # before it is read: what replaces it meanwhile is seen later
-        index = held_as(load_index(path), self._dtype)
+        index = held_as(load_index(path, method=self._method), self._dtype)
         gallery = Gallery(name, index, self._encoder(index))
         self._prepare(gallery)
         return Opened(path, state, gallery)
@@ -260,6 +265,8 @@ def open_encoder(index: CosineIndex, origin: Origin, workdir: Path | None) -> En
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
+    if path.is_dir():  # shards come and go in it until their list is replaced
+        path /= LIST
     try:
         status = path.stat()
     except OSError:  # gone for now; the older one stays in service

@@ -21,7 +21,7 @@ from vision_jax.serve.galleries import Galleries
 from vision_jax.serve.metrics import Metrics
 from vision_jax.serve.safety import Guard, is_any, is_loopback
 from vision_jax.serve.searching import Searcher
-from vision_jax.serve.thumbnails import Thumbnails, default_folder
+from vision_jax.serve.thumbnails import MOST, Thumbnails, default_folder
 
 _SHORTEST = 16  # characters of a token
 _GRACE = 5  # seconds for requests under way at the end
@@ -32,12 +32,13 @@ class Service:
     """Indexes behind an application, with the threads that serve them.
 
     Args:
-        paths: the index files.
+        paths: the index files, or folders of shards.
         workdir: the folder of the run that made them, if it has moved since.
         host: the address or name that is listened on.
         names: further host names under which it is reached.
         token: what requests must send; needed unless `host` is the loopback.
         cache: where thumbnails are kept; by default where `default_folder` says.
+        thumbnails_mb: MiB of thumbnails to keep at most; the least recently shown go first.
         method: how to search, as for `CosineIndex.search`.
         dtype: type in which to hold vectors, as for `CosineIndex`; as in the files by default.
         limits: what is taken at most.
@@ -61,6 +62,7 @@ class Service:
         names: Sequence[str] = (),
         token: str | None = None,
         cache: Path | None = None,
+        thumbnails_mb: int = MOST >> 20,
         method: str = "exact",
         dtype: str | None = None,
         limits: Limits | None = None,
@@ -69,10 +71,10 @@ class Service:
         check_token(host, token)
         self.limits = limits or Limits()
         metrics = Metrics()
-        thumbnails = Thumbnails(default_folder() if cache is None else cache)
+        thumbnails = Thumbnails(default_folder() if cache is None else cache, thumbnails_mb << 20)
         self._searcher = Searcher(metrics, method)
         try:
-            self.galleries = Galleries(paths, workdir, dtype, self._searcher.prepare)
+            self.galleries = Galleries(paths, workdir, dtype, self._searcher.prepare, method=method)
         except BaseException:
             self._searcher.close()
             raise

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vision_jax.data.encode import to_pil, to_png
 from vision_jax.errors import InputError
-from vision_jax.files import replacing
+from vision_jax.serve.disk_cache import DiskCache
 from vision_jax.serve.faults import RequestError
 from vision_jax.serve.galleries import Gallery
 from vision_jax.visual.thumbnails import Thumbnail
@@ -18,6 +18,8 @@ SIDES = (96, 192, 384)
 """Pixels of a thumbnail's longer side at most."""
 WHOLE = 1600
 """Likewise, of an image to be looked at by itself."""
+MOST = 1 << 30
+"""Bytes of thumbnails on disk by default."""
 _PLAIN = 64  # pixels up to which a picture is drawn, and kept without loss
 _QUALITY = 85
 _TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
@@ -39,17 +41,16 @@ class Thumbnails:
 
     Args:
         folder: where small pictures are kept; None keeps none.
+        most: bytes that they take at most; the least recently shown go first. 0 keeps none.
+
+    Raises:
+        InputError: the folder cannot be made, or `most` is below 0.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        if folder is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(
-                    f"cache is {str(folder)!r}, which cannot be made: {error.strerror}"
-                ) from None
+    def __init__(self, folder: Path | None, most: int = MOST) -> None:
+        if most < 0:
+            raise InputError(f"thumbnails_mb is {most / 2**20:g}; 0 or more is needed")
+        self._cache = None if folder is None or not most else DiskCache(folder, most)
 
     def small(self, gallery: Gallery, row: dict[str, Any], side: int) -> Encoded:
         """Return a thumbnail; see `SIDES`.
@@ -58,16 +59,13 @@ class Thumbnails:
             RequestError: the image is gone, has changed, or cannot be read.
         """
         name = _name(row, side)
-        path = None if self._folder is None else self._folder / name[:2] / name
-        if path is not None:
+        kept = None if self._cache is None else self._cache.get(name)
+        if kept is not None:
             with contextlib.suppress(OSError):
-                return _encoded(path.read_bytes(), name)
+                return _encoded(kept, name)
         made = self._make(gallery, row, side)
-        if path is not None:
-            with contextlib.suppress(OSError, InputError):  # a full disk is no reason to fail
-                path.parent.mkdir(exist_ok=True)
-                with replacing(path) as temporary:
-                    temporary.write_bytes(made.data)
+        if self._cache is not None:
+            self._cache.put(name, made.data)
         return made
 
     def whole(self, gallery: Gallery, row: dict[str, Any]) -> Encoded:
