@@ -11,7 +11,7 @@ from vision_jax.serve.thumbnails import Thumbnails
 
 
 def aged(folder, hours):
-    """Make all files look as if they were last used so long ago, the first by name before others."""
+    """Make all files look as if last used so long ago, the first by name before the others."""
     for place, path in enumerate(sorted(folder.glob("*/*"))):
         os.utime(path, (time.time() - 3600 * hours + place,) * 2)
 

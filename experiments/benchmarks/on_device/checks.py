@@ -68,6 +68,8 @@ def embeddings(section: Section, networks: dict[str, tuple[int, int]]) -> None:
         for name, rows in (("float32, highest", exact), ("bfloat16", half)):
             error = relative(rows - centre, truth - centre)
             _judge(section, f"{network}, embeddings, {name}", {"rows": ROWS[name]}, {"rows": error})
+            section.rows[-1]["largest_difference"] = float(np.abs(rows - truth).max())
+            section.rows[-1]["largest_number"] = float(np.abs(truth).max())
 
 
 def searches(section: Section, items: int, queries: int) -> None:

@@ -14,6 +14,9 @@ Repeat = Callable[[int], object]
 """Runs a step that many times, one after the other, and waits for the last."""
 
 
+NO_MEMORY = "it does not fit in the device's memory"
+
+
 class Section:
     """One part of the report.
 
@@ -26,6 +29,7 @@ class Section:
         self.name, self.seconds = name, seconds
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        self.left_out: list[dict[str, str]] = []
         self._begin = time.perf_counter()
 
     @property
@@ -43,23 +47,32 @@ class Section:
         self.notes.append(text)
         print(f"  {text}", file=sys.stderr, flush=True)
 
+    def leave_out(self, what: str, why: str) -> None:
+        """Keep for the report that something is not measured, and why; print it."""
+        self.left_out.append({"section": self.name, "what": what, "why": why})
+        print(f"  {what} left out: {why}", file=sys.stderr, flush=True)
+
     def has_time(self, what: str, needed: float = 0.0) -> bool:
-        """Say whether the budget allows what takes that many seconds; note it if not."""
+        """Say whether the budget allows what takes that many seconds; leave it out if not."""
         if self.left > needed:
             return True
-        self.note(f"{what} left out: {max(self.left, 0):.0f} s of {self.seconds:.0f} s are left")
+        enough = f"; it takes about {needed:.0f} s" if needed >= 1 else ""
+        why = f"{max(self.left, 0):.0f} s of {max(self.seconds, 0):.0f} s are left{enough}"
+        self.leave_out(what, why)
         return False
 
-    def attempt(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function unless time is up; out of memory or not there is a note, and None."""
-        if not self.has_time(name):
+    def attempt(
+        self, name: str, function: Callable[..., Any], *arguments: Any, needed: float = 0.0
+    ) -> Any:
+        """Call a function unless time is up; None if that, or memory, does not suffice."""
+        if not self.has_time(name, needed):
             return None
         try:
             return function(*arguments)
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            self.note(f"{name} left out: it does not fit in the device's memory")
+            self.leave_out(name, NO_MEMORY)
             return None
 
 
@@ -113,12 +126,11 @@ class Report:
     Args:
         about: the device and the versions.
         path: the JSON file, if any.
-        seconds: of all sections; those that would begin later are skipped.
     """
 
-    def __init__(self, about: dict[str, Any], path: Path | None, seconds: float) -> None:
-        self.content: dict[str, Any] = {**about, "sections": {}}
-        self._path, self._seconds = path, seconds
+    def __init__(self, about: dict[str, Any], path: Path | None) -> None:
+        self.content: dict[str, Any] = {**about, "sections": {}, "left_out": []}
+        self._path = path
         self._begin = time.perf_counter()
 
     @property
@@ -127,13 +139,18 @@ class Report:
         sections = self.content["sections"]
         return [name for name, part in sections.items() if part["status"] == "failed"]
 
-    def run(self, name: str, budget: float, function: Callable[[Section], None]) -> None:
-        """Run a section; one that fails is reported and keeps the rows it has."""
-        left = self._seconds - (time.perf_counter() - self._begin)
-        section = Section(name, min(budget, left))
+    def run(self, name: str, end: float, function: Callable[[Section], None]) -> None:
+        """Run a section; one that fails is reported and keeps the rows it has.
+
+        Args:
+            name: its name.
+            end: seconds from the report's begin after which it begins nothing more.
+            function: measures.
+        """
+        section = Section(name, end - (time.perf_counter() - self._begin))
         print(f"{name}: up to {max(section.left, 0):.0f} s", file=sys.stderr, flush=True)
         status, error = "done", None
-        if section.has_time(name):
+        if section.has_time("everything"):
             try:
                 function(section)
             except Exception as caught:
@@ -148,6 +165,7 @@ class Report:
             "notes": section.notes,
             "rows": section.rows,
         }
+        self.content["left_out"] += section.left_out
         self.write()
 
     def write(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import training
 
 from on_device import peers
-from on_device.clock import Repeat, Section, in_turns, timed
+from on_device.clock import NO_MEMORY, Repeat, Section, in_turns, timed
 from on_device.tasks import SHAPES, batch_of, build, float_shapes, host_state
 from vision_jax.parallel.devices import take_devices
 from vision_jax.training.steps import DataParallel, augmented
@@ -39,10 +39,10 @@ def compare(
     dtypes: tuple[str, ...],
     device: str | None,
     *,
-    compiled: bool = False,
+    compiled: float = 0.0,
     flops: float = 0.0,
     turns: tuple[int, float] = (5, 0.3),
-) -> None:
+) -> bool:
     """Time a network's training steps in every form that fits and the budget allows.
 
     Args:
@@ -52,22 +52,26 @@ def compare(
         side: of ImageNet's networks' images.
         dtypes: the types to compute in.
         device: PyTorch's; None without it.
-        compiled: whether `torch.compile` has a turn, in the last of the types.
+        compiled: seconds that `torch.compile` takes before its turn, in the last of the types; 0
+            gives it none.
         flops: counted operations of a step per image.
         turns: rounds, and seconds of a turn.
+
+    Returns:
+        Whether all that there was time for fitted into memory.
     """
     shape = SHAPES.get(network, (side, side, 3))
     batch = batch_of(shape, batch_size, 10 if network in SHAPES else 1000)
     contenders: dict[str, Repeat] = {}
     firsts: dict[str, float] = {}
 
-    def add(name: str, builder: Any) -> None:
+    def add(name: str, builder: Any, needed: float = 0.0) -> None:
         def started() -> Repeat:
             repeat, seconds = timed(lambda: first(builder()))
             firsts[name] = seconds
             return repeat
 
-        repeat = section.attempt(name, started)
+        repeat = section.attempt(f"{name}, {batch_size} images", started, needed=needed)
         if repeat:
             contenders[name] = repeat
 
@@ -79,7 +83,7 @@ def compare(
             name = f"PyTorch, {'bfloat16 autocast' if half else 'float32'}"
             add(f"{name}, eager", partial(peer, bf16=half, compiled=False))
             if compiled and dtype == dtypes[-1]:
-                add(f"{name}, compiled", partial(peer, bf16=half, compiled=True))
+                add(f"{name}, compiled", partial(peer, bf16=half, compiled=True), compiled)
     for name, row in in_turns(contenders, rounds=turns[0], seconds=turns[1]).items():
         section.rows.append(
             {
@@ -92,6 +96,7 @@ def compare(
                 "counted_tflops": flops * batch_size / row["seconds"] / 1e12,
             }
         )
+    return not any(one["why"] == NO_MEMORY for one in section.left_out)
 
 
 def first(repeat: Repeat) -> Repeat:

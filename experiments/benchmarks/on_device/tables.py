@@ -25,6 +25,8 @@ _SHOWN = {
     "first_seconds": "first, s",
     "errors": "errors",
     "allowed": "allowed",
+    "largest_difference": "largest difference",
+    "largest_number": "largest number",
     "passed": "passed",
 }
 
