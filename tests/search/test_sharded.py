@@ -92,11 +92,11 @@ def test_64_devices_equal_one_and_exchange_8_bytes_per_candidate():
     assert run.stdout == "equal", run.stderr
 
 
-def on_devices(before):
-    """Count the bytes of arrays made since, per device."""
-    total = {}
+def made_since(before):
+    """Count the bytes of arrays per device."""
+    known, total = set(map(id, before)), {}
     for array in jax.live_arrays():
-        if id(array) not in before:
+        if id(array) not in known:
             for shard in array.addressable_shards:
                 total[shard.device] = total.get(shard.device, 0) + shard.data.nbytes
     return total
@@ -113,7 +113,7 @@ def test_a_file_larger_than_a_device_is_opened_a_part_per_device(
     index.save(tmp_path / "a.index")
     expected = index.search(queries, 10, method="sharded")
     place, placed = jax.device_put, []
-    before = {id(array) for array in jax.live_arrays()}
+    before = jax.live_arrays()
     monkeypatch.setattr(
         jax, "device_put", lambda x, *args: placed.append(x.nbytes) or place(x, *args)
     )
@@ -123,7 +123,7 @@ def test_a_file_larger_than_a_device_is_opened_a_part_per_device(
         np.testing.assert_array_equal(ours, theirs)
     part = -(-ROWS // 4) * DIM * (1 if dtype == "int8" else 4)
     assert max(placed) == part  # nothing larger, at any time
-    kept = on_devices(before)
+    kept = made_since(before)
     assert set(kept) == set(jax.local_devices())
     assert max(kept.values()) < part + 8 * ROWS + 4096  # and a mask, scales, the answer
     assert stored.nbytes == 0

@@ -140,7 +140,7 @@ def test_a_folder_of_shards_is_reloaded_once_its_list_is_replaced(file, smaller,
     gallery = galleries.get("digits")
     assert len(gallery.rows) == 48
     found = gallery.index.search_by_id(gallery.ids[:3], 5, method="sharded")
-    for ours, theirs in zip(found, load_index(file).search_by_id(range(3), 5), strict=True):
+    for ours, theirs in zip(found, load_index(file).search_by_id(gallery.ids[:3], 5), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     assert gallery.index.nbytes == 0  # a part is on each device, and the whole on none
     second = write(smaller, "second", 2)
