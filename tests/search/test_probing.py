@@ -27,9 +27,8 @@ def data():
     return rows.astype(np.float32), queries.astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["float32", "int8"])
-def lists(data, request):
-    return InvertedFile(data[0], nlist=32, nprobe=4, dtype=request.param)
+def lists_of(rows, **options):
+    return InvertedFile(rows, nlist=32, nprobe=4, **options)
 
 
 def by_page(lists, queries, where, k, nprobe, held):
@@ -40,9 +39,16 @@ def by_page(lists, queries, where, k, nprobe, held):
     return jax.jit(lambda pages: find(asked, centroids, jnp.asarray(mask), pages=pages))(pages)
 
 
-@pytest.mark.parametrize("masks", [None, 1, 49])
-def test_the_form_by_page_equals_that_by_query(data, lists, masks):
-    queries = data[1]
+@pytest.mark.parametrize(
+    ("dtype", "masks"),
+    [
+        ("float32", None),
+        pytest.param("int8", 1, marks=pytest.mark.slow),
+        pytest.param("int8", 49, marks=pytest.mark.slow),
+    ],
+)
+def test_the_form_by_page_equals_that_by_query(data, dtype, masks):
+    queries, lists = data[1], lists_of(data[0], dtype=dtype)
     where = None if masks is None else np.random.default_rng(1).random((masks, ITEMS)) < 0.3
     for nprobe, held in ((1, 1 << 32), (8, 1 << 19)):
         size = probing._part_size(49, lists._held[1], lists._budget(nprobe), held, each=False)
@@ -57,6 +63,7 @@ def test_the_form_by_page_equals_that_by_query(data, lists, masks):
         np.testing.assert_allclose(scores, expected[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_int8_lists_score_the_vectors_as_an_int8_index_holds_them(data):
     index = CosineIndex(DIM, dtype="int8")
     index.add(data[0])
@@ -69,11 +76,11 @@ def test_int8_lists_score_the_vectors_as_an_int8_index_holds_them(data):
     assert index._methods["inverted_file"].lists._held[1].rows.dtype == jnp.int8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_lists_split_over_devices_answer_as_on_one(data, dtype):
     rows, queries = data
-    make = partial(InvertedFile, rows, nlist=32, nprobe=4, dtype=dtype)
-    one, four = make(), make(devices=Devices.over(4))
+    one, four = (lists_of(rows, dtype=dtype, devices=d) for d in (None, Devices.over(4)))
     each = np.random.default_rng(1).random((len(queries), ITEMS)) < 0.3
     for where in (None, each[0], each):
         for ours, theirs in zip(

@@ -116,8 +116,9 @@ def read(path: Path, *, mapped: bool = False) -> Content:
         parts: dict[str, Any] = {}
         for name, length in lengths.items():
             if mapped and name == "values" and length:
-                parts[name] = np.memmap(file, np.uint8, "r", file.tell(), length)
-                file.seek(length, os.SEEK_CUR)
+                start = file.tell()
+                parts[name] = np.memmap(file, np.uint8, "r", start, length)
+                file.seek(start + length)
             else:
                 parts[name] = file.read(length)
             if hashlib.sha256(parts[name]).hexdigest() != header["sections"][name]["sha256"]:
