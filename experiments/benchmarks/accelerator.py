@@ -50,7 +50,7 @@ COMPILING = 50.0  # seconds that `torch.compile` takes for a ResNet-50
 class Sizes(NamedTuple):
     """Shapes of one kind of run."""
 
-    cnn: int = 256
+    cnn: tuple[str, int] = ("cnn224", 256)
     autoencoder: int = 1024
     gan: int = 1024
     resnet: int = 256
@@ -73,7 +73,7 @@ class Sizes(NamedTuple):
 
 
 TINY = Sizes(
-    cnn=1,
+    cnn=("resnet_tiny", 2),  # which is compiled already
     autoencoder=8,
     gan=4,
     resnet=2,
@@ -82,8 +82,8 @@ TINY = Sizes(
     embedders=("resnet_tiny",),
     embed=(32, 4, 8),
     fed=("autoencoder28", (28, 8, 3)),
-    galleries=(5_000, 10_000),
-    queries=(1, 8),
+    galleries=(5_000, 5_000),
+    queries=(8,),
     product=128,
     turns=(2, 0.01),
     checked=(("autoencoder28", (8, 28)),),
@@ -133,7 +133,7 @@ def sections(sizes: Sizes, device: str | None, *, tiny: bool) -> dict[str, tuple
         "autoencoder": (20, lambda s: step(s, "autoencoder28", sizes.autoencoder, dtypes=both)),
         "gan": (20, lambda s: step(s, "gan16", sizes.gan, dtypes=both)),
         "resnet50-float32": (25, float32),
-        "cnn": (30, lambda s: step(s, "cnn224", sizes.cnn, dtypes=both, flops=flops["cnn224"])),
+        "cnn": (30, lambda s: step(s, *sizes.cnn, dtypes=both, flops=flops["cnn224"])),
         "data": (
             30,
             lambda s: feeding.measure(s, sizes.fed[0], "bfloat16", sizes.fed[1], "standard"),

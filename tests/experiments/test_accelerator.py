@@ -1,5 +1,6 @@
 """The benchmark of an accelerator, where only JAX, Flax, optax and orbax are installed."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -47,6 +48,34 @@ print("all there")
     assert said.stdout == "all there\n", said.stderr
 
 
+def test_what_time_or_memory_leave_out_is_listed_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    clock = importlib.import_module("on_device.clock")
+
+    def too_large():
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    def measure(section):
+        section.attempt("large", too_large)
+        section.attempt("long", list, needed=1e6)
+        section.rows.append({"seconds": 1.0})
+
+    report = clock.Report({}, tmp_path / "figures.json")
+    report.run("first", 60.0, measure)
+    report.run("second", 0.0, measure)  # its time is over
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [part["status"] for part in figures["sections"].values()] == ["done", "skipped"]
+    assert [(one["section"], one["what"]) for one in figures["left_out"]] == [
+        ("first", "large"),
+        ("first", "long"),
+        ("second", "everything"),
+    ]
+    memory, time, over = (one["why"] for one in figures["left_out"])
+    assert "memory" in memory
+    assert "it takes about 1000000 s" in time
+    assert over == "0 s of 0 s are left"
+
+
 @pytest.mark.slow
 def test_tiny_run_measures_every_section(tmp_path):
     out = tmp_path / "figures.json"
@@ -64,6 +93,7 @@ runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
     assert all(row["passed"] for row in sections["correctness"]["rows"])
     rows = [row for part in sections.values() for row in part["rows"]]
     assert all(row["seconds"] > 0 for row in rows if "check" not in row)
+    assert figures["left_out"] == []
     assert figures["device"]
     assert figures["versions"]["jax"]
     assert "## search-1m: done" in said.stdout
