@@ -10,7 +10,6 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 import pytest
-import resnet50_imagenet
 from program_counts import Layer, conv, dense, passes, products, tensor
 
 from vision_jax.augment.recipes import augment
@@ -28,7 +27,7 @@ from vision_jax.config import (
 )
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import blank_batch
-from vision_jax.run.build import build_augmentation, build_task
+from vision_jax.run.build import build_task
 from vision_jax.training.loop import initial_state
 from vision_jax.training.steps import DataParallel, augmented
 
@@ -50,7 +49,10 @@ CONFIGS = {
         TrainSelfSupervised(model=ModelConfig(**SMALL), projector=(512, 128), precision="bfloat16"),
         (28, 28, 1),
     ),
-    "resnet50": (resnet50_imagenet.recipe(), (224, 224, 3)),
+    "resnet50": (
+        TrainClassifier(model=ModelConfig("resnet50"), precision="bfloat16"),
+        (224, 224, 3),
+    ),
     "vit_small": (
         TrainClassifier(model=ModelConfig("vit_small_patch16_224"), precision="bfloat16"),
         (224, 224, 3),
@@ -64,22 +66,17 @@ PLATFORMS = ("cuda", "tpu")
 def program(name):
     """The shapes of the state and the totals, and the module of a device's step by platform."""
     config, shape = CONFIGS[name]
-    info = DataInfo(shape, tuple(map(str, range(CLASSES))), 10**6, 1000)
-    task = build_task(config, info)
-    views = None
-    if task.needs.views:
-        views = functools.partial(augment, recipe="light")
-    elif config.data.transforms:
-        views = build_augmentation(config.data, info, BATCH, needs=task.needs)
-    step, arguments = traceable(task, shape, views, batch=BATCH)
+    task = build_task(config, DataInfo(shape, tuple(map(str, range(CLASSES))), 10**6, 1000))
+    step, arguments = traceable(task, shape, batch=BATCH)
     traced = step.trace(*arguments)
     texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in PLATFORMS}
     return *arguments[:2], texts
 
 
-def traceable(task, shape, views=None, *, batch):
+def traceable(task, shape, *, batch):
     """The step over all devices, and the shapes of its arguments."""
     parallel = DataParallel.over(DEVICES)
+    views = functools.partial(augment, recipe="light") if task.needs.views else None
     state = jax.eval_shape(lambda: initial_state(task, 0, shape))
     rows = jax.eval_shape(lambda: blank_batch(shape, batch))
     mapped = jax.vmap(augmented(task, views), (None, 0), (None, None), axis_name="batch")

@@ -229,9 +229,9 @@ def _score_by_page(
     flat = chosen.reshape(-1)
     asking = jnp.zeros(count, jnp.int32).at[flat].add(1)
     order = jnp.argsort(flat, stable=True)
-    place = jnp.arange(pairs, dtype=jnp.int32) - (jnp.cumsum(asking) - asking)[flat[order]]
+    place = jnp.arange(pairs, dtype=jnp.int32) - _before(asking)[flat[order]]
     needed = -(-asking // lanes)
-    block = (jnp.cumsum(needed) - needed)[flat[order]] + place // lanes
+    block = _before(needed)[flat[order]] + place // lanes
     at = block * lanes + place % lanes
     of_page = jnp.zeros(blocks, jnp.int32).at[block].set(flat[order])
     of_query = jnp.zeros(blocks * lanes, jnp.int32).at[at].set((order // budget).astype(jnp.int32))
@@ -245,6 +245,12 @@ def _score_by_page(
         scores *= pages.scale[of_page][:, None]
     back = jnp.zeros(pairs, jnp.int32).at[order].set(at)
     return scores.reshape(-1, page)[back].reshape(queries, budget * page)
+
+
+def _before(counts: Array) -> Array:
+    """Sum the counts before each; `cumsum` is a loop over all of them on a GPU in JAX 0.12."""
+    sums: Array = lax.associative_scan(jnp.add, counts)
+    return sums - counts
 
 
 def _settle(
