@@ -105,10 +105,7 @@ def test_accelerator_on_an_h100():
             assert (row["check"].replace(", one step", ""), *errors) in lines
     readme = (ROOT / "README.md").read_text()
     trained = [row["images_per_second"] for row in parts["resnet50-bfloat16"]["rows"]]
-    found = {(row["queries"], row["contender"]): row for row in parts["search-1m"]["rows"]}
-    contenders = "ours, cosine_top_k", "PyTorch, float32 product and topk"
-    searched = [found[4096, name]["queries_per_second"] for name in contenders]
-    for rate in trained + searched:
+    for rate in trained:
         assert f"{rate:,.0f}" in readme
     second = ROOT / "experiments/results/accelerator_h100_second.json"
     parts = json.loads(second.read_text())["sections"]

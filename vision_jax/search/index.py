@@ -333,16 +333,15 @@ class CosineIndex:
         Args:
             path: The file.
             method: How it will be searched. For "sharded" the vectors stay in the file until each
-                device takes its part of them, so that they need not fit one device; another
-                search, or a change, puts all of them on one.
+                device takes its part; another search, or a change, puts all of them on one.
 
         Raises:
             InputError: If there is no such file, or it cannot be read.
             index_file.IndexFileError: (an InputError) If the file is truncated, altered, of
                 another version or no index at all.
         """
-        stored = method == "sharded"
-        return cls.from_content(index_file.read(Path(path), mapped=stored), stored=stored)
+        later = method == "sharded"
+        return cls.from_content(index_file.read(Path(path), mapped=later), stored=later)
 
     def to_content(self) -> index_file.Content:
         """Return all that a file of the index holds but a graph, vectors as they are stored."""
@@ -351,12 +350,7 @@ class CosineIndex:
 
     @classmethod
     def from_content(cls, content: index_file.Content, *, stored: bool = False) -> "CosineIndex":
-        """Make an index of what `to_content` returned.
-
-        Args:
-            content: What to hold.
-            stored: Leave the vectors where they are until a device needs them.
-        """
+        """Make an index of what `to_content` returned; `stored` leaves vectors where they are."""
         dim = content.values.shape[1]
         index = cls(dim, dtype=content.dtype, about=content.notes["about"])
         if stored:
