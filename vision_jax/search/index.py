@@ -19,7 +19,7 @@ from vision_jax.search.lock import ReadWriteLock
 from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.protocol import Found
 from vision_jax.search.slots import SlotTable
-from vision_jax.search.stored_rows import Stored, StoredRows
+from vision_jax.search.stored_rows import rows_of
 
 _SHOWN, _FIELDS = 200, 20  # letters and fields that a notebook shows at most
 
@@ -251,14 +251,13 @@ class CosineIndex:
                 (Q, N); or a list of ids; or Q lists of ids.
             min_score: Least cosine, in [-1, 1] and compared as float32: what scores less is not
                 found, what scores the same is. By default whatever is nearest is found.
-            method: How to search. "exact" finds the true neighbours; "sharded" does too, with all
-                of this machine's devices, and keeps a copy of the vectors spread over them.
-                "hnsw" follows a graph on the CPU (extra `ann`), and "inverted_file" looks only at
-                the lists of vectors nearest to a query; both find 0.95 or more of the 10 nearest
-                of the gallery's own vectors, and their options `ef` and `nprobe` say how far they
-                look. "approximate" is the faster of the two, or "exact" below 10,000 vectors.
-                "approx_max_k" is fast on TPU, and exact elsewhere. Every method but "exact" is
-                built at the first such search after a change.
+            method: How to search. "exact" finds the true neighbours; "sharded" does too, over all
+                devices of this machine. "hnsw" follows a graph on the CPU (extra `ann`), and
+                "inverted_file" looks only at the lists of vectors nearest to a query; both find
+                0.95 or more of the 10 nearest of the gallery's own vectors, and their options `ef`
+                and `nprobe` say how far they look. "approximate" is the faster of the two, or
+                "exact" below 10,000 vectors. "approx_max_k" is fast on TPU, and exact elsewhere.
+                All but "exact" are built at the first such search after a change.
             **options: Options of the method.
 
         Returns:
@@ -330,15 +329,11 @@ class CosineIndex:
     def load(cls, path: str | Path, *, method: str = "exact") -> "CosineIndex":
         """Read an index that `save` wrote.
 
-        Args:
-            path: The file.
-            method: How it will be searched. For "sharded" the vectors stay in the file until each
-                device takes its part; another search, or a change, puts all of them on one.
+        With method "sharded" the vectors stay in the file until each device takes its part.
 
         Raises:
             InputError: If there is no such file, or it cannot be read.
-            index_file.IndexFileError: (an InputError) If the file is truncated, altered, of
-                another version or no index at all.
+            index_file.IndexFileError: (an InputError) If it is damaged or no index at all.
         """
         later = method == "sharded"
         return cls.from_content(index_file.read(Path(path), mapped=later), stored=later)
@@ -351,12 +346,8 @@ class CosineIndex:
     @classmethod
     def from_content(cls, content: index_file.Content, *, stored: bool = False) -> "CosineIndex":
         """Make an index of what `to_content` returned; `stored` leaves vectors where they are."""
-        dim = content.values.shape[1]
-        index = cls(dim, dtype=content.dtype, about=content.notes["about"])
-        if stored:
-            index._rows = StoredRows(dim, content.dtype, Stored(content.values, content.scale))
-        else:
-            index._rows.append_rows(content.values, content.scale)
+        index = cls(content.values.shape[1], dtype=content.dtype, about=content.notes["about"])
+        index._rows = rows_of(content, stored=stored)
         index._register(content.ids)
         index._metadata = {int(item): value for item, value in content.notes["items"].items()}
         index._table.next = content.notes["next"]

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vision_jax.search.device_rows import DeviceRows
+from vision_jax.search.index_file import Content
 from vision_jax.search.joined import Joined, Taken
 from vision_jax.search.lock import ReadWriteLock
 
@@ -17,6 +18,21 @@ class Stored(NamedTuple):
 
     values: np.ndarray | Joined
     scale: np.ndarray
+
+
+def rows_of(content: Content, *, stored: bool) -> DeviceRows:
+    """Make an index's rows of what a file of it holds.
+
+    Args:
+        content: What the file holds.
+        stored: Leave them there until a device needs them.
+    """
+    dim = content.values.shape[1]
+    if stored:
+        return StoredRows(dim, content.dtype, Stored(content.values, content.scale))
+    rows = DeviceRows(dim, content.dtype)
+    rows.append_rows(content.values, content.scale)
+    return rows
 
 
 class StoredRows(DeviceRows):
