@@ -327,9 +327,7 @@ class CosineIndex:
 
     @classmethod
     def load(cls, path: str | Path, *, method: str = "exact") -> "CosineIndex":
-        """Read an index that `save` wrote.
-
-        With method "sharded" the vectors stay in the file until each device takes its part.
+        """Read an index that `save` wrote; for "sharded", vectors stay there until needed.
 
         Raises:
             InputError: If there is no such file, or it cannot be read.
