@@ -31,7 +31,7 @@ import jax
 import numpy as np
 import tyro
 from cards import description
-from discriminant import inverse_root
+from discriminant import inverse_roots
 from emoji_folders import Vendor
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
@@ -237,7 +237,7 @@ def whitening(centred: Vectors, strength: float) -> np.ndarray:
     google, twitter = (centred[vendor].astype(np.float64) for vendor in VENDORS)
     apart = (google - twitter) / 2
     within = apart.T @ apart / len(apart)
-    return inverse_root(within, strength)
+    return inverse_roots(within, [strength])[0]
 
 
 def trained(workdir: Path) -> Embed:

@@ -8,6 +8,8 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +144,11 @@ def hardware() -> str:
     if devices[0].platform == "cpu":
         return f"{cores}, cpu"
     return f"{len(devices)} x {devices[0].device_kind}, {cores}"
+
+
+def typed() -> str:
+    """Return the command that runs this script."""
+    return shlex.join(["python", *sys.argv])
 
 
 def write_card(path: Path, command: str, values: dict[str, Any]) -> None:

@@ -138,16 +138,20 @@ def test_unseen_classes():
     result, (section, cells) = result_of("unseen_classes"), section_of("Unseen classes")
     assert result["command"] in section
     assert len(result["splits"]) == 5
-    table = {line[0]: line[1:] for line in cells[1:]}
-    assert set(table) >= set(result["rows"])
-    for name, row in result["rows"].items():
-        less = row.get("less pixels")
-        assert table[name] == [
-            f"{row['map@r']['mean']:.3f} ± {statistics.stdev(row['map@r']['splits']):.3f}",
-            f"{row['precision@10']['mean']:.3f}",
-            signed(less["map@r"]["queries"]) if less else "",
-            signed(less["map@r"]["splits"]) if less else "",
-        ], name
+    lines = iter([line for line in cells if line[0] != "---"])
+    for metric in ("map@r", "precision@10"):
+        assert next(lines)[1].lower() == metric
+        for name, row in result["rows"].items():
+            deviation = statistics.stdev(row[metric]["splits"])
+            pixels, entropy = (row.get(f"less {name}") for name in ("pixels", "cross-entropy"))
+            assert next(lines) == [
+                name,
+                f"{row[metric]['mean']:.3f} ± {deviation:.3f}",
+                signed(pixels[metric]["queries"]) if pixels else "",
+                signed(pixels[metric]["splits"]) if pixels else "",
+                signed(entropy[metric]["queries"]) if entropy else "",
+                signed(entropy[metric]["splits"]) if entropy else "",
+            ], (metric, name)
 
 
 def table_of(heading):
@@ -181,6 +185,13 @@ def test_without_labels():
     for name, measured in row.items():
         if name not in ("seeds", "seconds"):
             assert table[name] == [repeated(measured)], name
+
+
+def test_uneven_classes():
+    result, (section, table) = result_of("uneven_classes"), table_of("Uneven classes")
+    assert result["command"] in section
+    for name, row in result["rows"].items():
+        assert table[name] == [repeated(row["accuracy"]), repeated(row["rarest"])], name
 
 
 def test_recipes_compared():
