@@ -65,10 +65,10 @@ class _Kept(DataParallel):
             self.kept["step"] = super().train_step(task, augment)
         return self.kept["step"]
 
-    def zeros(self, step: Callable[..., Any], state: TrainState, batch: Any) -> Any:
-        if "zeros" not in self.kept:
-            self.kept["zeros"] = jax.device_get(super().zeros(step, state, batch))
-        return self.replicate(self.kept["zeros"])
+    def no_totals(self, step: Callable[..., Any], state: TrainState, batch: Any) -> Any:
+        if "no_totals" not in self.kept:
+            self.kept["no_totals"] = super().no_totals(step, state, batch)
+        return self.kept["no_totals"]
 
 
 class Trainer:
