@@ -10,10 +10,12 @@ Measured    accuracy on the 10,000 test images, 1,000 of each class, last weight
 Command     python experiments/recipes_compared.py
             python experiments/recipes_compared.py --names 'uneven, as they come'
             'uneven, balanced sampling' 'uneven, balanced weights' --stages 16 32 64 --epochs 2
-            --out experiments/results/uneven_classes.json
-Hardware    an NVIDIA H100 (80 GB) and 16 CPU cores, beside other trainings
-Time        3 minutes for the first six ways; mixing and uneven classes are not measured yet
-Seeds       0, 1, 2
+            --out experiments/results/uneven_classes.json --seeds 0 1
+Hardware    an NVIDIA H100 (80 GB) and 16 CPU cores, beside other trainings; for uneven classes 2
+            cores of an AMD EPYC (Zen 4), shared with other work
+Time        3 minutes for the first six ways, 4 minutes a seed for uneven classes; mixing is not
+            measured yet
+Seeds       0, 1, 2; for uneven classes 0 and 1
 Results     experiments/results/recipes_compared.json, written after each run: hardware, versions,
             mean and deviation
 """
