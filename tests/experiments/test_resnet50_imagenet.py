@@ -2,8 +2,15 @@
 
 import dataclasses
 import importlib
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from subprocess import PIPE, STDOUT
 
 import jax
+import numpy as np
 import pytest
 import resnet50_imagenet
 
@@ -12,6 +19,7 @@ from vision_jax.config import ModelConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.run.build import build_task
 from vision_jax.run.run import load_run
+from vision_jax.run.train import train
 from vision_jax.training.loop import initial_state
 
 
@@ -79,12 +87,51 @@ def imagenet(tmp_path, monkeypatch):
     return sets
 
 
-@pytest.mark.slow
-def test_a_made_set_of_the_form_of_imagenet_trains_to_its_end(imagenet, tmp_path, capsys):
+@pytest.fixture
+def config(imagenet):
+    """The recipe for one bottleneck block, which compiles in seconds: 8 steps."""
     config = resnet50_imagenet.recipe(str(imagenet), batch_size=8, epochs=2, image_size=64)
-    model = ModelConfig("resnet50", {"depths": [1]})  # one bottleneck block: compiles in seconds
-    config = dataclasses.replace(config, model=model)
+    return dataclasses.replace(config, model=ModelConfig("resnet50", {"depths": [1]}))
+
+
+PROCESS = """
+import pickle
+import sys
+from pathlib import Path
+
+from vision_jax.commands.train import RunOptions, run_training
+from vision_jax.parallel.processes import Distributed
+
+config, workdir = pickle.loads(bytes.fromhex(sys.argv[1])), Path(sys.argv[2])
+group = Distributed(coordinator=sys.argv[3], processes=2, process_id=int(sys.argv[4]))
+run_training(config, RunOptions(workdir, distributed=group))
+"""
+
+
+def start(config, workdir):
+    """Start two processes of two devices each, joined over loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    words = [sys.executable, "-c", PROCESS, pickle.dumps(config).hex(), str(workdir), address]
+    return [
+        subprocess.Popen(
+            [*words, str(number)], env=os.environ | flags, stdout=PIPE, stderr=STDOUT, text=True
+        )
+        for number in range(2)
+    ]
+
+
+def weights(workdir):
+    state = load_run(workdir, "last").state
+    return jax.tree.leaves((state.params, state.stats, state.average))
+
+
+@pytest.mark.slow
+def test_a_made_set_of_the_form_of_imagenet_trains_to_its_end(config, tmp_path, capsys):
     options = RunOptions(tmp_path / "run")
+    members = start(config, tmp_path / "two")  # meanwhile
     run_training(config, options)
     assert "trained 2 epochs" in capsys.readouterr().out
     history = (tmp_path / "run" / "metrics.jsonl").read_text()
@@ -93,3 +140,23 @@ def test_a_made_set_of_the_form_of_imagenet_trains_to_its_end(imagenet, tmp_path
     run = load_run(tmp_path / "run")
     assert len(run.info.label_names) == 1000
     assert 0 <= run.evaluate("validation")["accuracy"] <= 1
+
+    # Killed in the sixth step, the second of the last epoch: nothing more is saved.
+    asked = []
+
+    def stop():
+        asked.append(1)
+        if len(asked) == 6:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "killed", progress=False, should_stop=stop)
+    assert train(config, tmp_path / "killed", progress=False).history[0]["epoch"] == 2
+    for ours, whole in zip(weights(tmp_path / "killed"), weights(tmp_path / "run"), strict=True):
+        np.testing.assert_array_equal(ours, whole)
+
+    printed = [member.communicate(timeout=300)[0] for member in members]
+    assert [member.returncode for member in members] == [0, 0], printed
+    for ours, whole in zip(weights(tmp_path / "two"), weights(tmp_path / "run"), strict=True):
+        np.testing.assert_allclose(ours, whole, atol=1e-4)

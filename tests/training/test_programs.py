@@ -10,6 +10,7 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 import pytest
+import resnet50_imagenet
 from program_counts import Layer, conv, dense, passes, products, tensor
 
 from vision_jax.augment.recipes import augment
@@ -49,10 +50,7 @@ CONFIGS = {
         TrainSelfSupervised(model=ModelConfig(**SMALL), projector=(512, 128), precision="bfloat16"),
         (28, 28, 1),
     ),
-    "resnet50": (
-        TrainClassifier(model=ModelConfig("resnet50"), precision="bfloat16"),
-        (224, 224, 3),
-    ),
+    "resnet50": (resnet50_imagenet.recipe(), (224, 224, 3)),
     "vit_small": (
         TrainClassifier(model=ModelConfig("vit_small_patch16_224"), precision="bfloat16"),
         (224, 224, 3),
