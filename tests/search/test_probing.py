@@ -73,7 +73,7 @@ def test_int8_lists_score_the_vectors_as_an_int8_index_holds_them(data):
     np.testing.assert_array_equal(found[1], ids)
     np.testing.assert_allclose(found[0], scores, atol=1e-6)
     index.search(data[1], 10, method="inverted_file", nprobe=1)
-    assert index._methods["inverted_file"].lists._held[1].rows.dtype == jnp.int8
+    assert index._methods.current["inverted_file"].lists._held[1].rows.dtype == jnp.int8
 
 
 @pytest.mark.slow
