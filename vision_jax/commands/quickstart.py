@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def quickstart(workdir: Path = Path("runs/quickstart"), data_dir: str | None = None) -> None:
     """Train a CNN, an autoencoder and a GAN on handwritten digits, and report on each.
 
-    Takes about two minutes and downloads nothing: the digits come with scikit-learn. Each run is
+    Takes about a minute and downloads nothing: the digits come with scikit-learn. Each run is
     evaluated and its training images are indexed for search.
 
     Args:
