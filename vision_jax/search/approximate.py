@@ -5,8 +5,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vision_jax.search.device_rows import DeviceRows
-from vision_jax.search.inverted_file import LARGE
-from vision_jax.search.methods import find_method, is_installed
+from vision_jax.search.methods import LARGE, find_method, is_installed
 from vision_jax.search.protocol import Method
 
 

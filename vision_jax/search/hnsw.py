@@ -12,17 +12,14 @@ from vision_jax.search import arrays
 from vision_jax.search.device_rows import DeviceRows
 from vision_jax.search.exact import Exact
 from vision_jax.search.graph import Fit, Graph
-from vision_jax.search.methods import check_recall
+from vision_jax.search.methods import CHECKED, LARGE, TARGET, check_recall
 from vision_jax.search.protocol import Found
 
 CONNECTIONS = 16
 CONSTRUCTION = 100  # candidates while the graph is built
 MEASURED = 10  # neighbours whose recall is measured
-TARGET = 0.97  # recall of these by vectors of the gallery, as for the inverted file
-CHECKED = 256  # vectors that are looked up to measure it
 FEWEST = 1000  # vectors that are worth a graph
 WORTHWHILE = 0.03  # share of the vectors from which comparing them link by link is slower
-LARGE = 10_000  # vectors from which a gallery is expected to be searched faster than exactly
 SPARE = 8  # results beyond k, among which rounding may change the order
 _ADDED = 10_000  # vectors between two looks at the progress bar
 _GATHERED = 1 << 23  # numbers of found vectors that are scored at a time

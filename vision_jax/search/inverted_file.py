@@ -21,6 +21,7 @@ from vision_jax.search.device_rows import DeviceRows, dtype_name, store
 from vision_jax.search.exact import Exact
 from vision_jax.search.filters import Where, to_mask
 from vision_jax.search.kernel import Rows
+from vision_jax.search.methods import CHECKED, LARGE, TARGET
 from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.probing import PAGE, Pages, probe
 from vision_jax.search.protocol import Found
@@ -28,10 +29,7 @@ from vision_jax.search.similarity import cosine_top_k, normalize
 
 ROUNDS = 10
 PER_LIST = 128  # training vectors per list
-CHECKED = 256  # vectors that choose the default number of lists to probe
-TARGET = 0.97  # their recall@10: a little above the 0.95 that is promised for others
 WORTHWHILE = 0.25  # share of the vectors from which comparing them one list at a time is slower
-LARGE = 10_000  # vectors from which a gallery is expected to be searched faster than exactly
 
 
 def build(rows: DeviceRows, slots: Int[np.ndarray, " items"]) -> "Approximate":
