@@ -126,10 +126,12 @@ def search(
             .html, in which long names wrap.
         explain: Draw each query beside each of its neighbours, with maps of the parts that match.
     """
-    # Imports make objects that stay; seeking garbage among them takes a tenth of a search.
+    # Imports make objects that stay; seeking garbage among them, then or later, takes a tenth of a
+    # search.
     gc.disable()
     from vision_jax import gallery
 
+    gc.freeze()
     gc.enable()
     from vision_jax.search.diversity import check_mmr
     from vision_jax.search.duplicates import check_threshold

@@ -67,9 +67,8 @@ class DeviceRows:
         self.used = 0
         self._asked = self._unproven = 0  # queries, and those whose answer was not proven
         self._judging = ReadWriteLock()
-        rows = Rows(jnp.zeros((0, self.dim), self.dtype), jnp.zeros((0,), jnp.float32))
-        self._state = State(_coarsen(rows, FIRST_ROUNDING), FIRST_ROUNDING)
-        self._live = jnp.zeros((1, 0), bool)
+        self._state = State(_no_rows(self.dim, self.dtype, FIRST_ROUNDING), FIRST_ROUNDING)
+        self._live = jax.device_put(np.zeros((1, 0), bool))
 
     @property
     def nbytes(self) -> int:
@@ -90,7 +89,8 @@ class DeviceRows:
         """Fill the next slots with rows as `rows` returned them."""
 
         def encode(part: slice) -> Held:
-            rows = Rows(jnp.asarray(_pad(values[part])), jnp.asarray(_pad(scale[part])))
+            put = jax.device_put  # jnp.asarray compiles a program for each shape
+            rows = Rows(put(_pad(values[part])), put(_pad(scale[part])))
             return _coarsen(rows, self._state.rounding)
 
         self._append(len(values), encode)
@@ -130,7 +130,7 @@ class DeviceRows:
 
     def set_live(self, live: np.ndarray) -> None:
         """Say which of the filled slots may be found."""
-        self._live = jnp.asarray(np.pad(live, (0, self.capacity - len(live)))[None])
+        self._live = jax.device_put(np.pad(live, (0, self.capacity - len(live)))[None])
 
     def search(
         self, queries: np.ndarray, k: int, where: np.ndarray | None
@@ -187,7 +187,7 @@ class DeviceRows:
             mask = shared
             if where is not None and each:
                 mask = jnp.asarray(pad_rows(np.pad(where[part], spare), short))
-            asked = jnp.asarray(pad_rows(queries[part], short))
+            asked = jax.device_put(pad_rows(queries[part], short))
             return _find(asked, held, mask, self.used, k, rounding)
 
         # On a CPU one part's choice of rows, which one core does, overlaps the other's product.
@@ -201,9 +201,8 @@ class DeviceRows:
             return
         capacity = -(-max(needed, 2 * self.capacity) // SMALLEST) * SMALLEST
         spare = capacity - self.capacity
-        grow = jax.jit(lambda part: jnp.pad(part, ((0, spare), *((0, 0),) * (part.ndim - 1))))
-        self._hold(jax.tree.map(grow, self._state.held))
-        self._live = jnp.pad(self._live, ((0, 0), (0, spare)))
+        held, self._live = _grow(self._state.held, self._live, spare)
+        self._hold(held)
 
     def _hold(self, held: Held) -> None:
         self._state = State(held, self._state.rounding)
@@ -282,6 +281,29 @@ def _find(
         return scores, slots, jnp.ones(queries.shape[:1], bool)
     first = Coarse(held.rows, jnp.float32(0)) if held.coarse is None else held.coarse
     return by_platform.search_coarse(asked, held.rows, first, where, used, k, rounding)
+
+
+@partial(jax.jit, static_argnums=2)
+def _grow(held: Held, live: Array, spare: int) -> tuple[Held, Array]:
+    """Add empty slots."""
+
+    def grow(part: Array) -> Array:
+        return jnp.pad(part, ((0, spare), *((0, 0),) * (part.ndim - 1)))
+
+    return jax.tree.map(grow, held), jnp.pad(live, ((0, 0), (0, spare)))
+
+
+def _no_rows(dim: int, dtype: str, rounding: str) -> Held:
+    """Hold no rows; made on the host, since each shape to make on a device is a program."""
+
+    def none(part: Any) -> Array:
+        return jax.device_put(np.zeros(part.shape, part.dtype))
+
+    rows = Rows(
+        jax.device_put(np.zeros((0, dim), jnp.dtype(dtype))),
+        jax.device_put(np.zeros(0, np.float32)),
+    )
+    return jax.tree.map(none, jax.eval_shape(partial(_coarsen, rounding=rounding), rows))
 
 
 def _parts(count: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Save and restore a run's state. Only this file names orbax."""
+"""Save and restore a run's state. Only this file imports orbax."""
 
 import json
 import logging
@@ -6,19 +6,21 @@ import math
 import operator
 import shutil
 import warnings
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
 
 from vision_jax.errors import DataWarning, InputError, RunError
 from vision_jax.parallel import shards
 from vision_jax.training.checksums import find_fault, write_manifest
+from vision_jax.training.stored_state import read_state
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 Which = Literal["best", "last"] | SupportsIndex
 
@@ -59,15 +61,21 @@ class Checkpoints:
         self._faults: dict[int, str | None] = {}
         self._saving = -1
         _ABSL.addFilter(self._shows)
-        self._reader = ocp.Checkpointer(
-            ocp.CompositeCheckpointHandler(handler_registry=_handlers())
-        )
         self._manager: ocp.CheckpointManager | None = None
         if create:
             self._move_damaged()
             self._manager = self._open_to_write()
 
-    def _open_to_write(self) -> ocp.CheckpointManager:
+    @cached_property
+    def _reader(self) -> "ocp.Checkpointer":  # reading weights takes less time than this import
+        import orbax.checkpoint as ocp
+
+        return ocp.Checkpointer(ocp.CompositeCheckpointHandler(handler_registry=_handlers()))
+
+    def _open_to_write(self) -> "ocp.CheckpointManager":
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers
+
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(n=2),
@@ -106,6 +114,8 @@ class Checkpoints:
             RunError: this save or the one before it failed.
             ValueError: the folder was opened without `create`.
         """
+        import orbax.checkpoint as ocp
+
         if self._manager is None:
             raise ValueError(f"create is False for {self.folder}; saving needs create=True")
         self.wait()
@@ -162,7 +172,12 @@ class Checkpoints:
         Raises:
             InputError: the checkpoint is missing or damaged.
         """
-        return self._read(step, about=ocp.args.JsonRestore())["about"]
+        self.find(step)
+        try:
+            about: dict[str, Any] = json.loads((self._path(step) / "about/metadata").read_bytes())
+        except (OSError, ValueError) as error:
+            raise self._restore_error(step, error) from error
+        return about
 
     def restore(self, step: int, **targets: Any) -> dict[str, Any]:
         """Restore parts of a checkpoint.
@@ -179,22 +194,26 @@ class Checkpoints:
             InputError: the checkpoint is missing or damaged, or does not match the targets.
         """
         self.find(step)
+        if self._manager is None and jax.process_count() == 1:
+            read = {part: read_state(self._path(step) / part, targets[part]) for part in targets}
+            if all(state is not None for state in read.values()):
+                return read
+        import orbax.checkpoint as ocp
+
         saved = self._saved(step, targets)
         args = {
             part: ocp.args.StandardRestore(jax.tree.map(_readable, target, saved[part]))
             for part, target in targets.items()
         }
-        read = self._read(step, **args)
+        try:
+            read = self._reader.restore(self._path(step), ocp.args.Composite(**args))
+        except Exception as error:  # orbax raises many types for damage
+            raise self._restore_error(step, error) from error
         return {part: jax.tree.map(_placed, read[part], target) for part, target in targets.items()}
 
-    def _read(self, step: int, **parts: Any) -> dict[str, Any]:
-        self.find(step)
-        try:
-            return dict(self._reader.restore(self._path(step), ocp.args.Composite(**parts)).items())
-        except Exception as error:  # orbax raises many types for damage
-            raise InputError(
-                f"{self.folder / str(step)} cannot be restored: {type(error).__name__}: {error}"
-            ) from error
+    def _restore_error(self, step: int, error: Exception) -> InputError:
+        folder = self.folder / str(step)
+        return InputError(f"{folder} cannot be restored: {type(error).__name__}: {error}")
 
     def _saved(self, step: int, targets: dict[str, Any]) -> dict[str, Any]:
         """Return the saved leaves' metadata, in the targets' structure.
@@ -237,7 +256,8 @@ class Checkpoints:
         """Wait for the last save, and release orbax's resources."""
         if self._manager is not None:
             self._manager.close()
-        self._reader.close()
+        if "_reader" in vars(self):
+            self._reader.close()
         _ABSL.removeFilter(self._shows)
 
     def _shows(self, record: logging.LogRecord) -> bool:
@@ -331,10 +351,14 @@ def _step(which: Any) -> int:
 
 def _barrier(name: str) -> None:
     if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
         multihost_utils.sync_global_devices(name)
 
 
-def _handlers() -> ocp.DefaultCheckpointHandlerRegistry:
+def _handlers() -> "ocp.DefaultCheckpointHandlerRegistry":
+    import orbax.checkpoint as ocp
+
     return ocp.handlers.create_default_handler_registry(
         state=ocp.StandardCheckpointHandler(),
         totals=ocp.StandardCheckpointHandler(),
