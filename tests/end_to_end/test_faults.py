@@ -37,7 +37,10 @@ class Training:
             env={
                 **os.environ,
                 "PYTHONUNBUFFERED": "1",
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                # The last of a flag counts.
+                "XLA_FLAGS": (
+                    f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+                ),
             },
         )
 

@@ -113,7 +113,8 @@ def start(config, workdir):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    # The last of a flag counts.
+    flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     words = [sys.executable, "-c", PROCESS, pickle.dumps(config).hex(), str(workdir), address]
     return [
         subprocess.Popen(

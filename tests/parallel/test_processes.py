@@ -44,7 +44,8 @@ class Group:
         for i, path in enumerate(self.files):
             environment = {
                 **os.environ,
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                # The last of a flag counts.
+                "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
                 "PYTHONUNBUFFERED": "1",
             }
             if slurm:  # as srun would set them; JAX makes the port from the job's number
