@@ -41,12 +41,15 @@ def class_of(count, label=2):
 def test_the_last_map_that_matters_is_found(name, images, normal, assert_close):
     options, layer = NETWORKS[name]
     network = network_of(name, images, **options)
-    found, named = (
-        jax.jit(lambda x, chosen=chosen: feature_gradients(network, class_of(3), x, chosen))(images)
-        for chosen in (None, layer)
-    )
+
+    @jax.jit
+    def compute(images):
+        both = (feature_gradients(network, class_of(3), images, at) for at in (None, layer))
+        return *both, network(images)[1][layer]
+
+    found, named, maps = compute(images)
     assert_close(found, named, 1e-6)
-    assert_close(found.maps, network(images)[1][layer].astype(jnp.float32))
+    assert_close(found.maps, maps.astype(jnp.float32))
     assert np.abs(found.gradients).max() > 0
 
 
@@ -72,7 +75,7 @@ def test_the_gradient_at_tokens_is_that_at_the_block(images, assert_close):
         with nn.intercept_methods(add):
             return jnp.sum(network(images)[0][:, 2])
 
-    _, gradients = feature_gradients(network, class_of(3), images)
+    _, gradients = jax.jit(lambda x: feature_gradients(network, class_of(3), x))(images)
     assert_close(gradients, jax.jit(jax.grad(score_of))(jnp.zeros((3, 4, 4, 16))), 1e-6)
 
 
