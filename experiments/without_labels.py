@@ -20,13 +20,14 @@ Results     experiments/results/without_labels.json, written after each seed: ha
 import functools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tyro
-from fashion import RESULTS, SYSTEM_DIR, Trainer, chosen, read, spread, write_card
+from fashion import RESULTS, SYSTEM_DIR, Trainer, chosen, read, spread, typed, write_card
 
 from vision_jax.augment.color import color_jitter
 from vision_jax.augment.draws import apply_at_random, fold_in, per_example_keys
@@ -43,7 +44,6 @@ from vision_jax.data.loader import Batch
 from vision_jax.evaluation.few_labels import few_label_accuracy, few_rows
 from vision_jax.evaluation.probes import fit_probe, knn_predict
 
-COMMAND = "python experiments/without_labels.py"
 MEASURED = ("k-NN", "linear probe", "100 labels, fine-tuned", "100 labels, from scratch", "seconds")
 MODEL = "wrn_16_4"
 
@@ -53,6 +53,7 @@ def main(
     out: Path = RESULTS / "without_labels.json",
     method: SelfSupervisedMethod = "simclr",
     options: dict[str, int] | None = None,
+    stages: tuple[int, ...] = (),
     epochs: int = 20,
     area: float = 0.3,
     seeds: tuple[int, ...] = (0,),
@@ -66,7 +67,8 @@ def main(
         data: Folder of the four IDX files.
         out: File for the figures; it keeps those of other methods.
         method: How to learn without labels.
-        options: Options of the network, such as depth 10.
+        options: Options of the wide residual network, such as depth 10.
+        stages: Channels of a small CNN's stages, to train that instead.
         epochs: Epochs of each training.
         area: Smallest share of an image that a view shows.
         seeds: The seeds.
@@ -76,9 +78,9 @@ def main(
     """
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
     rows = json.loads(out.read_text())["rows"] if out.exists() else {}
-    name = f"{method}, {epochs} epochs, area {area}"
+    model = network(stages, options or {})
+    name = f"{model.name}, {method}, {epochs} epochs, area {area}"
     kept = rows.setdefault(name, {"seeds": {}})["seeds"]
-    model = ModelConfig(MODEL, dict(options or {}))
     trainer = Trainer(config(method, model, epochs), train, functools.partial(views, area=area))
     for seed in seeds:
         row = kept.setdefault(str(seed), {})
@@ -109,12 +111,19 @@ def written(rows: dict[str, Any], out: Path) -> None:
             values = [each[name] for each in one["seeds"].values() if name in each]
             if values:
                 one[name] = spread(values)
-    write_card(out, COMMAND, {"rows": rows})
+    write_card(out, typed(), {"rows": rows})
 
 
 def right(predicted: np.ndarray, labels: np.ndarray) -> float:
     """Return the share of the images that are recognised."""
     return float(np.mean(predicted == labels))
+
+
+def network(stages: Sequence[int], options: dict[str, int]) -> ModelConfig:
+    """Return what network to train."""
+    if stages:
+        return ModelConfig("cnn", {"stages": tuple(stages), "hidden": 128, "padding": "SAME"})
+    return ModelConfig(MODEL, options)
 
 
 def views(key: jax.Array, batch: Batch, first: jax.Array | int = 0, *, area: float) -> Batch:

@@ -199,3 +199,11 @@ def test_recipes_compared():
     assert result["command"] in section
     for name, row in result["rows"].items():
         assert table[name] == [repeated(row["accuracy"])], name
+
+
+def test_what_to_expect_of_photos():
+    """The page on photos repeats a few of the figures."""
+    text = (ROOT / "docs/photos.md").read_text()
+    rows = result_of("unseen_classes")["rows"]
+    for name in ("cross-entropy", "pixels", "Lite0, frozen"):
+        assert f"{rows[name]['map@r']['mean']:.3f}" in text, name

@@ -1,8 +1,11 @@
 """What search among unseen classes is measured by."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import unseen_classes as script
 
+from vision_jax.models import build_model
 from vision_jax.search.evaluation import retrieval_values
 
 
@@ -28,3 +31,12 @@ def test_the_covariance_within_classes_is_that_of_numpy():
     vectors, labels = random.normal(size=(60, 4)), np.arange(60) % 3
     wanted = np.mean([np.cov(vectors[labels == k].T, bias=True) for k in (0, 2)], axis=0)
     np.testing.assert_allclose(script.within(vectors, labels, (0, 2)), wanted)
+
+
+def test_the_small_network_ends_in_an_image():
+    """Padded, it has 3x3 places left of 28x28; without padding one, which says too little."""
+    model = script.network((16, 32, 64), 16, 2)
+    module = build_model(model.name, num_classes=7, **model.options)
+    images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
+    (_, endpoints), _ = jax.eval_shape(module.init_with_output, jax.random.key(0), images)
+    assert endpoints["stage3"].shape == (1, 3, 3, 64)
