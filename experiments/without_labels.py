@@ -79,7 +79,7 @@ def main(
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
     rows = json.loads(out.read_text())["rows"] if out.exists() else {}
     model = network(stages, options or {})
-    name = f"{model.name}, {method}, {epochs} epochs, area {area}"
+    name = f"{method}, {epochs} epochs, area {area}"
     kept = rows.setdefault(name, {"seeds": {}})["seeds"]
     trainer = Trainer(config(method, model, epochs), train, functools.partial(views, area=area))
     for seed in seeds:
