@@ -26,10 +26,11 @@ Seeds       0, 1, 2
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tyro
 from cnn_fashion_mnist import CONFIG as CLASSIFIER
+from fashion import RESULTS, spread, typed, write_card
 
 from vision_jax import load_run, train
 from vision_jax.config import AutoencoderConfig, DataConfig, OptimizerConfig, TrainAutoencoder
@@ -67,6 +68,7 @@ CONFIGS = {
 def main(
     workdir: Path = Path("runs/autoencoder_fashion_mnist"),
     classifier: Path = Path("runs/cnn_fashion_mnist/0"),
+    out: Path = RESULTS / "autoencoder_fashion_mnist.json",
     seeds: tuple[int, ...] = (0, 1, 2),
 ) -> None:
     """Train and measure a run per kind and seed; rerun to resume.
@@ -74,11 +76,13 @@ def main(
     Args:
         workdir: folder of the runs.
         classifier: folder of a classifier's run; trained if it is not there.
+        out: file for the figures.
         seeds: the seeds.
     """
     if not (classifier / "config.json").is_file():
         train(CLASSIFIER, classifier)
     judge = load_run(classifier)
+    kinds: dict[str, Any] = {}
     for kind, config in CONFIGS.items():
         rows = []
         for seed in seeds:
@@ -93,10 +97,8 @@ def main(
                 row |= {f"search by {name} {metric}": value for metric, value in found.items()}
             print(kind, seed, ", ".join(f"{k} {v:.5f}" for k, v in row.items()), flush=True)
             rows.append(row)
-        for name in rows[0]:
-            values = np.array([row[name] for row in rows])
-            spread = values.std(ddof=1) if len(values) > 1 else np.nan
-            print(f"| {kind} | {name} | {values.mean():.5f} | {spread:.5f} |", flush=True)
+        kinds[kind] = {name: spread([one[name] for one in rows]) for name in rows[0]}
+        write_card(out, typed(), {"seeds": seeds, "rows": kinds})
 
 
 if __name__ == "__main__":

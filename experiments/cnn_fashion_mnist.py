@@ -23,8 +23,8 @@ Raw pixels: 10-NN accuracy 0.8519, precision@10 0.7611, MAP@R 0.3308.
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import tyro
+from fashion import RESULTS, spread, typed, write_card
 
 from vision_jax import load_run, train
 from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
@@ -49,12 +49,15 @@ CONFIG = TrainCNN(
 
 
 def main(
-    workdir: Path = Path("runs/cnn_fashion_mnist"), seeds: tuple[int, ...] = (0, 1, 2)
+    workdir: Path = Path("runs/cnn_fashion_mnist"),
+    out: Path = RESULTS / "cnn_fashion_mnist.json",
+    seeds: tuple[int, ...] = (0, 1, 2),
 ) -> None:
     """Train and measure one run per seed; rerun to resume.
 
     Args:
         workdir: folder of the runs, one per seed.
+        out: file for the figures.
         seeds: the seeds.
     """
     rows = []
@@ -68,10 +71,8 @@ def main(
             row |= {f"{kind} {name}": value for name, value in measured.items()}
         print(f"seed {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items()), flush=True)
         rows.append(row)
-    for name in rows[0]:
-        values = np.array([row[name] for row in rows])
-        spread = values.std(ddof=1) if len(values) > 1 else np.nan
-        print(f"| {name} | {values.mean():.4f} | {spread:.4f} |")
+        spreads = {name: spread([one[name] for one in rows]) for name in rows[0]}
+        write_card(out, typed(), {"seeds": seeds[: len(rows)], "rows": spreads})
 
 
 if __name__ == "__main__":

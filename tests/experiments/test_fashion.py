@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from recipes_compared import uneven
+from recipes_compared import trained_on, uneven
 from sklearn.datasets import load_digits
 
 from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
@@ -47,3 +47,12 @@ def test_uneven_classes_fall_by_a_constant_factor():
     counts = np.sort(np.bincount(uneven(whole, 3).classes))[::-1]
     assert (counts[0], counts[-1]) == (2000, 20)
     np.testing.assert_allclose(counts[1:] / counts[:-1], 0.01 ** (1 / 9), rtol=0.03)
+
+
+def test_few_images_are_as_many_of_each_class_and_others_by_each_seed():
+    pixels = np.arange(1000, dtype=np.uint16).view(np.uint8).reshape(1000, 1, 2, 1)
+    whole = ArraySource.from_arrays(pixels, np.arange(1000) % 9, name="numbers")
+    first, second = (trained_on(whole, "none", seed, 20) for seed in (0, 1))
+    assert set(np.bincount(first.classes)) == {20}
+    assert first.images.tolist() != second.images.tolist()
+    assert trained_on(whole, "none", 0, None) is whole

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COMPARED = ("pixels 16x16, centred", "Lite0 at 224x224, frozen, centred")
+METRICS = ("map@r", "precision@10")
 STEPS = ("cnn", "autoencoder", "gan", "resnet50-float32", "resnet50-bfloat16")
 
 
@@ -139,7 +140,7 @@ def test_unseen_classes():
     assert result["command"] in section
     assert len(result["splits"]) == 5
     lines = iter([line for line in cells if line[0] != "---"])
-    for metric in ("map@r", "precision@10"):
+    for metric in METRICS:
         assert next(lines)[1].lower() == metric
         for name, row in result["rows"].items():
             deviation = statistics.stdev(row[metric]["splits"])
@@ -152,6 +153,9 @@ def test_unseen_classes():
                 signed(entropy[metric]["queries"]) if entropy else "",
                 signed(entropy[metric]["splits"]) if entropy else "",
             ], (metric, name)
+    assert next(lines) == ["vectors, all ten classes seen", "MAP@R", "precision@10"]
+    for name, row in result["rows"].items():
+        assert next(lines) == [name, *(f"{row['seen'][kind]:.3f}" for kind in METRICS)], name
 
 
 def table_of(heading):
@@ -179,12 +183,14 @@ def test_residual_networks():
 
 
 def test_without_labels():
-    result, (section, table) = result_of("without_labels"), table_of("Without labels")
-    assert result["command"] in section
-    (row,) = result["rows"].values()
-    for name, measured in row.items():
-        if name not in ("seeds", "seconds"):
-            assert table[name] == [repeated(measured)], name
+    section, table = table_of("Without labels")
+    for place, name in enumerate(("without_labels", "without_labels_cpu")):
+        result = result_of(name)
+        assert result["command"] in section
+        (row,) = result["rows"].values()
+        for way, measured in row.items():
+            if way not in ("seeds", "seconds"):
+                assert table[way][place] == repeated(measured), (name, way)
 
 
 def test_uneven_classes():
