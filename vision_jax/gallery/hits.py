@@ -89,8 +89,9 @@ def find_hits(
     places = np.where(best.ids >= 0, np.arange(wanted), -1)
     if mmr is not None:
         places = _order(index, best.scores, best.ids, count, mmr)
+    rows = iter(index.metadata(best.ids[np.arange(len(places))[:, None], places][places >= 0]))
     return [
-        [_hit(index, best, row, place, left_out) for place in line[line >= 0].tolist()]
+        [_hit(index, best, row, place, left_out, next(rows)) for place in line[line >= 0].tolist()]
         for row, (line, left_out) in enumerate(zip(places, queries.leave_out, strict=True))
     ]
 
@@ -127,12 +128,17 @@ def search_examples(
 
 
 def _hit(
-    index: CosineIndex, best: folding.Folded, row: int, place: int, left_out: Sequence[int]
+    index: CosineIndex,
+    best: folding.Folded,
+    row: int,
+    place: int,
+    left_out: Sequence[int],
+    metadata: Any,
 ) -> Hit:
-    item = int(best.ids[row, place])
-    others = [other for other in best.groups[row][place] if other not in (item, *left_out)]
-    metadata, *rows = index.metadata([item, *others])
-    return Hit(item, float(best.scores[row, place]), metadata, tuple(rows))
+    item, near = int(best.ids[row, place]), best.groups[row][place]
+    others = [other for other in near if other not in (item, *left_out)]
+    rows = tuple(index.metadata(others)) if others else ()
+    return Hit(item, float(best.scores[row, place]), metadata, rows)
 
 
 def _without(

@@ -9,7 +9,10 @@ import numpy as np
 
 LARGEST = 512
 LARGEST_ON_ACCELERATORS = 4096
-QUERY_SIZES = {LARGEST_ON_ACCELERATORS: 3073, LARGEST: 385, 128: 49, 48: 25, 24: 17, 16: 2, 1: 1}
+QUERY_SIZES = {
+    **{LARGEST_ON_ACCELERATORS: 3073, LARGEST: 385, 128: 49},
+    **{48: 25, 24: 21, 20: 17, 16: 2, 1: 1},
+}
 """Sizes of a part, and from how many queries left on each is taken."""
 
 

@@ -118,14 +118,13 @@ class DeviceRows:
 
     def vectors(self, slots: np.ndarray) -> np.ndarray:
         """Return the float32 vectors of slots."""
-        at = jnp.asarray(slots)
-        values, scale = (np.asarray(part[at]) for part in self._state.held.rows)
+        values, scale = map(np.asarray, _taken(self._state.held.rows, jnp.asarray(slots)))
         return values.astype(np.float32) * scale[:, None]
 
     def keep(self, slots: np.ndarray) -> None:
         """Move these slots, ascending, to the front and forget the others."""
         at = jnp.asarray(np.pad(slots, (0, self.capacity - len(slots))))
-        self._hold(jax.tree.map(lambda part: part[at], self._state.held))
+        self._hold(_taken(self._state.held, at))
         self.used = len(slots)
 
     def set_live(self, live: np.ndarray) -> None:
@@ -244,6 +243,11 @@ def store(unit: Float[Array, "rows dim"], dtype: str) -> Rows:
     meant = values.astype(jnp.float32) * scale[:, None]
     length = jnp.sqrt(jnp.sum(meant * meant, axis=1))  # rounding changed it from 1
     return Rows(values, scale / jnp.where(length > 0, length, 1.0))
+
+
+@jax.jit
+def _taken(parts: Any, at: Array) -> Any:
+    return jax.tree.map(lambda part: part[at], parts)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from vision_jax.errors import InputError
 from vision_jax.gallery import Hit
 from vision_jax.serve import describing, explaining, openapi
-from vision_jax.serve.answers import JSONAnswer, fault_answer, finite
+from vision_jax.serve.answers import JSONAnswer, fault_answer
 from vision_jax.serve.bodies import Bodies
 from vision_jax.serve.faults import Limits, RequestError
 from vision_jax.serve.galleries import Galleries
@@ -106,7 +106,7 @@ class Answers:
             "pixels": self._limits.pixels,
             "thumbnail_sides": SIDES,
         }
-        return JSONAnswer({"version": _VERSION, "indexes": finite(indexes), "limits": limits})
+        return JSONAnswer({"version": _VERSION, "indexes": indexes, "limits": limits})
 
     async def search(self, request: Request) -> Response:
         """Search by images, keys, vectors or examples."""
@@ -132,16 +132,16 @@ class Answers:
             for hits, more in zip(found.hits, found.more, strict=True)
         ]
         if only:
-            return JSONAnswer(finite(results[0]))
+            return JSONAnswer(results[0])
         content = {"index": gallery.name, "results": results, "seconds": _seconds(found)}
-        return JSONAnswer(finite(content))
+        return JSONAnswer(content)
 
     async def item(self, request: Request) -> Response:
         """Return the metadata of an image."""
         parameters = Parameters(request, ("key", "index"))
         gallery = self._galleries.get(parameters.get("index"))
         row = gallery.rows[gallery.place(parameters.needed("key"), status=404)]
-        return JSONAnswer({"item": finite(row)})
+        return JSONAnswer({"item": row})
 
     async def browse(self, request: Request) -> Response:
         """List images in the order of the index."""
@@ -153,7 +153,7 @@ class Answers:
         places = await anyio.to_thread.run_sync(gallery.places, parameters.filters())
         chosen = range(len(gallery.rows)) if places is None else places.tolist()
         items = [shown(gallery.rows[place]) for place in chosen[offset : offset + limit]]
-        return JSONAnswer({"items": finite(items), "total": len(chosen)})
+        return JSONAnswer({"items": items, "total": len(chosen)})
 
     async def thumbnail(self, request: Request) -> Response:
         """Return a small picture."""
@@ -190,7 +190,7 @@ class Answers:
         content = await anyio.to_thread.run_sync(
             explaining.explain, gallery, self._images, asked, limiter=self._explaining
         )
-        return JSONAnswer(finite(content))
+        return JSONAnswer(content)
 
     async def health(self, request: Request) -> Response:
         """Say that the server answers."""

@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from vision_jax.serve.faults import RequestError
 
-_PATIENCE = 0.25  # of a batch's time: those who come late would need about a batch of their own
-_LONGEST = 0.05  # seconds: a batch that had to compile says nothing about the next
+_PATIENCE = 0.6  # of a batch's time: those who come late would need about a batch of their own
+_LONGEST = 0.1  # seconds: a batch that had to compile says nothing about the next
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")

@@ -30,7 +30,7 @@ SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 """Results that are looked up, so that few shapes are compiled."""
 _EMBEDDED = 64  # images at a time
 _SEARCHED = 48  # queries at a time
-_PREPARED = (16, 24, 48)  # sizes of a batch that are compiled at the start; see `search.batching`
+_PREPARED = (16, 20, 24, 48)  # of them, compiled at the start; see `search.batching`
 _DECODING = 2  # threads
 
 Vector = Float[np.ndarray, " dim"]

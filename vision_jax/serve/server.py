@@ -169,7 +169,7 @@ def make_server(service: Service) -> uvicorn.Server:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         service.app,
-        loop="asyncio",  # the same whatever is installed
+        loop="auto",  # uvloop, but on Windows, for which there is none
         http=_protocol(service.limits),
         ws="none",
         lifespan="off",
