@@ -20,7 +20,7 @@ Command     python experiments/recipes_compared.py
 Hardware    an NVIDIA H100 (80 GB) and 16 CPU cores, beside other trainings; for uneven classes and
             emoji 2 cores of an AMD EPYC (Zen 4), shared with other work
 Time        3 minutes for the first six ways, 4 minutes a seed for uneven classes; mixing whole
-            Fashion-MNIST is not measured yet; half a minute of one core for a training on emoji
+            Fashion-MNIST is not measured yet; half a minute for a training on emoji
 Seeds       0, 1, 2; for uneven classes 0 and 1
 Results     experiments/results/recipes_compared.json (uneven_classes.json, recipes_emoji.json),
             written after each run: hardware, versions, mean and deviation

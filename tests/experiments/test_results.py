@@ -213,3 +213,10 @@ def test_what_to_expect_of_photos():
     rows = result_of("unseen_classes")["rows"]
     for name in ("cross-entropy", "pixels", "Lite0, frozen"):
         assert f"{rows[name]['map@r']['mean']:.3f}" in text, name
+
+
+def test_recipes_with_few_images():
+    result, (section, table) = result_of("recipes_emoji"), table_of("Augmentation with few images")
+    assert result["command"] in section
+    for name, row in result["rows"].items():
+        assert table[name] == [repeated(row["accuracy"], digits=3)], name
