@@ -41,8 +41,20 @@ DATA = DataConfig("digits", batch_size=96)
         (TrainGAN(data=DATA), 2, 1),
     ],
 )
-def test_networks_that_run_in_parts_get_a_device_per_core(config, cores, count):
+def test_networks_that_run_in_parts_get_a_device_per_core(config, cores, count, monkeypatch):
+    monkeypatch.setattr("vision_jax.run.cpu_devices.OLDER", True)
     assert faster_devices(config, cores) == count
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [(None, 1), (28, 1), ((224, 32), 1), (64, 2), ((64, 224), 2)]
+)
+def test_newer_xla_divides_large_images_of_a_cnn_alone(size, count, monkeypatch):
+    monkeypatch.setattr("vision_jax.run.cpu_devices.OLDER", False)
+    data = DataConfig("digits", batch_size=96, image_size=size)
+    assert faster_devices(TrainCNN(data=data), 2) == count
+    assert faster_devices(TrainClassifier(data=data, model=ModelConfig("cnn")), 2) == count
+    assert faster_devices(TrainAutoencoder(data=data), 2) == 2
 
 
 @pytest.mark.parametrize("count", [0, -1, 5])
@@ -82,6 +94,7 @@ def test_the_environment_and_the_run_say_how_many_before_the_cores_do(monkeypatc
     made: list[int] = []
     monkeypatch.setattr("vision_jax.run.cpu_devices.split_cpu", made.append)
     monkeypatch.setattr("vision_jax.run.cpu_devices.core_count", lambda: 2)
+    monkeypatch.setattr("vision_jax.run.cpu_devices.OLDER", True)
     config = TrainCNN(data=DATA)
     divide_cpu(config, tmp_path)  # XLA_FLAGS of these tests says how many
     assert not made

@@ -5,12 +5,16 @@ from pathlib import Path
 
 from vision_jax.config import TrainAutoencoder, TrainClassifier, TrainCNN, TrainConfig
 from vision_jax.errors import InputError
+from vision_jax.ops.cpu.xla import OLDER
 from vision_jax.parallel.cores import split_cpu, told_devices
 from vision_jax.parallel.threads import core_count
 from vision_jax.run.workdir import has_checkpoint, read_cpu_devices
 
 # Images of a device below which its share of a step is too short to pay for sharing it.
 _IMAGES = 16
+# Side from which images of a CNN are worth dividing on any XLA; newer ones train smaller images
+# faster on one device. Images of a size not asked for are taken to be smaller.
+_SIDE = 64
 # Each device holds a copy of the weights, the gradients and the optimizer's state.
 _MOST = 8
 
@@ -48,7 +52,8 @@ def faster_devices(config: TrainConfig, cores: int) -> int:
     """Choose how many devices of a CPU train a run fastest.
 
     Networks of convolutions without batch norm run in parts that suit a cache, one after the
-    other, in which much uses one core only: a device per core then has a part each.
+    other, in which much uses one core only: a device per core then has a part each. Newer XLA uses
+    both cores for small images.
 
     Args:
         config: what is trained.
@@ -68,9 +73,14 @@ def _runs_in_parts(config: TrainConfig) -> bool:
     """Whether the config's network is one of those that were measured to be faster."""
     match config:
         case TrainCNN():
-            return True
+            return OLDER or _side(config) >= _SIDE
         case TrainClassifier():
-            return config.model.name == "cnn"
+            return config.model.name == "cnn" and (OLDER or _side(config) >= _SIDE)
         case TrainAutoencoder():
             return config.model.kind == "conv"
     return False
+
+
+def _side(config: TrainConfig) -> int:
+    size = config.data.image_size
+    return min(size) if isinstance(size, tuple) else size or 0
