@@ -1,9 +1,9 @@
 """Embedding images: this project beside Keras, PyTorch and ONNX Runtime.
 
     pip install -e '.[bench]'
-    python experiments/benchmarks/embedding.py                     # all networks, from memory
+    python experiments/benchmarks/embedding.py                     # all networks
     python experiments/benchmarks/embedding.py --network resnet50  # one of them
-    python experiments/benchmarks/embedding.py --images jpeg       # from a folder of JPEG files
+    python experiments/benchmarks/embedding.py --images memory     # not from JPEG files as well
     python experiments/benchmarks/embedding.py --python ~/other/bin/python   # ours there as well
     python experiments/benchmarks/embedding.py --peers-python ~/peers/bin/python --json out.json
 
@@ -11,10 +11,12 @@ Every contender runs in a process of its own and turns uint8 images on the host 
 the host, by the same network with random weights. Contenders take turns, and the others are stopped
 by a signal. A turn is a whole pass over the images: `ours` is `Run.embed`; PyTorch runs
 channels_last in inference mode, Keras a compiled function, both in batches of `--batch`; ONNX
-Runtime runs the network exported from PyTorch. With `--images jpeg` the images are 500x375 files
-that Pillow decodes and resizes for the peers in a thread per core, one batch ahead. The table gives
-images/s by the median turn, that rate over the best of Keras and PyTorch, and seconds to the first
-embedding: of one image, after imports.
+Runtime runs the network exported from PyTorch. JPEG images are 500x375 files that Pillow decodes
+and resizes for the peers in a thread per core, one batch ahead; images of 28x28 come from memory
+alone. The table gives images/s by the median turn, that rate over the best of Keras and PyTorch,
+and seconds to the first embedding: of one image, after imports. Beside it stand the rate at which
+`ours` reads files without embedding them, and its rate from files over the slower of the two. Three
+turns of all take about 8 minutes on 2 cores.
 """
 
 import argparse
@@ -33,10 +35,12 @@ import numpy as np
 from turns import Worker, answer
 
 COUNTS = {"cnn28": 4096, "cnn224": 128, "resnet18": 64, "resnet50": 32, "efficientnet_lite0": 128}
+KINDS = ("memory", "jpeg")
 PEERS = ("keras", "torch", "onnxruntime")
 SIDE = 224
 
 Embed = Callable[[np.ndarray], np.ndarray]
+Passes = dict[str, Callable[[], Any]]
 
 
 def random_images(network: str) -> np.ndarray:
@@ -120,27 +124,28 @@ def onnx_embed(network: str) -> Embed:
     return embed
 
 
-def ours(network: str, root: str, batch: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """One image's embedding, and a pass over all of them."""
+def ours(network: str, root: str, batch: int) -> tuple[Callable[[], Any], Passes]:
+    """One image's embedding, and passes over all of them."""
     from vision_jax.data.catalog import open_source
+    from vision_jax.data.loader import read_parts
 
     run, images = our_run(network), random_images(network)
-    source = open_source(root, "all", image_size=SIDE) if root else images
-    return lambda: run.embed(images[:1]), lambda: run.embed(source)
+    passes: Passes = {"memory": lambda: run.embed(images)}
+    if root:
+        source = open_source(root, "all", image_size=SIDE)
+        passes["jpeg"] = lambda: run.embed(source)
+        passes["reading"] = lambda: sum(len(part["image"]) for part in read_parts(source, batch))
+    return lambda: run.embed(images[:1]), passes
 
 
-def peer(
-    library: str, network: str, root: str, batch: int
-) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """One image's embedding, and a pass over all of them."""
+def peer(library: str, network: str, root: str, batch: int) -> tuple[Callable[[], Any], Passes]:
+    """One image's embedding, and passes over all of them."""
     builders = {"keras": keras_embed, "torch": torch_embed, "onnxruntime": onnx_embed}
     embed, images = builders[library](network), random_images(network)
-
-    def every() -> None:
-        for part in read_jpegs(root, batch) if root else batches(images, batch):
-            embed(part)
-
-    return lambda: embed(images[:1]), every
+    passes: Passes = {"memory": lambda: [embed(part) for part in batches(images, batch)]}
+    if root:
+        passes["jpeg"] = lambda: [embed(part) for part in read_jpegs(root, batch)]
+    return lambda: embed(images[:1]), passes
 
 
 def batches(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:
@@ -167,62 +172,80 @@ def read_jpegs(root: str, batch: int) -> Iterator[np.ndarray]:
             yield np.stack([image.result() for image in part])
 
 
-def work(library: str, network: str, root: str, batch: int) -> None:
-    """Run a contender's process: a pass for each line on standard input."""
-    if library == "ours":
-        first, every = ours(network, root, batch)
-    else:
-        first, every = peer(library, network, root, batch)
-    begin = time.perf_counter()
-    first()
-    start = time.perf_counter() - begin
-    every()
+def work(library: str, network: str, kinds: list[str], root: str, batch: int) -> None:
+    """Run a contender's process: passes of each kind for each line on standard input."""
+    contender = ours(network, root, batch) if library == "ours" else None
+    first, passes = contender or peer(library, network, root, batch)
+    passes = {name: every for name, every in passes.items() if name in (*kinds, "reading")}
+    start = seconds(first)
+    for every in passes.values():
+        every()
     answer(start=start)
     for _ in sys.stdin:
-        begin = time.perf_counter()
-        every()
-        answer(seconds=time.perf_counter() - begin)
+        answer(**{name: seconds(every) for name, every in passes.items()})
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def compare(network: str, args: argparse.Namespace, root: str) -> list[dict[str, Any]]:
+    """Have all contenders take turns, and print and return their figures."""
     workers = {}
     contenders = [(sys.executable, "ours"), *((python, "ours") for python in args.python)]
     contenders += [(args.peers_python, library) for library in args.peer or PEERS]
     for python, library in contenders:
         label = library if python in (sys.executable, args.peers_python) else f"ours ({python})"
         command = ["--worker", library, "--network", network, "--batch", str(args.batch)]
+        command += ["--root", root, "--images", *args.images]
         plain = {"KERAS_BACKEND": "tensorflow"}
         try:
-            workers[label] = Worker(python, __file__, [*command, "--root", root], plain, held=True)
+            workers[label] = Worker(python, __file__, command, plain, held=True)
         except RuntimeError as error:
             print(f"{label} left out: {error}", file=sys.stderr)
     for _ in range(args.turns):
         for worker in workers.values():
             worker.turn()
-    rates = {name: COUNTS[network] / worker.median("seconds") for name, worker in workers.items()}
+    rows = [
+        row
+        for kind in args.images
+        if kind == "memory" or root
+        for row in rows_of(network, kind, workers)
+    ]
+    for worker in workers.values():
+        worker.close()
+    return rows
+
+
+def rows_of(network: str, kind: str, workers: dict[str, Worker]) -> list[dict[str, Any]]:
+    """Print and return the figures of one network's images of a kind."""
+    rates = {name: COUNTS[network] / worker.median(kind) for name, worker in workers.items()}
     best = max((rates[name] for name in ("keras", "torch") if name in rates), default=np.nan)
     rows = []
     for label, worker in workers.items():
-        start = worker.first["start"]
-        load = os.getloadavg()[0]
-        rows.append(
-            {
-                "network": network,
-                "images": args.images,
-                "contender": label,
-                "rate": rates[label],
-                "of_best": rates[label] / best,
-                "first": start,
-                "turns": [turn["seconds"] for turn in worker.turns],
-                "load": load,
-            }
+        row = {
+            "network": network,
+            "images": kind,
+            "contender": label,
+            "rate": rates[label],
+            "of_best": rates[label] / best,
+            "first": worker.first["start"],
+            "turns": [turn[kind] for turn in worker.turns],
+            "load": os.getloadavg()[0],
+        }
+        line = (
+            f"| {network} | {kind} | {label} | {row['rate']:.1f} | {row['of_best']:.2f} "
+            f"| {row['first']:.1f} s | {row['load']:.1f} | "
         )
-        print(
-            f"| {network} | {label} | {rates[label]:.1f} | {rates[label] / best:.2f} "
-            f"| {start:.1f} s | {load:.1f} |",
-            flush=True,
-        )
-        worker.close()
+        if kind == "jpeg" and {"reading", "memory"} <= worker.turns[0].keys():
+            row["reading"] = COUNTS[network] / worker.median("reading")
+            slower = max(worker.median(name) for name in ("reading", "memory"))
+            row["of_slower"] = slower / worker.median("jpeg")
+            line += f"{row['reading']:.0f}, {row['of_slower']:.2f} "
+        print(line + "|", flush=True)
+        rows.append(row)
     return rows
 
 
@@ -231,7 +254,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", action="append", choices=COUNTS, help="may be repeated")
-    parser.add_argument("--images", choices=("memory", "jpeg"), default="memory")
+    parser.add_argument("--images", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--peer", action="append", choices=PEERS, help="may be repeated")
     parser.add_argument("--batch", type=int, default=32, help="images at a time, of peers (32)")
     parser.add_argument("--turns", type=int, default=5, help="passes of each contender (5)")
@@ -242,17 +265,18 @@ def main() -> None:
     parser.add_argument("--root", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        work(args.worker, args.network[0], args.root, args.batch)
+        work(args.worker, args.network[0], args.images, args.root, args.batch)
         return
-    print(f"load average {os.getloadavg()[0]:.1f}; images from {args.images}")
-    print("| network | contender | images/s | of best | first | load |\n" + "| --- " * 6 + "|")
+    print(f"load average {os.getloadavg()[0]:.1f}")
+    print(
+        "| network | images | contender | images/s | of best | first | load | reading, of slower |"
+    )
+    print("| --- " * 8 + "|")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for network in args.network or COUNTS:
             root = ""
-            if args.images == "jpeg":
-                if networks.SHAPES[network][0] != SIDE:
-                    continue
+            if "jpeg" in args.images and networks.SHAPES[network][0] == SIDE:
                 root = str(Path(folder) / network)
                 Path(root).mkdir()
                 write_jpegs(Path(root), COUNTS[network])
