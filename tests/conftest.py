@@ -4,10 +4,8 @@ import os
 from pathlib import Path
 
 DEVICES = 4
-# Compiling is most of the tests' time, and LLVM's optimization half of that.
 os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true"
+    f"--xla_force_host_platform_device_count={DEVICES} --xla_llvm_disable_expensive_passes=true"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault(
@@ -26,6 +24,13 @@ from vision_jax.data.sources import ArraySource  # noqa: E402
 from vision_jax.run.train import train  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_configure(config):
+    """Compile without LLVM's optimization, half of the time to compile, where no test trains long."""
+    if config.option.markexpr == "not slow":
+        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+
 
 # Each compiled program holds some of the memory maps that Linux grants a process (65,530): without
 # this the many programs of the slow tests end it with a segmentation fault.
