@@ -27,7 +27,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def pytest_configure(config):
-    """Compile without LLVM's optimization, half of the time to compile, where no test trains long."""
+    """Leave out LLVM's optimization, half of compiling, where no test trains long."""
     if config.option.markexpr == "not slow":
         os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
