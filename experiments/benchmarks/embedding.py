@@ -186,6 +186,7 @@ def work(library: str, network: str, kinds: list[str], root: str, batch: int) ->
 
 
 def seconds(call: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin

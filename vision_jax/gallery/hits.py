@@ -89,7 +89,7 @@ def find_hits(
     places = np.where(best.ids >= 0, np.arange(wanted), -1)
     if mmr is not None:
         places = _order(index, best.scores, best.ids, count, mmr)
-    rows = iter(index.metadata(best.ids[np.arange(len(places))[:, None], places][places >= 0]))
+    rows = iter(index.metadata(np.take_along_axis(best.ids, places, axis=1)[places >= 0]))
     return [
         [_hit(index, best, row, place, left_out, next(rows)) for place in line[line >= 0].tolist()]
         for row, (line, left_out) in enumerate(zip(places, queries.leave_out, strict=True))

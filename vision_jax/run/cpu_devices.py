@@ -3,7 +3,13 @@
 import contextlib
 from pathlib import Path
 
-from vision_jax.config import TrainAutoencoder, TrainClassifier, TrainCNN, TrainConfig
+from vision_jax.config import (
+    ModelConfig,
+    TrainAutoencoder,
+    TrainClassifier,
+    TrainCNN,
+    TrainConfig,
+)
 from vision_jax.errors import InputError
 from vision_jax.ops.cpu.xla import OLDER
 from vision_jax.parallel.cores import split_cpu, told_devices
@@ -72,10 +78,8 @@ def faster_devices(config: TrainConfig, cores: int) -> int:
 def _runs_in_parts(config: TrainConfig) -> bool:
     """Whether the config's network is one of those that were measured to be faster."""
     match config:
-        case TrainCNN():
+        case TrainCNN() | TrainClassifier(model=ModelConfig(name="cnn")):
             return OLDER or _side(config) >= _SIDE
-        case TrainClassifier():
-            return config.model.name == "cnn" and (OLDER or _side(config) >= _SIDE)
         case TrainAutoencoder():
             return config.model.kind == "conv"
     return False
