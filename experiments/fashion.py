@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from vision_jax.augment.recipes import Augment
-from vision_jax.config import TrainConfig
+from vision_jax.config import TrainClassifier, TrainConfig, TrainMetric
 from vision_jax.data.builders.fashion_mnist import FILES, LABELS, SYSTEM_DIR, read_idx
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import blank_batch
@@ -33,6 +33,15 @@ from vision_jax.training.loop import fit
 from vision_jax.training.steps import DataParallel
 
 RESULTS = Path(__file__).parent / "results"
+# The losses that embeddings are compared by: what of a config each needs.
+LOSSES: dict[str, dict[str, Any]] = {
+    "cross-entropy": {},
+    "smoothed cross-entropy": {"label_smoothing": 0.1},
+    "softmax of cosines": {"loss": "norm_softmax", "loss_options": {"scale": 16.0}},
+    "Proxy-Anchor": {"loss": "proxy_anchor"},
+    "contrastive": {"loss": "contrastive"},
+    "multi-similarity": {"loss": "multi_similarity"},
+}
 _AT_ONCE = 500
 _PACKAGES = ("vision_jax", "jax", "flax", "optax", "numpy")
 
@@ -69,6 +78,12 @@ class _Kept(DataParallel):
         if "no_totals" not in self.kept:
             self.kept["no_totals"] = super().no_totals(step, state, batch)
         return self.kept["no_totals"]
+
+
+def by_loss(name: str, **given: Any) -> TrainClassifier | TrainMetric:
+    """Return a config that trains by one of `LOSSES`."""
+    kind = TrainMetric if "loss" in LOSSES[name] else TrainClassifier
+    return kind(**given, **LOSSES[name])
 
 
 class Trainer:

@@ -21,21 +21,28 @@ Results     experiments/results/resnet_fashion_mnist.json, written after each se
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
-from fashion import RESULTS, SYSTEM_DIR, Trainer, read, spread, write_card
+from fashion import RESULTS, SYSTEM_DIR, Trainer, by_loss, read, spread, typed, write_card
 
-from vision_jax.config import DataConfig, ModelConfig, OptimizerConfig, TrainClassifier
+from vision_jax.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainClassifier,
+    TrainMetric,
+)
+from vision_jax.evaluation.probes import knn_predict
 from vision_jax.search.evaluation import evaluate_retrieval
-
-COMMAND = "python experiments/resnet_fashion_mnist.py"
 
 
 def main(
     data: Path = SYSTEM_DIR,
     out: Path = RESULTS / "resnet_fashion_mnist.json",
     model: str = "wrn_16_4",
+    losses: tuple[str, ...] = ("cross-entropy",),
     options: dict[str, int] | None = None,
     epochs: int = 25,
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -45,8 +52,9 @@ def main(
 
     Args:
         data: Folder of the four IDX files.
-        out: File for the figures; it keeps those of other models.
+        out: File for the figures; it keeps those of other models and losses.
         model: The network.
+        losses: What it is trained by, see `LOSSES` in fashion.py.
         options: Its options, such as depth 10.
         epochs: Epochs of each training.
         seeds: The seeds.
@@ -54,26 +62,37 @@ def main(
     """
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
     rows = json.loads(out.read_text())["rows"] if out.exists() else {}
-    kept = rows.setdefault(f"{model}, {epochs} epochs", {"seeds": {}})["seeds"]
-    trainer = Trainer(config(model, epochs, options or {}), train)
-    for seed in seeds:
-        if str(seed) in kept:
+    trainers: dict[str, Trainer] = {}
+    for seed, loss in [(seed, loss) for seed in seeds for loss in losses]:
+        row = rows.setdefault(f"{model}, {epochs} epochs, {loss}", {"seeds": {}})
+        if str(seed) in row["seeds"]:
             continue
-        start = time.monotonic()
+        if loss not in trainers:
+            trainers[loss] = Trainer(config(loss, model, epochs, options or {}), train)
+        trainer, start = trainers[loss], time.monotonic()
         state = trainer.fit(train, seed)
-        row = {"accuracy": trainer.accuracy(state, test), "seconds": time.monotonic() - start}
-        found = evaluate_retrieval(trainer.embed(state, test.images), test.classes, ks=(10,))
-        kept[str(seed)] = row | {name: found[name] for name in ("precision@10", "map@r")}
-        print(f"{model}, seed {seed}: {kept[str(seed)]}", flush=True)
-        for one in rows.values():
-            for name in ("accuracy", "precision@10", "map@r", "seconds"):
-                one[name] = spread([each[name] for each in one["seeds"].values()])
-        write_card(out, COMMAND, {"rows": rows})
+        found: dict[str, float] = {"seconds": time.monotonic() - start}
+        if isinstance(trainer.config, TrainClassifier):
+            found["accuracy"] = trainer.accuracy(state, test)
+        known, asked = (trainer.embed(state, source.images) for source in (train, test))
+        found["k-NN"] = float((knn_predict(known, train.classes, asked) == test.classes).mean())
+        searched = evaluate_retrieval(asked, test.classes, ks=(10,))
+        found |= {name: searched[name] for name in ("precision@10", "map@r")}
+        row["seeds"][str(seed)] = found
+        row |= {name: spread([one[name] for one in row["seeds"].values()]) for name in found}
+        print(f"{model}, {loss}, seed {seed}: {found}", flush=True)
+        write_card(out, typed(), {"rows": rows})
 
 
-def config(model: str, epochs: int, options: dict[str, int]) -> TrainClassifier:
+def config(
+    loss: str, model: str, epochs: int, options: dict[str, int]
+) -> TrainClassifier | TrainMetric:
     """Return what is trained."""
-    return TrainClassifier(
+    given: dict[str, Any] = {"name": "sgd", "learning_rate": 0.2, "weight_decay": 5e-4}
+    if "cross-entropy" not in loss:
+        given = {"name": "adamw", "learning_rate": 2e-3, "weight_decay": 0.05}
+    return by_loss(
+        loss,
         data=DataConfig(
             name="fashion_mnist",
             batch_size=256,
@@ -84,9 +103,7 @@ def config(model: str, epochs: int, options: dict[str, int]) -> TrainClassifier:
             std=(0.353,),
         ),
         model=ModelConfig(model, dict(options)),
-        optimizer=OptimizerConfig(
-            name="sgd", learning_rate=0.2, weight_decay=5e-4, warmup_epochs=1, clip=5.0
-        ),
+        optimizer=OptimizerConfig(**given, warmup_epochs=1, clip=5.0),
         epochs=epochs,
         precision="bfloat16" if jax.default_backend() != "cpu" else "float32",
     )

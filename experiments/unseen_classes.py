@@ -36,9 +36,11 @@ import numpy as np
 import tyro
 from discriminant import inverse_roots
 from fashion import (
+    LOSSES,
     RESULTS,
     SYSTEM_DIR,
     Trainer,
+    by_loss,
     chosen,
     hardware,
     in_parts,
@@ -55,9 +57,7 @@ from vision_jax.config import (
     ModelConfig,
     OptimizerConfig,
     TrainAutoencoder,
-    TrainClassifier,
     TrainConfig,
-    TrainMetric,
 )
 from vision_jax.data.sources import ArraySource
 from vision_jax.evaluation.class_splits import ClassSplit, class_splits, rows_of
@@ -66,15 +66,8 @@ from vision_jax.evaluation.repeats import compare_over_splits, mean_over_splits
 from vision_jax.evaluation.retrieval import Search
 from vision_jax.search.evaluation import RetrievalValues, retrieval_values
 
-LOSSES: dict[str, dict[str, Any]] = {
-    "cross-entropy": {},
-    "softmax of cosines": {"loss": "norm_softmax", "loss_options": {"scale": 16.0}},
-    "Proxy-Anchor": {"loss": "proxy_anchor"},
-    "contrastive": {"loss": "contrastive"},
-    "multi-similarity": {"loss": "multi_similarity"},
-}
 AUTOENCODER = "dense autoencoder"
-TRAINED = (AUTOENCODER, *LOSSES)
+TRAINED = (AUTOENCODER, *(name for name in LOSSES if name != "smoothed cross-entropy"))
 FROZEN = ("pixels", "30 principal components", "Lite0, frozen", "Lite0, discriminant")
 NAMES = (*FROZEN, *TRAINED)
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -169,8 +162,7 @@ def config(name: str, model: ModelConfig, epochs: int) -> TrainConfig:
         "epochs": epochs,
         "precision": "bfloat16" if jax.default_backend() != "cpu" else "float32",
     }
-    kind = TrainMetric if LOSSES.get(name) else TrainClassifier
-    return kind(**given, **LOSSES.get(name, {}))
+    return by_loss(name, **given)
 
 
 class Embedder:

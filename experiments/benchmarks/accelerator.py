@@ -16,6 +16,7 @@ is the median of the turns, and each turn waits for the device at its end only.
     data        ResNet-50 in bfloat16 by `fit`, uint8 from host memory, augmented on the device: the
                 share of a step that the device waits
     search-...  exact top-10 of vectors of 128 numbers, ids on the host at the end
+    approximate the inverted file beside exact search, on vectors around 1,000 centres
     correctness loss and gradients of one step, embeddings and searches against the CPU's
 
 "float32" is each library's default: on recent NVIDIA cards both let convolutions round their
@@ -125,6 +126,10 @@ def sections(sizes: Sizes, device: str | None, *, tiny: bool) -> dict[str, tuple
         "limits": (6, lambda s: limits.measure(s, sizes.product)),
         "search-1m": (30, lambda s: search(s, sizes.galleries[0], index=True)),
         "search-10m": (20, lambda s: search(s, sizes.galleries[1], index=False)),
+        "approximate": (
+            20,
+            lambda s: finding.approximate(s, sizes.galleries[0], sizes.queries, rounds=3),
+        ),
         "correctness": (45, correctness),
         "embedding": (
             50,

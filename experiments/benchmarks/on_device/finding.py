@@ -1,6 +1,7 @@
-"""Exact cosine search beside PyTorch's product and top-k, on the same rows of the device."""
+"""Exact search beside PyTorch's product and top-k, and the inverted file beside exact search."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,10 +10,12 @@ import numpy as np
 
 from on_device import peers
 from on_device.clock import Section, timed
-from vision_jax.search import CosineIndex, cosine_top_k
+from vision_jax.search import CosineIndex, InvertedFile, cosine_top_k
 
 K = 10
 DIM = 128
+CENTRES, SPREAD = 1000, 0.5  # that approximate search finds rows around; the deviation of a row
+PROBES = (8, 64)
 
 
 def unit_rows(count: int, seed: int) -> jax.Array:
@@ -24,6 +27,45 @@ def unit_rows(count: int, seed: int) -> jax.Array:
         return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
 
     return draw(jax.random.key(seed))
+
+
+def clustered(count: int, seed: int) -> jax.Array:
+    """Draw rows of length 1 around centres, the same for every seed, on the device."""
+
+    @jax.jit
+    def draw(key: jax.Array) -> jax.Array:
+        centres = jax.random.normal(jax.random.key(0), (CENTRES, DIM))
+        chosen, apart = jax.random.split(key)
+        rows = centres[jax.random.randint(chosen, (count,), 0, CENTRES)]
+        rows = rows + SPREAD * jax.random.normal(apart, rows.shape)
+        return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+
+    return draw(jax.random.key(seed))
+
+
+def approximate(section: Section, items: int, counts: tuple[int, ...], *, rounds: int) -> None:
+    """Time the inverted file beside exact search; how far they agree is its recall.
+
+    Args:
+        section: where figures go.
+        items: rows of the gallery.
+        counts: numbers of queries, rising.
+        rounds: turns of each contender.
+    """
+    gallery = section.attempt(f"{items:,} rows", clustered, items, 1)
+    if gallery is None:
+        return
+    rows = np.asarray(gallery)
+    file, seconds = timed(lambda: InvertedFile(rows, nprobe=PROBES[0]))
+    section.note(f"InvertedFile divided {items:,} rows into {file.nlist} lists in {seconds:.1f} s")
+    before: dict[str, tuple[int, float]] = {}
+    for count in counts:
+        queries = np.asarray(clustered(count, 2))
+        searches: dict[str, Callable[[], Any]] = {"ours, cosine_top_k": _pure(queries, gallery)}
+        for probed in PROBES:
+            name = f"ours, InvertedFile, {probed} of {file.nlist} lists"
+            searches[name] = partial(_probe, file, queries, probed)
+        _time(section, items, count, searches, before, rounds)
 
 
 def compare(
@@ -103,6 +145,10 @@ def _time(
 def _pure(queries: np.ndarray, gallery: jax.Array) -> Callable[[], np.ndarray]:
     asked = jnp.asarray(queries)
     return lambda: np.asarray(cosine_top_k(asked, gallery, K, normalized=True)[1])
+
+
+def _probe(file: InvertedFile, queries: np.ndarray, probed: int) -> np.ndarray:
+    return file.search(queries, K, nprobe=probed)[1]
 
 
 def _index(section: Section, gallery: jax.Array) -> CosineIndex:
