@@ -5,7 +5,8 @@
     python experiments/benchmarks/training.py --network gan16    # one of them
     python experiments/benchmarks/training.py --batch 64 --library ours --library torch
     python experiments/benchmarks/training.py --python ~/other/bin/python   # ours there as well
-    JAX_NUM_CPU_DEVICES=2 python experiments/benchmarks/training.py   # ours on two devices
+    python experiments/benchmarks/training.py --devices 1 2      # ours on one device and on two
+    python experiments/benchmarks/training.py --peers-python ~/peers/bin/python --json out.json
 
 Every contender runs in its own process and trains the same network on the same random batch with
 Adam. Contenders take turns, so a machine that slows down slows all of them. The others are stopped
@@ -29,11 +30,14 @@ step needs: a forward pass and two gradients, less the first layer's input gradi
 """
 
 import argparse
+import json
+import os
 import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import networks
@@ -363,32 +367,50 @@ def each(call: Callable[[], Any]) -> float:
     return spent / calls
 
 
-def open_worker(python: str, library: str, command: list[str]) -> tuple[Worker, str]:
-    """Start a contender's process and time it; ours starts twice, for its cache."""
-    if library != "ours":
-        environment = {"KERAS_BACKEND": library.removeprefix("keras-")}
-        worker = Worker(python, __file__, command, environment, held=True)
-        return worker, f"{worker.first['start']:.1f} s"
-    with tempfile.TemporaryDirectory() as cache:
-        environment = {
-            "JAX_COMPILATION_CACHE_DIR": cache,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",  # as the command line has it
-        }
-        cold = Worker(python, __file__, command, environment, held=True)
-        cold.close()
-        warm = Worker(python, __file__, command, environment, held=True)
-    return warm, f"{cold.first['start']:.1f} s, then {warm.first['start']:.1f} s"
+class Entry(NamedTuple):
+    """Who takes part: a library in an interpreter, on so many devices; peers have one."""
+
+    python: str
+    library: str
+    devices: int = 1
+
+    @property
+    def label(self) -> str:
+        """Name it in the table."""
+        several = f" on {self.devices} devices" if self.devices > 1 else ""
+        elsewhere = self.library == "ours" and self.python != sys.executable
+        return self.library + several + (f" ({self.python})" if elsewhere else "")
+
+    def start(self, command: list[str]) -> tuple[Worker, str]:
+        """Start its process and time that; ours starts twice, for its cache."""
+        command = ["--worker", self.library, *command]
+        if self.library != "ours":
+            environment = {"KERAS_BACKEND": self.library.removeprefix("keras-")}
+            worker = Worker(self.python, __file__, command, environment, held=True)
+            return worker, f"{worker.first['start']:.1f} s"
+        with tempfile.TemporaryDirectory() as cache:
+            environment = {
+                "JAX_COMPILATION_CACHE_DIR": cache,
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",  # as the command line has it
+                "JAX_NUM_CPU_DEVICES": str(self.devices),
+            }
+            cold = Worker(self.python, __file__, command, environment, held=True)
+            cold.close()
+            warm = Worker(self.python, __file__, command, environment, held=True)
+        return warm, f"{cold.first['start']:.1f} s, then {warm.first['start']:.1f} s"
 
 
-def compare(network: str, batch: int, contenders: list[tuple[str, str]], turns: int) -> None:
+def compare(network: str, batch: int, contenders: list[Entry], turns: int) -> list[dict[str, Any]]:
+    """Have all contenders take turns, and print and return their figures."""
     workers, starts = {}, {}
-    for python, library in contenders:
-        if network == "gan16" and library == "keras-jax":
+    for contender in contenders:
+        if network == "gan16" and contender.library == "keras-jax":
             continue  # its training loop would have to be written by hand, for JAX once more
-        label = library if python == sys.executable else f"{library} ({python})"
-        command = ["--worker", library, "--network", network, "--batch", str(batch)]
+        label = contender.label
         try:
-            workers[label], starts[label] = open_worker(python, library, command)
+            workers[label], starts[label] = contender.start(
+                ["--network", network, "--batch", str(batch)]
+            )
         except RuntimeError as error:
             print(f"{label} left out: {error}", file=sys.stderr)
     for _ in range(turns):
@@ -396,6 +418,7 @@ def compare(network: str, batch: int, contenders: list[tuple[str, str]], turns: 
             worker.turn()
     rates = {label: batch / worker.median("step") for label, worker in workers.items()}
     best = max((rate for label, rate in rates.items() if "ours" not in label), default=np.nan)
+    rows = []
     for label, worker in workers.items():
         limit = 2.0 * MATRIX**3 / worker.median("product")
         share = rates[label] * counted_work(network) / limit
@@ -408,7 +431,10 @@ def compare(network: str, batch: int, contenders: list[tuple[str, str]], turns: 
             f"| {xla} | {batch * counted_work(network) / 1e9:.1f} GF |",
             flush=True,
         )
+        row = {"network": network, "batch": batch, "contender": label, "turns": worker.turns}
+        rows.append(row | {"images_per_second": rates[label], "of_product": share})
         worker.close()
+    return rows
 
 
 def main() -> None:
@@ -422,17 +448,28 @@ def main() -> None:
     parser.add_argument(
         "--python", action="append", default=[], help="interpreter that also runs ours"
     )
+    parser.add_argument("--peers-python", default=sys.executable, help="that runs the peers")
+    parser.add_argument(
+        "--devices", type=int, nargs="+", default=[1], help="devices of ours, one contender each"
+    )
+    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--worker", choices=LIBRARIES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         work(args.worker, args.network[0], args.batch)
         return
-    contenders = [(sys.executable, library) for library in args.library or LIBRARIES]
-    contenders += [(python, "ours") for python in args.python]
+    libraries = args.library or list(LIBRARIES)
+    pythons = [sys.executable, *args.python] if "ours" in libraries else args.python
+    contenders = [Entry(python, "ours", n) for python in pythons for n in args.devices]
+    contenders += [Entry(args.peers_python, name) for name in libraries if name != "ours"]
+    print(f"load average {os.getloadavg()[0]:.1f}")
     names = "network,batch,contender,images/s,of best,of product,start,peak,XLA,counted"
     print("| " + names.replace(",", " | ") + " |\n" + "| --- " * 10 + "|")
+    rows: list[dict[str, Any]] = []
     for network in args.network or BATCHES:
-        compare(network, args.batch or BATCHES[network], contenders, args.turns)
+        rows += compare(network, args.batch or BATCHES[network], contenders, args.turns)
+        if args.json:
+            args.json.write_text(json.dumps({"load": os.getloadavg()[0], "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":
