@@ -8,7 +8,16 @@ Measured    by the features of 10,000 generated and 10,000 test images in the sm
             first: Fréchet and kernel distance, precision, recall, density and coverage (5
             neighbours); accuracy on test images of that network trained anew on 10,000 generated
             images that the classifier labelled
-Command     python experiments/gan_fashion_mnist.py
+Command     python experiments/gan_fashion_mnist.py --seeds 0 1 --no-retrained
+            python experiments/gan_fashion_mnist.py --epochs 80 --seeds 0 --no-retrained
+Hardware    an NVIDIA H200 and 16 CPU cores, beside other trainings
+Time        3 to 4 minutes for 40 epochs, 7 for 80
+Seeds       0 and 1; 0 with 80 epochs. Training the classifier anew (--retrained) is not measured
+
+                        40 epochs       80 epochs
+    Frechet distance    13.9 +- 0.3     8.0
+    coverage            0.791 +- 0.003  0.850
+
 Results     experiments/results/gan_fashion_mnist.json, written after each seed: hardware, versions,
             seconds, mean and deviation
 """

