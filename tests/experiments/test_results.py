@@ -174,6 +174,17 @@ def repeated(row, digits=4):
     return f"{mean} ± {row['deviation']:.{digits}f}{few}"
 
 
+def test_autoencoders():
+    result, (section, table) = result_of("autoencoder_fashion_mnist"), table_of("Autoencoders")
+    assert result["command"] in section
+    assert len(result["seeds"]) == 3
+    for name, (_, error, of_pca, accuracy) in list(table.items())[2:]:
+        (row,) = (row for kind, row in result["rows"].items() if name.startswith(kind))
+        assert error == repeated(row["mean_squared_error"], 5), name
+        assert of_pca == f"{row['pca_mean_squared_error']['mean']:.5f}", name
+        assert accuracy == repeated(row["search by embedding knn_accuracy@10"]), name
+
+
 def test_residual_networks():
     result, (section, table) = result_of("resnet_fashion_mnist"), table_of("Residual networks")
     assert result["command"] in section
