@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from vision_jax.errors import DataWarning
 from vision_jax.models import CNN
 from vision_jax.models.layers import normalize
 
@@ -68,6 +69,20 @@ def test_images_that_are_too_small_are_named():
     shapes(CNN(num_classes=10), (1, 46, 46, 1))
     with pytest.raises(ValueError, match="need 46x46"):
         shapes(CNN(num_classes=10), (1, 45, 45, 1))
+
+
+def test_training_on_the_one_pixel_that_padding_leaves_is_told():
+    images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)
+
+    def trace(padding, train):
+        model = CNN(num_classes=10, stages=(2, 2, 2), hidden=2, padding=padding)
+        weights = jax.eval_shape(model.init, jax.random.key(0), images)
+        jax.eval_shape(lambda w, x: model.apply(w, x, train=train), weights, images)
+
+    with pytest.warns(DataWarning, match=r"28x28 are 1x1 after 3 stages.*would leave 3x3"):
+        trace("VALID", train=True)
+    trace("SAME", train=True)
+    trace("VALID", train=False)
 
 
 def test_images_are_normalized_first():

@@ -1,5 +1,6 @@
 """A convolutional classifier: stages of convolution, ReLU and max-pooling, then dense layers."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+from vision_jax.errors import DataWarning
 from vision_jax.models import layers
 
 # Keras's default; biases start at zero there as in Flax.
@@ -53,7 +55,7 @@ class CNN(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> tuple[Float[Array, "batch classes"], dict[str, Array]]:
         """Classify images; see the class."""
-        self._check_size(*images.shape[1:3])
+        self._check_size(*images.shape[1:3], train=train)
         endpoints: dict[str, Array] = {}
         x = layers.normalize(images, self.mean, self.std)
         for number, features in enumerate(self.stages, start=1):
@@ -77,7 +79,8 @@ class CNN(nn.Module):
         output = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=_glorot, name="logits")
         return output(x).astype(jnp.float32), endpoints
 
-    def _check_size(self, height: int, width: int) -> None:
+    def _check_size(self, height: int, width: int, *, train: bool) -> None:
+        """Refuse images of which nothing is left; warn of training on the one pixel that is."""
         lost = 2 if self.padding == "VALID" else 0
         size = min(height, width)
         for _ in self.stages:
@@ -90,4 +93,12 @@ class CNN(nn.Module):
                 f"images of {height}x{width} are too small for {len(self.stages)} stages with "
                 f"{self.padding} padding, which need {needed}x{needed}; use SAME padding or fewer "
                 "stages"
+            )
+        padded = min(height, width) >> len(self.stages)
+        if train and size == 1 and padded > 1:
+            warnings.warn(
+                f"images of {height}x{width} are 1x1 after {len(self.stages)} stages with VALID "
+                f"padding, where SAME padding would leave {padded}x{padded}",
+                DataWarning,
+                stacklevel=2,
             )
