@@ -99,6 +99,7 @@ class Files(NamedTuple):
 
 
 def our_loader(files: Files, kind: str, workers: int, batch: int = BATCH) -> Any:
+    """Make a loader of one kind of images."""
     from vision_jax.data.catalog import open_source
     from vision_jax.data.loader import Loader
     from vision_jax.data.sources import ArraySource
@@ -114,6 +115,7 @@ def our_loader(files: Files, kind: str, workers: int, batch: int = BATCH) -> Any
 
 
 def ours(files: Files, kind: str, workers: int) -> Iterator[Any]:
+    """Yield batches on the device."""
     import jax
 
     from vision_jax.training.steps import DataParallel
@@ -127,6 +129,7 @@ def ours(files: Files, kind: str, workers: int) -> Iterator[Any]:
 
 
 def tf_data(files: Files, kind: str, *, antialias: bool) -> Iterator[Any]:
+    """Yield batches of `tf.data`, on the host."""
     import tensorflow as tf
 
     def square(path: Any) -> Any:
@@ -149,6 +152,7 @@ def tf_data(files: Files, kind: str, *, antialias: bool) -> Iterator[Any]:
 
 
 def torch_loader(files: Files, kind: str, workers: int) -> Iterator[Any]:
+    """Yield batches of PyTorch's DataLoader, on the host."""
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -185,6 +189,7 @@ def torch_loader(files: Files, kind: str, workers: int) -> Iterator[Any]:
 
 
 def decoder(files: Files, kind: str) -> Iterator[Any]:
+    """Yield as many images as a batch has, by Pillow alone."""
     from PIL import Image
 
     if kind == "memory":
@@ -234,6 +239,7 @@ def work(contender: str, kind: str, root: Path) -> None:
 
 
 def compare(kind: str, contenders: list[tuple[str, str]], turns: int, root: Path) -> None:
+    """Have contenders take turns on one kind of images, and print their figures."""
     workers = {}
     for python, name in contenders:
         if (name == "ours-2" and kind == "memory") or (
@@ -259,6 +265,7 @@ def compare(kind: str, contenders: list[tuple[str, str]], turns: int, root: Path
 
 
 def measure_wait(root: Path) -> None:
+    """Train networks from files, and print the share of the time that they wait."""
     import optax
 
     import vision_jax

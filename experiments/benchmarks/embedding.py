@@ -44,6 +44,7 @@ Passes = dict[str, Callable[[], Any]]
 
 
 def random_images(network: str) -> np.ndarray:
+    """Draw uint8 images, the same for all contenders."""
     shape = (COUNTS[network], *networks.SHAPES[network])
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
@@ -89,6 +90,7 @@ def our_run(network: str) -> Any:
 
 
 def keras_embed(network: str) -> Embed:
+    """Embed by Keras on TensorFlow."""
     import tensorflow as tf
 
     model = networks.keras_model(network)
@@ -97,6 +99,7 @@ def keras_embed(network: str) -> Embed:
 
 
 def torch_embed(network: str) -> Embed:
+    """Embed by PyTorch."""
     import torch
 
     model = networks.torch_model(network).to(memory_format=torch.channels_last)
@@ -110,6 +113,7 @@ def torch_embed(network: str) -> Embed:
 
 
 def onnx_embed(network: str) -> Embed:
+    """Embed by ONNX Runtime, from a file that PyTorch exports."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -149,11 +153,13 @@ def peer(library: str, network: str, root: str, batch: int) -> tuple[Callable[[]
 
 
 def batches(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Yield parts of the images."""
     for start in range(0, len(images), batch):
         yield images[start : start + batch]
 
 
 def read_jpegs(root: str, batch: int) -> Iterator[np.ndarray]:
+    """Decode and resize files in a thread per core, one batch ahead."""
     from PIL import Image
 
     def read(path: Path) -> np.ndarray:

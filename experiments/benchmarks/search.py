@@ -80,6 +80,7 @@ def main() -> None:
 
 
 def exact(options: argparse.Namespace) -> None:
+    """Time exact search beside the peers, and print the tables."""
     gallery = unit(options.items, options.dim, 0)
     searches: dict[str, Search] = {}
     rows = []
@@ -104,6 +105,7 @@ def compare(
     gallery: np.ndarray,
     options: argparse.Namespace,
 ) -> None:
+    """Have searches take turns, and print their rates and how far they agree."""
     found = {name: search(queries, options.k) for name, search in searches.items()}
     product = limit()
     read, memory = reader()
@@ -137,6 +139,7 @@ def compare(
 
 
 def dtypes(options: argparse.Namespace) -> None:
+    """Time `CosineIndex` by the type of its numbers."""
     gallery = unit(options.items, options.dim, 0)
     indexes = {}
     for name in ("float32", "bfloat16", "int8"):
@@ -165,6 +168,7 @@ def dtypes(options: argparse.Namespace) -> None:
 
 
 def fashion(options: argparse.Namespace) -> None:
+    """Time exact and approximate search on Fashion-MNIST's pixels."""
     base, queries = (
         read_images(options.data / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")
     )
@@ -202,6 +206,7 @@ def fashion(options: argparse.Namespace) -> None:
 def faiss_rows(
     base: np.ndarray, queries: np.ndarray, truth: np.ndarray, nlist: int, k: int
 ) -> list[list[str]]:
+    """Measure FAISS's indexes: rows of the table."""
     import faiss
 
     rows = []
@@ -244,12 +249,14 @@ def faiss_rows(
 
 
 def ours(gallery: np.ndarray) -> Search:
+    """Search by `CosineIndex`."""
     index = CosineIndex(gallery.shape[1])
     index.add(gallery)
     return lambda queries, k: index.search(queries, k)[1]
 
 
 def pure(gallery: np.ndarray) -> Search:
+    """Search by `cosine_top_k` on rows on the device."""
     rows = jnp.asarray(gallery)
     return lambda queries, k: np.asarray(
         cosine_top_k(jnp.asarray(queries), rows, k, normalized=True)[1]
@@ -257,6 +264,7 @@ def pure(gallery: np.ndarray) -> Search:
 
 
 def faiss_flat(gallery: np.ndarray) -> Search:
+    """Search by FAISS's exact index."""
     import faiss
 
     index = faiss.IndexFlatIP(gallery.shape[1])
@@ -265,6 +273,7 @@ def faiss_flat(gallery: np.ndarray) -> Search:
 
 
 def torch_top_k(gallery: np.ndarray) -> Search:
+    """Search by PyTorch's product and top-k."""
     import torch
 
     rows = torch.from_numpy(gallery)
@@ -278,6 +287,7 @@ def torch_top_k(gallery: np.ndarray) -> Search:
 
 
 def usearch_exact(gallery: np.ndarray) -> Search:
+    """Search by USearch, exactly."""
     from usearch.index import MetricKind
     from usearch.index import search as exact_search
 
@@ -289,6 +299,8 @@ def usearch_exact(gallery: np.ndarray) -> Search:
 
 
 def numpy_partition(gallery: np.ndarray) -> Search:
+    """Search by NumPy's product and partition."""
+
     def search(queries: np.ndarray, k: int) -> np.ndarray:
         parts = []
         for start in range(0, len(queries), 128):
@@ -302,6 +314,7 @@ def numpy_partition(gallery: np.ndarray) -> Search:
 
 
 def scikit_learn(gallery: np.ndarray) -> Search:
+    """Search by scikit-learn's brute force."""
     from sklearn.neighbors import NearestNeighbors
 
     model = NearestNeighbors(metric="cosine", algorithm="brute").fit(gallery)
@@ -318,6 +331,7 @@ PEERS: dict[str, Callable[[np.ndarray], Search]] = {
 
 
 def limit() -> Callable[[], Any]:
+    """Return a product of matrices of 2048 x 2048, to hold rates against."""
     square = jnp.asarray(unit(2048, 2048, 2))
     product = jax.jit(lambda a: a @ a)
     return lambda: product(square)
@@ -332,12 +346,14 @@ def reader() -> tuple[Callable[[], Any], int]:
 
 
 def unit(count: int, dim: int, seed: int) -> np.ndarray:
+    """Draw random rows of length 1: (count, dim)."""
     rows = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
 
 
 def read_images(path: Path) -> np.ndarray:
+    """Read an IDX file's images as rows of length 1: (N, 784)."""
     with gzip.open(path) as file:
         pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
     rows = pixels.astype(np.float32)
@@ -346,10 +362,12 @@ def read_images(path: Path) -> np.ndarray:
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of the true neighbours that was found."""
     return float((found[:, :, None] == truth[:, None, :]).any(1).mean())
 
 
 def seconds(call: Callable[[], Any]) -> float:
+    """Time a call up to its result."""
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
@@ -361,6 +379,7 @@ def resident() -> float:
 
 
 def table(header: list[str], rows: list[list[str]]) -> None:
+    """Print a table."""
     lines = [header, ["---"] * len(header), *rows]
     print("\n".join("| " + " | ".join(line) + " |" for line in lines), end="\n\n")
 

@@ -98,12 +98,14 @@ def counted_work(network: str) -> float:
 
 
 def random_batch(network: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw images in [0, 1] and labels, the same for all contenders."""
     generator = np.random.default_rng(0)
     images = generator.random((batch, *SHAPES[network]), np.float32)
     return images, generator.integers(0, 10, batch).astype(np.int32)
 
 
 def ours(network: str, batch: int) -> Contender:
+    """Train this project's network, on as many devices as there are."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -154,6 +156,7 @@ def ours(network: str, batch: int) -> Contender:
 
 
 def keras_model(network: str) -> Any:
+    """Build the network in Keras, but for the GAN."""
     from keras import Model, Sequential
     from keras import layers as kl
 
@@ -181,6 +184,7 @@ def keras_model(network: str) -> Any:
 
 
 def keras(network: str, batch: int) -> Contender:
+    """Train the network by Keras."""
     import keras as k
 
     images, labels = random_batch(network, batch)
@@ -203,6 +207,7 @@ def keras(network: str, batch: int) -> Contender:
 
 
 def keras_gan_step(images: np.ndarray) -> Callable[[], Any]:
+    """Make a step that trains both of the GAN's networks in Keras."""
     import keras as k
     import tensorflow as tf
     from keras import Sequential
@@ -254,6 +259,7 @@ def keras_gan_step(images: np.ndarray) -> Callable[[], Any]:
 
 
 def torch_networks(network: str) -> list[Any]:
+    """Build the network in PyTorch: one, or the generator and the discriminator."""
     from torch import nn
 
     def conv(channels: int, features: int, padding: int = 1) -> list[Any]:
@@ -297,6 +303,7 @@ def torch_networks(network: str) -> list[Any]:
 
 
 def pytorch(network: str, batch: int, form: str) -> Contender:
+    """Train the network by PyTorch, in one of three forms."""
     import torch
     from torch.nn import functional
 
