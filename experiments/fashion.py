@@ -6,6 +6,7 @@ Debian's package `dataset-fashion-mnist` puts them; nothing is prepared first.
 
 import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -184,6 +185,17 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "from source"
+
+
+def read_rows(path: Path) -> dict[str, Any]:
+    """Return the rows that `write_card` wrote; none without the file."""
+    return json.loads(path.read_text())["rows"] if path.exists() else {}
+
+
+def spreads(seeds: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Return each metric's spread over the seeds that have it."""
+    names = dict.fromkeys(name for one in seeds.values() for name in one)
+    return {name: spread([one[name] for one in seeds.values() if name in one]) for name in names}
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -23,40 +23,19 @@ Results     experiments/results/gan_fashion_mnist.json, written after each seed:
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 import tyro
-from fashion import RESULTS, SYSTEM_DIR, Trainer, read, spread, typed, write_card
+from cnn_fashion_mnist import CONFIG as CLASSIFIER
+from fashion import RESULTS, SYSTEM_DIR, Trainer, read, read_rows, spreads, typed, write_card
 
-from vision_jax.config import (
-    CNNConfig,
-    DataConfig,
-    GANConfig,
-    OptimizerConfig,
-    TrainCNN,
-    TrainGAN,
-)
+from vision_jax.config import DataConfig, GANConfig, OptimizerConfig, TrainGAN
 from vision_jax.data.sources import ArraySource
 from vision_jax.evaluation.distances import frechet_distance, kernel_distance
 from vision_jax.evaluation.manifolds import measure_coverage
 from vision_jax.visual.grids import to_pixels
-
-CLASSIFIER = TrainCNN(
-    data=DataConfig(
-        name="fashion_mnist",
-        batch_size=128,
-        flip=True,
-        pad_crop=1,
-        mean=(0.286,),
-        std=(0.353,),
-    ),
-    model=CNNConfig(stages=(32, 64, 128), hidden=512, dropout=0.3),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_epochs=1),
-    epochs=16,
-)
 
 
 def main(
@@ -88,7 +67,7 @@ def main(
     judging = Trainer(classifier, train)
     judge = judging.fit(train)
     real = judging.embed(judge, test.images)
-    rows = json.loads(out.read_text())["rows"] if out.exists() else {}
+    rows = read_rows(out)
     name = f"width {width}, r1 {r1}, {epochs} epochs"
     kept = rows.setdefault(name, {"seeds": {}})["seeds"]
     floor = judging.embed(judge, train.images[: len(test)])
@@ -110,8 +89,7 @@ def main(
             accuracy = again.accuracy(again.fit(own, seed), test)
             kept[str(seed)]["accuracy trained on generated"] = accuracy
         print(f"{name}, seed {seed}: {kept[str(seed)]}", flush=True)
-        for each in kept[str(seed)]:
-            rows[name][each] = spread([one[each] for one in kept.values()])
+        rows[name] |= spreads(kept)
         write_card(out, typed(), {"rows": rows} | distances)
 
 

@@ -27,14 +27,23 @@ Results     experiments/results/recipes_compared.json (uneven_classes.json, reci
             written after each run: hardware, versions, mean and deviation
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tyro
-from fashion import RESULTS, SYSTEM_DIR, Trainer, chosen, read, spread, typed, write_card
+from fashion import (
+    RESULTS,
+    SYSTEM_DIR,
+    Trainer,
+    chosen,
+    read,
+    read_rows,
+    spread,
+    typed,
+    write_card,
+)
 
 from vision_jax import open_source
 from vision_jax.augment.draws import fold_in, per_example_keys
@@ -93,7 +102,7 @@ def main(
         train, test = drawings(emoji, "train"), drawings(emoji, "test")
     else:
         train, test = read("train", data, limit=limit), read("test", data, limit=limit)
-    rows = json.loads(out.read_text())["rows"] if out.exists() else {}
+    rows = read_rows(out)
     for name in names:
         trainer = None
         for seed in seeds:

@@ -25,14 +25,23 @@ Results     experiments/results/resnet_fashion_mnist.json, written after each se
             versions, seconds, mean and deviation
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import tyro
-from fashion import RESULTS, SYSTEM_DIR, Trainer, by_loss, read, spread, typed, write_card
+from fashion import (
+    RESULTS,
+    SYSTEM_DIR,
+    Trainer,
+    by_loss,
+    read,
+    read_rows,
+    spreads,
+    typed,
+    write_card,
+)
 
 from vision_jax.config import (
     DataConfig,
@@ -68,7 +77,7 @@ def main(
         limit: Training and test images to read; all by default.
     """
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
-    rows = json.loads(out.read_text())["rows"] if out.exists() else {}
+    rows = read_rows(out)
     trainers: dict[str, Trainer] = {}
     for seed, loss in [(seed, loss) for seed in seeds for loss in losses]:
         row = rows.setdefault(f"{model}, {epochs} epochs, {loss}", {"seeds": {}})
@@ -86,7 +95,7 @@ def main(
         searched = evaluate_retrieval(asked, test.classes, ks=(10,))
         found |= {name: searched[name] for name in ("precision@10", "map@r")}
         row["seeds"][str(seed)] = found
-        row |= {name: spread([one[name] for one in row["seeds"].values()]) for name in found}
+        row |= spreads(row["seeds"])
         print(f"{model}, {loss}, seed {seed}: {found}", flush=True)
         write_card(out, typed(), {"rows": rows})
 

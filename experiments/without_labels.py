@@ -24,7 +24,6 @@ Results     experiments/results/without_labels.json, written after each seed: ha
 """
 
 import functools
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +32,17 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from fashion import RESULTS, SYSTEM_DIR, Trainer, chosen, read, spread, typed, write_card
+from fashion import (
+    RESULTS,
+    SYSTEM_DIR,
+    Trainer,
+    chosen,
+    read,
+    read_rows,
+    spreads,
+    typed,
+    write_card,
+)
 
 from vision_jax.augment.color import color_jitter, random_blur
 from vision_jax.augment.draws import apply_at_random, fold_in, per_example_keys
@@ -51,7 +60,8 @@ from vision_jax.data.loader import Batch
 from vision_jax.evaluation.few_labels import few_label_accuracy, few_rows
 from vision_jax.evaluation.probes import fit_probe, knn_predict
 
-MEASURED = ("k-NN", "linear probe", "100 labels, fine-tuned", "100 labels, from scratch", "seconds")
+UNLABELLED = ("seconds", "k-NN", "linear probe")
+FEW = ("100 labels, fine-tuned", "100 labels, from scratch")
 MODEL = "wrn_16_4"
 
 
@@ -86,14 +96,14 @@ def main(
         limit: Training and test images to read; all by default.
     """
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
-    rows = json.loads(out.read_text())["rows"] if out.exists() else {}
+    rows = read_rows(out)
     model = network(stages, hidden, options or {})
     name = f"{'small CNN' if stages else MODEL}, {method}, {epochs} epochs"
     kept = rows.setdefault(name, {"seeds": {}})["seeds"]
     trainer = Trainer(config(method, model, epochs), train, functools.partial(views, area=area))
     for seed in seeds:
         row = kept.setdefault(str(seed), {})
-        if len(row) == len(MEASURED):
+        if row.keys() >= {*UNLABELLED, *(FEW if few else ())}:
             continue
         start = time.monotonic()
         state = trainer.fit(train, seed)
@@ -107,7 +117,7 @@ def main(
             labelled = chosen(train, few_rows(train.classes, 10, seed=seed))
             tuned = few_config(model, few_epochs, seed)
             run = trainer.run(state, Path("encoder"))
-            for way, begun in ((MEASURED[2], run), (MEASURED[3], None)):
+            for way, begun in zip(FEW, (run, None), strict=True):
                 row[way] = few_label_accuracy(tuned, labelled, test, start=begun)
         print(f"{name}, seed {seed}: {row}", flush=True)
         written(rows, out)
@@ -115,11 +125,8 @@ def main(
 
 def written(rows: dict[str, Any], out: Path) -> None:
     """Write the figures that there are."""
-    for one in rows.values():
-        for name in MEASURED:
-            values = [each[name] for each in one["seeds"].values() if name in each]
-            if values:
-                one[name] = spread(values)
+    for row in rows.values():
+        row |= spreads(row["seeds"])
     write_card(out, typed(), {"rows": rows})
 
 
