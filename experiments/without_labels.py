@@ -2,7 +2,7 @@
 
 Network     a small CNN (stages of 32, 64 and 128 channels, padded, dense 1,024), or with --stages
             alone WRN-16-4, trained by SimCLR on the 60,000 training images without their labels:
-            two views of each image by crops of at least 75% (--area) of the area, brightness and
+            two views of each image by crops of at least 75% of the area, brightness and
             contrast, blur and random erasing, batches of 256, a projector of 512 and 128; AdamW
             with a half-cosine schedule
 Measured    on the 10,000 test images: a weighted vote of the 20 nearest training images, a linear
@@ -23,7 +23,6 @@ Results     experiments/results/without_labels.json, written after each seed: ha
             seconds, mean and deviation
 """
 
-import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +72,6 @@ def main(
     hidden: int = 1024,
     options: dict[str, int] | None = None,
     epochs: int = 40,
-    area: float = 0.75,
     seeds: tuple[int, ...] = (0, 1, 2),
     few: bool = True,
     few_epochs: int = 100,
@@ -89,7 +87,6 @@ def main(
         hidden: Width of the CNN's embedding.
         options: Options of the wide residual network, such as depth 10.
         epochs: Epochs of each training.
-        area: Smallest share of an image that a view shows.
         seeds: The seeds.
         few: Whether to train on 100 labels.
         few_epochs: Epochs of that.
@@ -100,7 +97,7 @@ def main(
     model = network(stages, hidden, options or {})
     name = f"{'small CNN' if stages else MODEL}, {method}, {epochs} epochs"
     kept = rows.setdefault(name, {"seeds": {}})["seeds"]
-    trainer = Trainer(config(method, model, epochs), train, functools.partial(views, area=area))
+    trainer = Trainer(config(method, model, epochs), train, views)
     for seed in seeds:
         row = kept.setdefault(str(seed), {})
         if row.keys() >= {*UNLABELLED, *(FEW if few else ())}:
@@ -142,10 +139,10 @@ def network(stages: Sequence[int], hidden: int, options: dict[str, int]) -> Mode
     return ModelConfig(MODEL, options)
 
 
-def views(key: jax.Array, batch: Batch, first: jax.Array | int = 0, *, area: float) -> Batch:
+def views(key: jax.Array, batch: Batch, first: jax.Array | int = 0) -> Batch:
     """Change less than the recipe `views`, and do not mirror: all shoes point to the left."""
     keys, images = per_example_keys(key, first, len(batch["image"])), batch["image"]
-    images = random_resized_crop(keys, images, scale=(area, 1.0))
+    images = random_resized_crop(keys, images, scale=(0.75, 1.0))
     jittered = color_jitter(
         fold_in(keys, 1), images, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0
     )
