@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -22,11 +23,14 @@ class NativeOutput:
         self._kept = kept
 
     def __enter__(self) -> "NativeOutput":
+        # A file, since in the pipe they would fall between the pieces in which C++ prints a line.
+        self._notes = tempfile.TemporaryFile(buffering=0)
         # In its own session, so that Ctrl-C does not end it first.
         self._filter = subprocess.Popen(
-            [sys.executable, "-I", "-c", _FILTER, self._kept],
+            [sys.executable, "-I", "-c", _FILTER, self._kept, str(self._notes.fileno())],
             stdin=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=[self._notes.fileno()],
         )
         self._old = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = (self._divert(number) for number in (1, 2))
@@ -40,47 +44,38 @@ class NativeOutput:
             new.close()
         sys.stdout, sys.stderr = self._old
         self._filter.communicate()
+        self._notes.close()
 
     def expect_end(self) -> None:
         """Make the small process end without a message."""
-        os.write(self._pipe, f"{_ENDED}\n".encode())
+        self._notes.write(f"{_ENDED}\n".encode())
 
     def name_peers(self, hosts: Sequence[str]) -> None:
         """Say on which host each process is."""
-        for process, host in enumerate(hosts):
-            os.write(self._pipe, f"{_PEER} {process} {host}\n".encode())
-
-    @property
-    def _pipe(self) -> int:
-        assert self._filter.stdin is not None
-        return self._filter.stdin.fileno()
+        self._notes.write("".join(f"{i} {host}\n" for i, host in enumerate(hosts)).encode())
 
     def _divert(self, number: int) -> TextIO:
         """Send a descriptor through the small process, and open what it was."""
         old = self._old[number - 1]
         old.flush()
         kept = os.dup(number)
-        os.dup2(self._pipe, number)
+        assert self._filter.stdin is not None
+        os.dup2(self._filter.stdin.fileno(), number)
         return os.fdopen(kept, "w", buffering=1, encoding=old.encoding, errors=old.errors)
 
 
-_ENDED = "vision-jax ended"
-_PEER = "vision-jax peer"
+_ENDED = "ended"
 # JAX lists the numbers of lost processes on lines of their own, after one that ends in
 # "heartbeats):"; without process 0, which coordinates, nothing can be sent.
 _NOISE = r"\[Gloo\]|=== Source Location|external/xla|Additional GRPC error|:[A-Z]+:"
+# Gloo greets from several threads at once, so a piece of its line may stand on its own.
+_NOISE += r"|[\d ]*(is connected to|peer ranks|Expected number of connected|$)"
 _FILTER = f"""
-import re, sys
-ended = aborted = listing = False
-hosts, lost = dict(), []
+import os, re, sys
+aborted = listing = False
+lost = []
 for raw in sys.stdin.buffer:
     line = raw.decode(errors="replace").rstrip()
-    if line == {_ENDED!r}:
-        ended = True
-        continue
-    if peer := re.match({_PEER!r} + r" (\\d+) (.*)", line):
-        hosts[int(peer[1])] = peer[2]
-        continue
     if listing and re.fullmatch(r"[\\d, ]+", line):
         lost += map(int, re.findall(r"\\d+", line))
         continue
@@ -97,8 +92,12 @@ for raw in sys.stdin.buffer:
     if line and not aborted and not re.match({_NOISE!r}, line):
         sys.stderr.buffer.write(raw)
         sys.stderr.flush()
-if not ended:
-    names = [f"{{n}} on {{hosts[n]}}" if n in hosts else f"{{n}}" for n in sorted(set(lost))]
+notes = int(sys.argv[2])
+os.lseek(notes, 0, os.SEEK_SET)
+hosts = dict(line.rstrip().partition(" ")[::2] for line in open(notes, errors="replace"))
+if {_ENDED!r} not in hosts:
+    numbers = map(str, sorted(set(lost)))
+    names = [f"{{n}} on {{hosts[n]}}" if n in hosts else n for n in numbers]
     told = "another process cannot be reached" if aborted else "this process was killed or failed"
     if len(names) == 1:
         told = f"process {{names[0]}} was lost"
