@@ -11,7 +11,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,11 @@ def _version(name: str) -> str:
 def read_rows(path: Path) -> dict[str, Any]:
     """Return the rows that `write_card` wrote; none without the file."""
     return json.loads(path.read_text())["rows"] if path.exists() else {}
+
+
+def told(options: Mapping[str, Any]) -> str:
+    """Say options behind the name of what has them, so that rows of others are told apart."""
+    return f" ({', '.join(f'{name} {value}' for name, value in options.items())})" * bool(options)
 
 
 def spreads(seeds: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from fashion import (
     read,
     read_rows,
     spreads,
+    told,
     typed,
     write_card,
 )
@@ -80,7 +81,8 @@ def main(
     rows = read_rows(out)
     trainers: dict[str, Trainer] = {}
     for seed, loss in [(seed, loss) for seed in seeds for loss in losses]:
-        row = rows.setdefault(f"{model}, {epochs} epochs, {loss}", {"seeds": {}})
+        name = f"{model}{told(options or {})}, {epochs} epochs, {loss}"
+        row = rows.setdefault(name, {"seeds": {}})
         if str(seed) in row["seeds"]:
             continue
         if loss not in trainers:
@@ -96,7 +98,7 @@ def main(
         found |= {name: searched[name] for name in ("precision@10", "map@r")}
         row["seeds"][str(seed)] = found
         row |= spreads(row["seeds"])
-        print(f"{model}, {loss}, seed {seed}: {found}", flush=True)
+        print(f"{name}, seed {seed}: {found}", flush=True)
         write_card(out, typed(), {"rows": rows})
 
 

@@ -39,6 +39,7 @@ from fashion import (
     read,
     read_rows,
     spreads,
+    told,
     typed,
     write_card,
 )
@@ -62,14 +63,15 @@ from vision_jax.evaluation.probes import fit_probe, knn_predict
 UNLABELLED = ("seconds", "k-NN", "linear probe")
 FEW = ("100 labels, fine-tuned", "100 labels, from scratch")
 MODEL = "wrn_16_4"
+STAGES, HIDDEN = (32, 64, 128), 1024
 
 
 def main(
     data: Path = SYSTEM_DIR,
     out: Path = RESULTS / "without_labels.json",
     method: SelfSupervisedMethod = "simclr",
-    stages: tuple[int, ...] = (32, 64, 128),
-    hidden: int = 1024,
+    stages: tuple[int, ...] = STAGES,
+    hidden: int = HIDDEN,
     options: dict[str, int] | None = None,
     epochs: int = 40,
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -95,7 +97,7 @@ def main(
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
     rows = read_rows(out)
     model = network(stages, hidden, options or {})
-    name = f"{'small CNN' if stages else MODEL}, {method}, {epochs} epochs"
+    name = f"{described(model)}, {method}, {epochs} epochs"
     kept = rows.setdefault(name, {"seeds": {}})["seeds"]
     trainer = Trainer(config(method, model, epochs), train, views)
     for seed in seeds:
@@ -137,6 +139,15 @@ def network(stages: Sequence[int], hidden: int, options: dict[str, int]) -> Mode
     if stages:
         return ModelConfig("cnn", {"stages": tuple(stages), "hidden": hidden, "padding": "SAME"})
     return ModelConfig(MODEL, options)
+
+
+def described(model: ModelConfig) -> str:
+    """Name a network, and in what it is not the one measured first."""
+    if model.name == MODEL:
+        return MODEL + told(model.options)
+    usual = {"stages": STAGES, "hidden": HIDDEN}
+    other = {name: value for name, value in model.options.items() if usual.get(name, value) != value}
+    return "small CNN" + told(other)
 
 
 def views(key: jax.Array, batch: Batch, first: jax.Array | int = 0) -> Batch:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 from scipy.optimize import minimize
 
+from vision_jax.bars import tqdm
 from vision_jax.errors import InputError
 from vision_jax.evaluation.retrieval import nearest
 from vision_jax.losses.classification import softmax_cross_entropy
@@ -132,18 +133,21 @@ def fit_probe(
     mean, scale = vectors.mean(0), vectors.std(0)
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
     rows = ((vectors - mean) / scale).astype(np.float32)
-    strength = _best_strength(rows, labels, seed) if l2 is None else l2
-    kernel, bias = _minimised(rows, labels, strength, _zeros(rows, labels))
+    fits = 1 if l2 is not None else len(STRENGTHS) + 1
+    most = fits * _ITERATIONS
+    with tqdm(total=most, desc="linear probe", unit="step", delay=2, leave=False) as bar:
+        strength = _best_strength(rows, labels, seed, bar) if l2 is None else l2
+        kernel, bias = _minimised(rows, labels, strength, _zeros(rows, labels), bar)
     kernel = kernel / scale[:, None]
     return LinearProbe(kernel, (bias - mean @ kernel).astype(np.float32), strength)
 
 
-def _best_strength(rows: np.ndarray, labels: np.ndarray, seed: int) -> float:
+def _best_strength(rows: np.ndarray, labels: np.ndarray, seed: int, bar: tqdm) -> float:
     order = np.random.default_rng(seed).permutation(len(rows))
     held, kept = np.split(order, [max(1, round(_HELD_OUT * len(rows)))])
     start, right = _zeros(rows, labels), []
     for strength in STRENGTHS:  # each from the one before, the strongest is the quickest
-        start = kernel, bias = _minimised(rows[kept], labels[kept], strength, start)
+        start = kernel, bias = _minimised(rows[kept], labels[kept], strength, start, bar)
         right.append(np.mean((rows[held] @ kernel + bias).argmax(1) == labels[held]))
     return STRENGTHS[int(np.argmax(right))]
 
@@ -153,6 +157,7 @@ def _minimised(
     labels: np.ndarray,
     l2: float,
     start: Affine,
+    bar: tqdm,
 ) -> Affine:
     held, truth = jnp.asarray(rows), jnp.asarray(labels.astype(np.int32))
     shape = start[0].shape
@@ -170,8 +175,10 @@ def _minimised(
         np.concatenate([part.ravel() for part in start]).astype(np.float64),
         jac=True,
         method="L-BFGS-B",
+        callback=lambda _: bar.update(),
         options={"maxiter": _ITERATIONS, "gtol": 1e-6, "ftol": 1e-9},
     )
+    bar.update(_ITERATIONS - found.nit)  # those that it did not need
     return parts(found.x)
 
 

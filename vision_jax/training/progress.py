@@ -16,6 +16,8 @@ from vision_jax.training.metrics import Row
 
 STEPS_AHEAD = 16
 """Maximum number of steps dispatched before the host waits for the oldest."""
+_SECONDS_AHEAD = 2.0
+"""How long those may take, but for one: whoever stops a run waits for them."""
 
 _Item = TypeVar("_Item")
 
@@ -24,7 +26,8 @@ class Progress:
     """A progress bar over the run with images/s and time left, and a line per epoch.
 
     Steps are dispatched asynchronously. The bar counts a step once its metrics are ready, and
-    blocks while more than `STEPS_AHEAD` are pending, so that the host does not run ahead.
+    blocks while more than `STEPS_AHEAD`, or two seconds' worth, are pending, so that the host does
+    not run ahead.
 
     Args:
         train: the training batches.
@@ -47,6 +50,7 @@ class Progress:
         self._step, self._check = step, check
         self._pending: deque[Metrics] = deque()
         self._counted, self._waited, self._since = 0, 0.0, time.perf_counter()
+        self._most, self._last = 1, self._since
         self._bar = tqdm(
             total=epochs * train.steps_per_epoch * self._batch,
             initial=step * self._batch,
@@ -71,6 +75,7 @@ class Progress:
     def start(self) -> None:
         """Begin to measure: what came before, such as an evaluation, is not training."""
         self._counted, self._waited, self._since = 0, 0.0, time.perf_counter()
+        self._last = self._since
 
     def advance(self, metrics: Metrics) -> None:
         """Add a dispatched step, and count those that are done.
@@ -79,7 +84,7 @@ class Progress:
             metrics: what the step returned.
         """
         self._pending.append(metrics)
-        while self._pending and (len(self._pending) > STEPS_AHEAD or _is_ready(self._pending[0])):
+        while self._pending and (len(self._pending) > self._most or _is_ready(self._pending[0])):
             self._count()
 
     def wait(self) -> None:
@@ -117,6 +122,9 @@ class Progress:
 
     def _count(self) -> None:
         metrics = jax.block_until_ready(self._pending.popleft())
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self._most = int(min(max(1, _SECONDS_AHEAD / max(seconds, 1e-6)), STEPS_AHEAD))
         self._step += 1
         self._check(self._step, metrics)
         self._counted += self._batch
