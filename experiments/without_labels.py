@@ -146,8 +146,8 @@ def described(model: ModelConfig) -> str:
     if model.name == MODEL:
         return MODEL + told(model.options)
     usual = {"stages": STAGES, "hidden": HIDDEN}
-    other = {name: value for name, value in model.options.items() if usual.get(name, value) != value}
-    return "small CNN" + told(other)
+    given = model.options.items()
+    return "small CNN" + told({name: v for name, v in given if usual.get(name, v) != v})
 
 
 def views(key: jax.Array, batch: Batch, first: jax.Array | int = 0) -> Batch:
