@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from zlib import crc32
 
 DEVICES = 4
 # Compiling is most of the tests' time, and LLVM's expensive passes a fifth of that.
@@ -25,6 +26,22 @@ from vision_jax.data.sources import ArraySource  # noqa: E402
 from vision_jax.run.train import train  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--share", metavar="I/N", help="run the I-th of N shares of the tests, I from 1 to N"
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k
+def pytest_collection_modifyitems(config, items):
+    """Keep a share of the tests, the same wherever others are collected or not."""
+    if config.option.share:
+        share, shares = map(int, config.option.share.split("/"))
+        others = [i for i in items if crc32(i.nodeid.encode()) % shares != share - 1]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
 
 
 def pytest_configure(config):

@@ -5,6 +5,7 @@
     python experiments/benchmarks/data.py --kind jpeg         # one of them
     python experiments/benchmarks/data.py --kind wait         # how long training waits for data
     python experiments/benchmarks/data.py --python ~/other/bin/python   # ours there as well
+    python experiments/benchmarks/data.py --peers-python ~/peers/bin/python
 
 Every contender runs in its own process and delivers shuffled batches of 128, uint8:
 
@@ -45,6 +46,7 @@ from turns import Worker, answer
 BATCH = 128
 SIDE = 224
 BATCHES = {"memory": 400, "png": 120, "jpeg": 8}
+OURS = ("ours", "ours-2")
 PEERS = ("tf.data", "torch-0", "torch-2")
 
 
@@ -231,7 +233,7 @@ def work(contender: str, kind: str, root: Path) -> None:
         begin = time.perf_counter()
         for _ in range(BATCHES[kind]):
             batch = next(batches)
-        if contender.startswith("ours"):  # what it hands over may still be under way
+        if contender in OURS:  # what it hands over may still be under way
             import jax
 
             jax.block_until_ready(batch)
@@ -246,7 +248,8 @@ def compare(kind: str, contenders: list[tuple[str, str]], turns: int, root: Path
             name == "tf.data-aliased" and kind != "jpeg"
         ):
             continue  # it would be another contender once more
-        label = name if python == sys.executable else f"{name} ({python})"
+        elsewhere = name in OURS and python != sys.executable
+        label = f"{name} ({python})" if elsewhere else name
         command = ["--worker", name, "--kind", kind, "--root", str(root)]
         try:
             workers[label] = Worker(python, __file__, command, {}, held=True)
@@ -302,14 +305,16 @@ def main() -> None:
     parser.add_argument(
         "--python", action="append", default=[], help="interpreter that also runs ours"
     )
+    parser.add_argument("--peers-python", default=sys.executable, help="that runs the peers")
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         work(args.worker, args.kind[0], args.root)
         return
-    contenders = [(sys.executable, name) for name in args.contender or CONTENDERS]
-    contenders += [(python, name) for python in args.python for name in ("ours", "ours-2")]
+    names, pythons = args.contender or CONTENDERS, [sys.executable, *args.python]
+    contenders = [(python, name) for python in pythons for name in names if name in OURS]
+    contenders += [(args.peers_python, name) for name in names if name not in OURS]
     with tempfile.TemporaryDirectory() as folder:
         Files(Path(folder)).write()
         print("| kind | contender | images/s | of best peer | of decoder |\n" + "| --- " * 5 + "|")
