@@ -26,8 +26,8 @@ def main() -> None:
     for scores, ids in found[1:]:
         np.testing.assert_array_equal(scores, found[0][0])
         np.testing.assert_array_equal(ids, found[0][1])
-    exact = vectors @ queries.T
-    assert (found[0][1][:, 0] == exact.argmax(0)).all()
+    # Each query finds itself, not its copy on another device, whose id is higher.
+    np.testing.assert_array_equal(found[0][1][:, 0], np.arange(8, 8 + QUERIES))
     for count in (8, 64):
         each = -(-len(values) // count)
         program = _compiled(Devices.over(count), K, 2).lower(
