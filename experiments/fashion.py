@@ -193,7 +193,7 @@ def read_rows(path: Path) -> dict[str, Any]:
 
 
 def told(options: Mapping[str, Any]) -> str:
-    """Say options behind the name of what has them, so that rows of others are told apart."""
+    """Format options as the end of a row's name, so that other options have rows of their own."""
     return f" ({', '.join(f'{name} {value}' for name, value in options.items())})" * bool(options)
 
 

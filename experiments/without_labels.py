@@ -142,7 +142,7 @@ def network(stages: Sequence[int], hidden: int, options: dict[str, int]) -> Mode
 
 
 def described(model: ModelConfig) -> str:
-    """Name a network, and in what it is not the one measured first."""
+    """Name a network, with the options that differ from the script's defaults."""
     if model.name == MODEL:
         return MODEL + told(model.options)
     usual = {"stages": STAGES, "hidden": HIDDEN}

@@ -39,9 +39,12 @@ def pytest_collection_modifyitems(config, items):
     """Keep a share of the tests, the same wherever others are collected or not."""
     if config.option.share:
         share, shares = map(int, config.option.share.split("/"))
-        others = [i for i in items if crc32(i.nodeid.encode()) % shares != share - 1]
+        kept, others = [], []
+        for item in items:
+            mine = crc32(item.nodeid.encode()) % shares == share - 1
+            (kept if mine else others).append(item)
+        items[:] = kept
         config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in set(others)]
 
 
 def pytest_configure(config):

@@ -133,8 +133,7 @@ def fit_probe(
     mean, scale = vectors.mean(0), vectors.std(0)
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
     rows = ((vectors - mean) / scale).astype(np.float32)
-    fits = 1 if l2 is not None else len(STRENGTHS) + 1
-    most = fits * _ITERATIONS
+    most = _ITERATIONS * (len(STRENGTHS) + 1 if l2 is None else 1)
     with tqdm(total=most, desc="linear probe", unit="step", delay=2, leave=False) as bar:
         strength = _best_strength(rows, labels, seed, bar) if l2 is None else l2
         kernel, bias = _minimised(rows, labels, strength, _zeros(rows, labels), bar)

@@ -23,7 +23,7 @@ class NativeOutput:
         self._kept = kept
 
     def __enter__(self) -> "NativeOutput":
-        # A file, since in the pipe they would fall between the pieces in which C++ prints a line.
+        # Notes go through a file: C++ prints a line in pieces, and a note in the pipe splits it.
         self._notes = tempfile.TemporaryFile(buffering=0)
         # In its own session, so that Ctrl-C does not end it first.
         self._filter = subprocess.Popen(

@@ -17,7 +17,7 @@ from vision_jax.training.metrics import Row
 STEPS_AHEAD = 16
 """Maximum number of steps dispatched before the host waits for the oldest."""
 _SECONDS_AHEAD = 2.0
-"""How long those may take, but for one: whoever stops a run waits for them."""
+"""Maximum time that they may take, if more than one is pending: stopping a run waits for them."""
 
 _Item = TypeVar("_Item")
 
