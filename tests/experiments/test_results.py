@@ -197,7 +197,8 @@ def test_without_labels():
     result, (section, table) = result_of("without_labels"), table_of("Without labels")
     assert result["command"] in section
     assert table["measured by"] == [*result["rows"]]
-    for way in ("k-NN", "linear probe", "100 labels, fine-tuned", "100 labels, from scratch"):
+    few = [f"100 labels, {way}" for way in ("spread", "fine-tuned", "from scratch")]
+    for way in ("k-NN", "linear probe", *few):
         rows = result["rows"].values()
         assert table[way] == [repeated(row[way]) if way in row else "" for row in rows], way
 

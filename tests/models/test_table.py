@@ -50,3 +50,7 @@ def test_names_and_options_that_are_not_there_are_named():
         build_model("resnet19")
     with pytest.raises(InputError, match=r"'widht'; it takes .*num_classes"):
         build_model("resnet18", widht=3)
+    for value in ("64,128", 64):
+        wanted = rf"model.options stages is {value!r}; it must be a list, such as \[32,64\]"
+        with pytest.raises(InputError, match=wanted):
+            build_model("cnn", num_classes=2, stages=value)

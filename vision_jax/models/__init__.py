@@ -5,10 +5,10 @@ The table's constructors can be imported from here: `from vision_jax.models impo
 
 import importlib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, get_origin
 
-from vision_jax.checked import check_choice
+from vision_jax.checked import check_choice, require
 from vision_jax.errors import InputError
 
 MODELS: dict[str, str] = {
@@ -119,9 +119,15 @@ def build_model(name: str, **options: Any) -> Any:
         The linen module.
 
     Raises:
-        InputError: an unknown name, or an option that the constructor does not take.
+        InputError: an unknown name, an option that the constructor does not take, or one value
+            where it takes a list.
     """
     constructor = _constructor(name)
+    for option, parameter in inspect.signature(constructor).parameters.items():
+        if get_origin(parameter.annotation) is Sequence and option in options:
+            value = options[option]
+            is_list = isinstance(value, list | tuple)
+            require(is_list, f"model.options {option}", value, "a list, such as [32,64]")
     try:
         return constructor(**{option: _frozen(value) for option, value in options.items()})
     except TypeError as error:
