@@ -127,7 +127,7 @@ def sections(sizes: Sizes, device: str | None, *, tiny: bool) -> dict[str, tuple
         "search-1m": (30, lambda s: search(s, sizes.galleries[0], index=True)),
         "search-10m": (20, lambda s: search(s, sizes.galleries[1], index=False)),
         "approximate": (
-            20,
+            45,  # dividing the rows takes 13 of these
             lambda s: finding.approximate(s, sizes.galleries[0], sizes.queries, rounds=3),
         ),
         "correctness": (45, correctness),

@@ -84,22 +84,46 @@ def test_explanations_compared():
             assert cells[method] == wanted, (name, method)
 
 
-def test_accelerator_on_an_h100():
-    result = json.loads((ROOT / "experiments/results/accelerator_h100.json").read_text())
+def on_a(card):
+    """Return what a run of accelerator.py stored, and the table's lines of the card's section."""
+    result = result_of(f"accelerator_{card.lower()}")
     text = (ROOT / "docs/accelerators.md").read_text()
-    section = text.split("\n## On an H100\n")[1].split("\n## ")[0]
+    section = text.split(f"\n## On an {card}\n")[1].split("\n## ")[0]
     assert result["device"] in section
     lines = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in section.splitlines()}
-    parts = result["sections"]
-    steps = [part for name, part in parts.items() if name in STEPS]
-    for row in [row for part in steps for row in part["rows"]]:
-        named = f"{row['network']}, {row['batch']:,}", row["contender"]
-        rate = f"{row['images_per_second']:,.0f}"
-        assert (*named, f"{1000 * row['seconds']:.2f}", rate) in lines
-    for row in parts["search-1m"]["rows"]:
+    return result["sections"], lines
+
+
+def timed_steps(parts, names):
+    """Return the lines of a table of steps."""
+    return {
+        (
+            f"{row['network']}, {row['batch']:,}",
+            row["contender"],
+            f"{1000 * row['seconds']:.2f}",
+            f"{row['images_per_second']:,.0f}",
+        )
+        for name in names
+        for row in parts[name]["rows"]
+    }
+
+
+def test_accelerator_on_an_h200():
+    parts, lines = on_a("H200")
+    assert timed_steps(parts, (*STEPS, "embedding")) <= lines
+    for row in parts["search-1m"]["rows"] + parts["search-10m"]["rows"]:
         rate = f"{row['queries_per_second']:,.0f}"
-        named = f"{row['queries']:,}", row["contender"]
+        named = f"{row['items']:,}", f"{row['queries']:,}", row["contender"]
         assert (*named, f"{1000 * row['seconds']:.2f}", rate) in lines
+    readme = (ROOT / "README.md").read_text()
+    for row in parts["search-10m"]["rows"]:
+        if row["queries"] == 4096 and "TF32" not in row["contender"]:
+            assert f"{row['queries_per_second']:,.0f}" in readme
+
+
+def test_accelerator_on_an_h100():
+    parts, lines = on_a("H100")
+    assert timed_steps(parts, STEPS) <= lines
     for row in parts["correctness"]["rows"]:
         if "gradient" in row["errors"]:
             errors = [f"{row['errors'][name]:.1e}" for name in ("loss", "gradient")]
