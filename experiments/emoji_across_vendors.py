@@ -5,7 +5,8 @@ Data        across_vendors of experiments/emoji_folders.py: the last 557 of 1,85
 Search      each drawing is looked up among the other vendor's 557, of which one is right
 Vectors     pixels; EfficientNet-Lite0 trained on ImageNet, frozen, of whole drawings scaled to
             128x128 and 224x224; with --runs, trained networks. "Centred" vectors are less the mean
-            of their vendor's, which knows no labels. "Discriminant": the centred ones of Lite0 less
+            of their vendor's, which knows no labels. "Beside pixels": centred vectors of length 1,
+            then those of pixels at 16x16. "Discriminant": the centred ones of Lite0 less
             what differs between the two drawings of the first 1,300 emoji, see `discriminant`
             With --others, vendors that nothing was fitted to, among google's 557 and the reverse
 Measured    recall@1 and @10 with bootstrap intervals over emoji, and paired permutation tests
@@ -48,7 +49,8 @@ from vision_jax.weights.tensors import read_tensors
 
 VENDORS = ("google", "twitter")
 METRICS = {"recall@1": "hit_rate@1", "recall@10": "hit_rate@10"}
-BASELINE = "pixels 16x16, centred"
+PIXELS = "pixels 16x16"
+BASELINE = f"{PIXELS}, centred"
 RESULTS = Path(__file__).parent / "results"
 LITE0 = "efficientnet_lite0"
 LITE0_224 = "Lite0 at 224x224, frozen"
@@ -104,24 +106,24 @@ def main(
         )
     embedders: dict[str, Embed] = {
         "pixels 32x32": pixels(32),
-        "pixels 16x16": pixels(16),
+        PIXELS: pixels(16),
         "Lite0 at 128x128, frozen": frozen(128),
         LITE0_224: frozen(224),
     }
     embedders |= {str(run): trained(run) for run in runs}
-    found = {}
+    found, centred = {}, {}
     for name, embed in embedders.items():
         vectors = {vendor: embed(paths[vendor]) for vendor in VENDORS}
-        if name == LITE0_224:
-            asked = vectors
         found[name] = search(vectors)
-        found[f"{name}, centred"] = search(
-            {vendor: rows - rows.mean(0) for vendor, rows in vectors.items()}
-        )
+        centred[name] = {vendor: rows - rows.mean(0) for vendor, rows in vectors.items()}
+        found[f"{name}, centred"] = search(centred[name])
+    for run in map(str, runs):
+        both = {vendor: beside(centred[run][vendor], centred[PIXELS][vendor]) for vendor in VENDORS}
+        found[f"{run}, beside pixels"] = search(both)
     known = {vendor: embedders[LITE0_224](training(root, vendor)) for vendor in VENDORS}
     taken, strength = discriminant(known)
     found[DISCRIMINANT] = search(
-        {vendor: (rows - rows.mean(0)) @ taken for vendor, rows in asked.items()}
+        {vendor: rows @ taken for vendor, rows in centred[LITE0_224].items()}
     )
     print(f"discriminant of the strength {strength}, chosen on the last {HELD} to train on")
     table = figures(found)
@@ -131,7 +133,7 @@ def main(
         pair = (vendor, "google")
         kinds = {
             name: {one: embedders[name]([*paths[one]]) for one in pair}
-            for name in ("pixels 16x16", LITE0_224)
+            for name in (PIXELS, LITE0_224)
         }
         styles[vendor] = figures(other_style(kinds, taken))
     said = made(folder, runs, others) | {"emoji": len(codes), "rows": table}
@@ -161,6 +163,11 @@ def other_style(kinds: dict[str, Vectors], matrix: np.ndarray) -> dict[str, Foun
 def pixels(size: int) -> Embed:
     """Take the scaled image itself for its vector."""
     return lambda paths: read(paths, size).reshape(len(paths), -1)
+
+
+def beside(*kinds: np.ndarray) -> np.ndarray:
+    """Put vectors of several kinds side by side, each kind of length 1."""
+    return np.hstack([rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in kinds])
 
 
 def read(paths: Sequence[Path], size: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Recall against queries/s by the protocol of ann-benchmarks: one core, one query at a time.
 
-Command: python experiments/benchmarks/approximate.py tight clustered
+Command: python experiments/benchmarks/approximate.py tight clustered random fashion
 Hardware and time: 2 cores of an AMD EPYC (Zen 4), of which one is used; 4 minutes a data set.
 
 Data: 100,000 unit vectors of width 96, 1,000 other ones as queries, the 10 nearest of each.
@@ -16,6 +16,7 @@ the class in `config.yml`.
 """
 
 import argparse
+import gzip
 import os
 import sys
 import time
@@ -28,7 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else idle peers keep the 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from search import FASHION, read_images, recall, table, unit
+from search import recall, table, unit
 
 from vision_jax.search import CosineIndex, InvertedFile
 
@@ -37,6 +38,7 @@ try:
 except ImportError:  # not within the harness
     BaseANN = object
 
+FASHION = Path("/usr/share/datasets/fashion-mnist")
 K, SECONDS = 10, 0.25
 NOISE = {"tight": 0.8, "clustered": 1.5}  # how long, beside centres of length 1
 
@@ -160,6 +162,15 @@ def vectors_of(name: str, items: int) -> tuple[np.ndarray, np.ndarray]:
         rows = unit(1000, 96, 2)[rng.integers(0, 1000, len(rows))] + NOISE[name] * rows
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows[1000:], rows[:1000]
+
+
+def read_images(path: Path) -> np.ndarray:
+    """Read an IDX file's images as rows of length 1: (N, 784)."""
+    with gzip.open(path) as file:
+        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
+    rows = pixels.astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def use(cores: Collection[int]) -> None:

@@ -1,8 +1,7 @@
-"""Exact and approximate cosine search beside FAISS, PyTorch, USearch, scikit-learn and NumPy.
+"""Exact cosine search beside FAISS, PyTorch, USearch, scikit-learn and NumPy.
 
 Command: python experiments/benchmarks/search.py exact
          python experiments/benchmarks/search.py dtypes
-         python experiments/benchmarks/search.py fashion
 
 Every round runs every contender once, so that a busy moment hits them all. Tables give medians over
 rounds and, per contender, the ratio to this project's index. The limit is the float32 product of
@@ -21,7 +20,6 @@ bfloat16 for rescoring (256 GB) 26 chips are enough.
 """
 
 import argparse
-import gzip
 import os
 import resource
 import sys
@@ -29,7 +27,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
@@ -41,11 +38,8 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from vision_jax.search import CosineIndex, cosine_top_k  # noqa: E402
-from vision_jax.search.inverted_file import InvertedFile  # noqa: E402
 
 Search = Callable[[np.ndarray, int], Any]
-
-FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
 def main() -> None:
@@ -55,10 +49,9 @@ def main() -> None:
     )
     parser.add_argument(
         "what",
-        choices=("exact", "dtypes", "fashion"),
+        choices=("exact", "dtypes"),
         help="exact: random unit vectors, all contenders; dtypes: float32, bfloat16 and int8 "
-        "indexes, their size, speed and recall; fashion: Fashion-MNIST pixels by cosine, 60,000 "
-        "base and 10,000 queries as in ann-benchmarks, recall@10 against queries/s",
+        "indexes, their size, speed and recall",
     )
     parser.add_argument("--items", type=int, default=1 << 20, help="gallery size (default 2^20)")
     parser.add_argument("--dim", type=int, default=128, help="width of the vectors (default 128)")
@@ -73,10 +66,9 @@ def main() -> None:
         default=list(PEERS),
         help="contenders of `exact` (default: all that are installed)",
     )
-    parser.add_argument("--data", type=Path, default=FASHION, help="folder of the four IDX files")
     options = parser.parse_args()
     print(f"jax {jax.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores\n")
-    {"exact": exact, "dtypes": dtypes, "fashion": fashion}[options.what](options)
+    {"exact": exact, "dtypes": dtypes}[options.what](options)
 
 
 def exact(options: argparse.Namespace) -> None:
@@ -165,87 +157,6 @@ def dtypes(options: argparse.Namespace) -> None:
                 for name in indexes
             ],
         )
-
-
-def fashion(options: argparse.Namespace) -> None:
-    """Time exact and approximate search on Fashion-MNIST's pixels."""
-    base, queries = (
-        read_images(options.data / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k")
-    )
-    start = time.perf_counter()
-    index = CosineIndex(base.shape[1])
-    index.add(base)
-    built = time.perf_counter() - start
-    truth = index.search(queries, options.k)[1]
-    taken = seconds(lambda: index.search(queries, options.k))
-    rows = [["CosineIndex, exact", f"{built:.1f}", "", "1.0000", f"{len(queries) / taken:.0f}"]]
-    start = time.perf_counter()
-    lists = InvertedFile(base)
-    built = time.perf_counter() - start
-    for probe in sorted({1, 2, 4, 8, 16, 32, lists.nprobe} & set(range(1, lists.nlist + 1))):
-        found = lists.search(queries, options.k, nprobe=probe)[1]
-        taken = seconds(partial(lists.search, queries, options.k, nprobe=probe))
-        mark = " (default)" if probe == lists.nprobe else ""
-        rows.append(
-            [
-                f"InvertedFile, {lists.nlist} lists",
-                f"{built:.1f}",
-                f"{probe}{mark}",
-                f"{recall(found, truth):.4f}",
-                f"{len(queries) / taken:.0f}",
-            ]
-        )
-    try:
-        rows += faiss_rows(base, queries, truth, lists.nlist, options.k)
-    except ImportError:
-        print("faiss is not installed: its rows are left out\n")
-    print(f"Fashion-MNIST, {len(base):,} x {base.shape[1]}, {len(queries):,} queries, cosine\n")
-    table(["contender", "build s", "probed", f"recall@{options.k}", "queries/s"], rows)
-
-
-def faiss_rows(
-    base: np.ndarray, queries: np.ndarray, truth: np.ndarray, nlist: int, k: int
-) -> list[list[str]]:
-    """Measure FAISS's indexes: rows of the table."""
-    import faiss
-
-    rows = []
-    flat = faiss.IndexFlatIP(base.shape[1])
-    flat.add(base)
-    taken = seconds(lambda: flat.search(queries, k))
-    found = flat.search(queries, k)[1]
-    rows.append(
-        ["FAISS flat", "", "", f"{recall(found, truth):.4f}", f"{len(queries) / taken:.0f}"]
-    )
-    start = time.perf_counter()
-    quantizer = faiss.IndexFlatIP(base.shape[1])
-    inverted = faiss.IndexIVFFlat(quantizer, base.shape[1], nlist, faiss.METRIC_INNER_PRODUCT)
-    inverted.train(base)
-    inverted.add(base)
-    built_inverted = time.perf_counter() - start
-    start = time.perf_counter()
-    graph = faiss.IndexHNSWFlat(base.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-    graph.add(base)
-    built_graph = time.perf_counter() - start
-    settings = [
-        (f"FAISS IVF, {nlist} lists", inverted, inverted, "nprobe", built_inverted),
-        ("FAISS HNSW, M = 32", graph, graph.hnsw, "efSearch", built_graph),
-    ]
-    for name, index, holder, parameter, built in settings:
-        for value in (1, 2, 4, 8, 16, 32) if parameter == "nprobe" else (16, 32, 64, 128):
-            setattr(holder, parameter, value)
-            found = index.search(queries, k)[1]
-            taken = seconds(partial(index.search, queries, k))
-            rows.append(
-                [
-                    name,
-                    f"{built:.1f}",
-                    str(value),
-                    f"{recall(found, truth):.4f}",
-                    f"{len(queries) / taken:.0f}",
-                ]
-            )
-    return rows
 
 
 def ours(gallery: np.ndarray) -> Search:
@@ -348,15 +259,6 @@ def reader() -> tuple[Callable[[], Any], int]:
 def unit(count: int, dim: int, seed: int) -> np.ndarray:
     """Draw random rows of length 1: (count, dim)."""
     rows = np.random.default_rng(seed).standard_normal((count, dim), np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows
-
-
-def read_images(path: Path) -> np.ndarray:
-    """Read an IDX file's images as rows of length 1: (N, 784)."""
-    with gzip.open(path) as file:
-        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
-    rows = pixels.astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
 
