@@ -30,8 +30,10 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+@pytest.mark.parametrize("in_bytes", [False, True])
 @pytest.mark.parametrize("queries", [1, 5, 130])
-def test_search_equals_brute_force_across_capacities(queries):
+def test_search_equals_brute_force_across_capacities(queries, in_bytes, monkeypatch):
+    monkeypatch.setattr(device_rows, "multiplies_bytes_fast", lambda: in_bytes)
     gallery, asked = vectors(7000), vectors(queries, 1)
     index = CosineIndex(DIM)
     index.add(gallery[:900])
@@ -41,6 +43,7 @@ def test_search_equals_brute_force_across_capacities(queries):
     np.testing.assert_array_equal(ids, expected)
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
     assert (scores.dtype, ids.dtype) == (np.float32, np.int64)
+    assert (index.nbytes > 5 * index._rows.capacity * DIM) == in_bytes
 
 
 def test_search_equals_the_pure_function():
@@ -52,6 +55,13 @@ def test_search_equals_the_pure_function():
     np.testing.assert_array_equal(ids, expected)
 
 
+@pytest.fixture
+def in_bytes(monkeypatch):
+    """Have the first pass in int8 on any CPU."""
+    monkeypatch.setattr(device_rows, "multiplies_bytes_fast", lambda: True)
+
+
+@pytest.mark.usefixtures("in_bytes")
 def test_vectors_too_close_for_int8_are_still_exact():
     # All neighbours lie within the error of the first pass, so that nothing can be proven by it.
     gallery = np.float32(1) + vectors(7000) * np.float32(1e-3)
@@ -65,6 +75,7 @@ def test_vectors_too_close_for_int8_are_still_exact():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_bytes")
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 0.3), ("bfloat16", 0.2), ("int8", 0.15)])
 @pytest.mark.parametrize("rounding", ["bfloat16", None])
 def test_neighbours_too_close_for_the_first_pass_are_still_exact(

@@ -35,7 +35,8 @@ def check(cosines, best, scores, ids, queries):
     assert all(len(set(row.tolist())) == K for row in ids)
 
 
-def test_searches_at_once_are_exact_while_the_rounding_is_judged(core, truth):
+def test_searches_at_once_are_exact_while_the_rounding_is_judged(core, truth, monkeypatch):
+    monkeypatch.setattr(device_rows, "multiplies_bytes_fast", lambda: True)
     parts = [slice(start, start + 32) for start in range(0, 256, 32)]
     for _ in range(3):
         index = CosineIndex(DIM)

@@ -1,5 +1,7 @@
 """An index's rows on the device: they grow in place and are searched there."""
 
+import functools
+import platform
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -23,7 +25,7 @@ DTYPES = ("float32", "bfloat16", "int8")
 SMALLEST = 1024  # a capacity is a multiple of this
 APPEND_SIZES = (65_536, 1024)  # rows are written in parts of these sizes, each compiled once
 MASKED = 128  # most queries at a time where each has its own mask, which is large
-FIRST_ROUNDING = "int8"  # of the first pass
+FIRST_ROUNDING = "int8"  # of the first pass, where `multiplies_bytes_fast`
 LESS_ROUNDING = {"int8": "bfloat16", "bfloat16": None}  # for neighbours closer than it can tell
 ENOUGH_ASKED = 64  # queries before a rounding is judged
 
@@ -67,7 +69,9 @@ class DeviceRows:
         self.used = 0
         self._asked = self._unproven = 0  # queries, and those whose answer was not proven
         self._judging = ReadWriteLock()
-        self._state = State(_no_rows(self.dim, self.dtype, FIRST_ROUNDING), FIRST_ROUNDING)
+        rounds = self.dtype != "float32" or multiplies_bytes_fast()
+        rounding = FIRST_ROUNDING if rounds else None
+        self._state = State(_no_rows(self.dim, self.dtype, rounding), rounding)
         self._live = jax.device_put(np.zeros((1, 0), bool))
 
     @property
@@ -207,6 +211,15 @@ class DeviceRows:
         self._state = State(held, self._state.rounding)
 
 
+@functools.cache
+def multiplies_bytes_fast() -> bool:
+    """Say whether a product in int8 is faster than in float32: not on x86 CPUs without VNNI."""
+    if jax.default_backend() != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", ())
+    return not {"AVX512_CLX", "AVX512_ICL"}.isdisjoint(found)
+
+
 def dtype_name(dtype: Any) -> str:
     """Return the name of a dtype that vectors are stored in.
 
@@ -297,7 +310,7 @@ def _grow(held: Held, live: Array, spare: int) -> tuple[Held, Array]:
     return jax.tree.map(grow, held), jnp.pad(live, ((0, 0), (0, spare)))
 
 
-def _no_rows(dim: int, dtype: str, rounding: str) -> Held:
+def _no_rows(dim: int, dtype: str, rounding: str | None) -> Held:
     """Hold no rows; made on the host, since each shape to make on a device is a program."""
 
     def none(part: Any) -> Array:

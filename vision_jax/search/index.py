@@ -37,9 +37,10 @@ class CosineIndex:
     Args:
         dim: Width of the vectors.
         dtype: Type of the stored numbers. "float32" (5 bytes each, with the int8 copy of the first
-            pass; 6 once neighbours prove too close for it and the copy is bfloat16) finds the
-            exact neighbours. "bfloat16" (3 bytes) and "int8" (1 byte, and a scale per vector) find
-            the exact neighbours among the rounded vectors.
+            pass; 6 once neighbours prove too close for it and the copy is bfloat16; 4 on x86 CPUs
+            without AVX-512's VNNI, where int8 would be slower) finds the exact neighbours.
+            "bfloat16" (3 bytes) and "int8" (1 byte, and a scale per vector) find the exact
+            neighbours among the rounded vectors.
         about: A JSON-able note on what the index holds, such as the model that made the vectors.
             It is an attribute and is saved with the index.
 
