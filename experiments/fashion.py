@@ -25,6 +25,7 @@ from vision_jax.data.builders.fashion_mnist import FILES, LABELS, SYSTEM_DIR, re
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import blank_batch
 from vision_jax.data.sources import ArraySource
+from vision_jax.evaluation.repeats import student_interval
 from vision_jax.files import json_text, write_text
 from vision_jax.run.build import build_augmentation, build_task
 from vision_jax.run.data import split_loader
@@ -204,6 +205,14 @@ def spreads(seeds: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return the mean, deviation and values of repetitions."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "deviation": deviation, "values": [*values]}
+    """Return the mean of repetitions, their deviation, Student's 95% interval, and the values.
+
+    Of one repetition, neither deviation nor interval.
+    """
+    deviation, interval = None, None
+    if len(values) > 1:
+        deviation = float(np.std(values, ddof=1))
+        found = student_interval(np.asarray(values, np.float64))
+        interval = [float(found.low), float(found.high)]
+    mean = float(np.mean(values))
+    return {"mean": mean, "deviation": deviation, "interval": interval, "values": [*values]}

@@ -216,7 +216,7 @@ def multiplies_bytes_fast() -> bool:
     """Say whether a product in int8 is faster than in float32: not on x86 CPUs without VNNI."""
     if jax.default_backend() != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
         return True
-    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", ())
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", ())
     return not {"AVX512_CLX", "AVX512_ICL"}.isdisjoint(found)
 
 
