@@ -1,7 +1,8 @@
 """Recall against queries/s by the protocol of ann-benchmarks: one core, one query at a time.
 
 Command: python experiments/benchmarks/approximate.py tight clustered random fashion
-Hardware and time: 2 cores of an AMD EPYC (Zen 4), of which one is used; 4 minutes a data set.
+Hardware and time: 2 cores of an AMD EPYC (Zen 4; `fashion`: Zen 1), of which one is used; 4 to 5
+minutes a data set.
 
 Data: 100,000 unit vectors of width 96, 1,000 other ones as queries, the 10 nearest of each.
 `tight` and `clustered` are 1,000 centres with noise around them, 0.8 and 1.5 times as long;
