@@ -26,7 +26,9 @@ def test_equals_a_stable_sort_with_ties():
 
 
 @pytest.mark.parametrize("queries", [1, 3, 16])
-@pytest.mark.parametrize(("items", "dim"), [(7, 5), (701, 16), (4100, 100), (9999, 7)])
+@pytest.mark.parametrize(
+    ("items", "dim"), [(7, 5), (701, 16), (4100, 100), (9999, 7), (100_001, 24)]
+)
 def test_equal_rows_score_equally_wherever_they_are(queries, items, dim):
     gallery = np.tile(RNG.standard_normal((1, dim), np.float32), (items, 1))
     asked = RNG.standard_normal((queries, dim), np.float32)

@@ -30,7 +30,8 @@ OLDER = jax.__version_info__ < (0, 11)
 MANY = 128  # from so many queries on, older XLA multiplies faster in bfloat16 than in int8
 EXCESS = 6  # groups scored beyond k, since two products may round the same score differently
 DENSE = 4096  # a gallery up to this size is scored whole
-DENSE_SCORES = 1 << 24  # how many scores to hold at a time then
+FEW = 16  # so few queries meet all of the rows in one product, whose scores need no cache
+DENSE_SCORES = 1 << 24  # how many scores to hold at a time, there and with `FEW` queries
 
 
 class Rows(NamedTuple):
@@ -176,8 +177,7 @@ def search(
 
     sizes = _sizes(queries.shape[0], rows)
 
-    def part(queries: Array, where: Array) -> tuple[Array, Array]:
-        best = _group_maxima(queries, rows, where, used, sizes)
+    def choose(best: Array, queries: Array, where: Array, sizes: _Sizes) -> tuple[Array, Array]:
         _, groups = lax.top_k(best, k + EXCESS)
 
         def one(query: Array, groups: Array, mask: Array) -> tuple[Array, Array]:
@@ -185,7 +185,20 @@ def search(
 
         return _each(one, (queries, groups), where)
 
-    return by_chunks(part, queries, where, sizes.chunk)
+    def part(queries: Array, where: Array) -> tuple[Array, Array]:
+        return choose(_group_maxima(queries, rows, where, used, sizes), queries, where, sizes)
+
+    def in_blocks() -> tuple[Array, Array]:
+        return by_chunks(part, queries, where, sizes.chunk)
+
+    def at_once() -> tuple[Array, Array]:
+        apart = sizes._replace(block=sizes.group)
+        return choose(_all_maxima(queries, rows, where, sizes.group), queries, where, apart)
+
+    few = queries.shape[0] <= min(FEW, DENSE_SCORES // items)
+    if not few or rows.values.dtype != jnp.float32:  # others would be copied as a whole
+        return in_blocks()
+    return lax.cond(4 * jnp.asarray(used, jnp.float32) >= 3 * items, at_once, in_blocks)
 
 
 def search_coarse(
@@ -278,6 +291,16 @@ def _group_maxima(
     start = jnp.full((blocks * per_block, queries.shape[0]), -jnp.inf, jnp.float32)
     needed = jnp.minimum(-(-jnp.asarray(used, jnp.int32) // block), blocks)
     return lax.fori_loop(0, needed, step, start).T
+
+
+def _all_maxima(
+    queries: Array, rows: Rows, where: Array, group: int
+) -> Float[Array, "queries groups"]:
+    """Take each group's best score as `_group_maxima` does, by one product of all rows."""
+    scores = jnp.where(where.T, _dot(rows.values, queries) * rows.scale[:, None], -jnp.inf)
+    short = -scores.shape[0] % group
+    scores = jnp.pad(scores, ((0, short), (0, 0)), constant_values=-jnp.inf)
+    return jnp.max(scores.reshape(-1, group, queries.shape[0]), axis=1).T
 
 
 def _group_errors(error: Array, sizes: _Sizes) -> Array:
