@@ -11,7 +11,7 @@ Command     python experiments/resnet_fashion_mnist.py
             python experiments/resnet_fashion_mnist.py --losses 'softmax of cosines' Proxy-Anchor
             --seeds 0
             python experiments/resnet_fashion_mnist.py --model wrn_40_4 --epochs 40 --seeds 0
-            with --losses 'smoothed cross-entropy', what an hour of two cores allows, or nearly:
+            with --losses 'smoothed cross-entropy', networks small enough for a CPU:
             --options depth 16 width 2 --epochs 20
             --options depth 16 width 2 --epochs 8 --seeds 0
             --options depth 10 width 2 --epochs 15 --seeds 0

@@ -62,7 +62,7 @@ from vision_jax.config import (
 )
 from vision_jax.data.loader import Batch
 from vision_jax.evaluation.few_labels import few_label_accuracy, few_rows, propagate_labels
-from vision_jax.evaluation.probes import fit_probe, knn_predict
+from vision_jax.evaluation.probes import LinearProbe, fit_probe, knn_predict
 
 UNLABELLED = ("seconds", "k-NN", "linear probe")
 TUNED = ("100 labels, fine-tuned", "100 labels, from scratch")
@@ -120,11 +120,7 @@ def main(
         written(rows, out)
         if few:
             rows_few = few_rows(train.classes, 10, seed=seed)
-            labels = np.full(len(train), -1, np.int32)
-            labels[rows_few] = train.classes[rows_few]
-            labels = propagate_labels(known, labels)
-            reached = labels >= 0
-            spread = fit_probe(known[reached], labels[reached], l2=1e-3)
+            spread = spread_probe(known, train.classes, rows_few)
             row[SPREAD] = right(spread.predict(asked), test.classes)
             labelled = chosen(train, rows_few)
             tuned = few_config(model, few_epochs, seed)
@@ -145,6 +141,15 @@ def written(rows: dict[str, Any], out: Path) -> None:
 def right(predicted: np.ndarray, labels: np.ndarray) -> float:
     """Return the share of the images that are recognised."""
     return float(np.mean(predicted == labels))
+
+
+def spread_probe(known: np.ndarray, classes: np.ndarray, rows: np.ndarray) -> LinearProbe:
+    """Train a linear probe on the labels of a few rows once they have spread to the others."""
+    labels = np.full(len(known), -1, np.int32)
+    labels[rows] = classes[rows]
+    labels = propagate_labels(known, labels)
+    reached = labels >= 0
+    return fit_probe(known[reached], labels[reached], l2=1e-3)
 
 
 def network(stages: Sequence[int], hidden: int, options: dict[str, int]) -> ModelConfig:

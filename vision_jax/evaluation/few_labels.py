@@ -19,7 +19,8 @@ from vision_jax.run.run import Run
 from vision_jax.training.loop import Evaluator, fit
 from vision_jax.training.steps import DataParallel
 
-_PASSES, _KEPT = 50, 0.99  # in 50 passes, a label has gone as far as it will
+_PASSES = 50
+_TAKEN = 0.99  # of the neighbours' labels; the rest is an image's own label
 
 
 def few_rows(
@@ -100,9 +101,9 @@ def propagate_labels(
 ) -> Int[np.ndarray, " images"]:
     """Spread the labels of some images to all by how near they are, without training.
 
-    In turn, each image takes on the mean of its neighbours' labels, and the labelled ones have
-    their own again (Zhou et al., "Learning with local and global consistency", 2004), along edges
-    that weigh the cube of the cosine of centred vectors (Iscen et al., "Label propagation for deep
+    Pass by pass, each image takes on a mean of its neighbours' labels, and the labelled ones a
+    little of their own (Zhou et al., "Learning with local and global consistency", 2004). An edge
+    weighs the cube of the cosine of centred vectors (Iscen et al., "Label propagation for deep
     semi-supervised learning", 2019). All classes then get the same weight, so that none takes over.
 
     Args:
@@ -132,7 +133,7 @@ def propagate_labels(
     given[known, labels[known]] = 1
     spread = given
     for _ in range(_PASSES):
-        spread = _KEPT * (edges @ spread) + (1 - _KEPT) * given
+        spread = _TAKEN * (edges @ spread) + (1 - _TAKEN) * given
     spread /= np.maximum(spread.sum(0), np.finfo(np.float64).tiny)
     return np.where(spread.any(1), spread.argmax(1), -1)
 

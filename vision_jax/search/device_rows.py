@@ -1,9 +1,8 @@
 """An index's rows on the device: they grow in place and are searched there."""
 
-import functools
 import platform
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -25,7 +24,7 @@ DTYPES = ("float32", "bfloat16", "int8")
 SMALLEST = 1024  # a capacity is a multiple of this
 APPEND_SIZES = (65_536, 1024)  # rows are written in parts of these sizes, each compiled once
 MASKED = 128  # most queries at a time where each has its own mask, which is large
-FIRST_ROUNDING = "int8"  # of the first pass, where `multiplies_bytes_fast`
+FIRST_ROUNDING = "int8"  # of the first pass; float32 rows may have none
 LESS_ROUNDING = {"int8": "bfloat16", "bfloat16": None}  # for neighbours closer than it can tell
 ENOUGH_ASKED = 64  # queries before a rounding is judged
 
@@ -211,7 +210,7 @@ class DeviceRows:
         self._state = State(held, self._state.rounding)
 
 
-@functools.cache
+@cache
 def multiplies_bytes_fast() -> bool:
     """Say whether a product in int8 is faster than in float32: not on x86 CPUs without VNNI."""
     if jax.default_backend() != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
