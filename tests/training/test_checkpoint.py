@@ -50,6 +50,22 @@ def test_what_is_saved_is_restored_on_any_number_of_devices(tmp_path):
         assert checkpoints.about(3) == {"step": 3}
 
 
+def test_saving_what_each_device_holds_compiles_nothing(tmp_path):
+    spread, compiled = DataParallel.over(4), []
+    held = spread.replicate({"kernel": jnp.ones((8, 23)), "key": jax.random.key(7)})
+
+    def listen(name, *_, **__):
+        compiled.append(name)
+
+    with closing(Checkpoints(tmp_path / "c", metric="loss", create=True)) as checkpoints:
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        checkpoints.save(1, spread.to_all(held), spread.to_all(held), {}, {})
+        jax.monitoring.unregister_event_duration_listener(listen)
+        assert [name for name in compiled if "compile" in name] == []
+        kernel = checkpoints.restore(1, state=spread.replicated(held))["state"]["kernel"]
+        np.testing.assert_array_equal(kernel, held["kernel"])
+
+
 @pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 4)])
 def test_the_best_and_the_latest_two_are_kept(tmp_path, mode, best):
     values = {1: 0.5, 2: 0.9, 3: math.nan, 4: 0.1, 5: 0.4, 6: 0.6, 7: 0.5}

@@ -145,7 +145,7 @@ class Devices:
     def to_all(self, tree: Any) -> Any:
         """Turn what `replicate` or a step returned into arrays of all processes, for saving."""
         if jax.process_count() == 1:
-            return tree
+            return jax.tree.map(_one_copy, tree)
         return host_local_array_to_global_array(tree, self._mesh, self._specs(tree))
 
     def to_own(self, tree: Any) -> Any:
@@ -244,6 +244,11 @@ class Devices:
     @cached_property
     def _spread(self) -> NamedSharding:
         return NamedSharding(self._mesh.local_mesh, P(AXIS))
+
+
+def _one_copy(leaf: jax.Array) -> jax.Array:
+    # Of an array that each device holds, Orbax saves a slice per device: a program for every shape.
+    return leaf.addressable_data(0) if leaf.is_fully_replicated else leaf
 
 
 def take_devices(count: int | None) -> tuple[jax.Device, ...]:
