@@ -104,7 +104,9 @@ def _complete(
             f"{count} vectors are connected by cosines of {threshold} or more; complete linkage "
             f"takes at most {LARGEST}: a higher threshold, or linkage chain, is needed"
         )
-    near = np.array(cosine_similarity(vectors[chain], vectors[chain]))  # of any two of two groups
+    rows = np.zeros((1 << (count - 1).bit_length(), vectors.shape[1]), vectors.dtype)
+    rows[:count] = vectors[chain]  # few shapes are compiled
+    near = np.array(cosine_similarity(rows, rows)[:count, :count])  # of any two of two groups
     near[np.tril_indices(count)] = -np.inf  # row below column alone
     groups = [[row] for row in chain.tolist()]
     best, other = near.max(1), near.argmax(1)  # of each row
