@@ -21,7 +21,7 @@ def photograph(height, width):
 
 def read(image, size, **resize):
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", compress_level=1)
     return read_image(file.getvalue(), channels=3, size=size, resize=Resize(**resize))
 
 
@@ -51,18 +51,18 @@ def test_a_margin_is_cropped_off_a_rectangle(shape, size):
     assert np.abs(found - np.asarray(expected)).mean() < 6  # to half a pixel
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_reduced_jpeg_differs_little_from_a_whole_one(fit, orientation):
+def test_a_reduced_jpeg_differs_little_from_a_whole_one(orientation):
     large = Image.fromarray(load_sample_images().images[0]).resize((2560, 1708))
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = io.BytesIO()
     large.save(file, "JPEG", quality=95, exif=exif)
-    found = read_image(file.getvalue(), channels=3, size=(64, 300), resize=Resize(fit=fit))
     whole = ImageOps.exif_transpose(Image.open(file))
-    expected = read(whole, (64, 300), fit=fit).astype(int)
-    assert np.abs(found - expected).mean() < 5  # its sides are whole pixels at an eighth, too
+    for fit in ("crop", "pad", "stretch"):
+        found = read_image(file.getvalue(), channels=3, size=(64, 300), resize=Resize(fit=fit))
+        expected = read(whole, (64, 300), fit=fit).astype(int)
+        assert np.abs(found - expected).mean() < 5  # its sides are whole pixels at an eighth, too
 
 
 def test_a_source_takes_a_rectangle_and_a_fit(tmp_path, data_dir):

@@ -68,7 +68,7 @@ def test_random_dates_and_bounds_compare_as_datetimes_do():
     start = datetime.datetime(2020, 1, 1)
     times = [start + datetime.timedelta(seconds=int(s)) for s in rng.integers(0, 10**8, 200)]
     rows = [{"taken": time.isoformat()} for time in times]
-    for time in times[:40]:
+    for time in times[:15]:
         for length, last in ((4, {"month": 12, "day": 31}), (10, {}), (13, {})):
             bound = time.isoformat()[:length]
             first = datetime.datetime.fromisoformat(bound + "0001-01-01T00:00:00"[length:])

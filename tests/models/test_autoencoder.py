@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,8 +72,8 @@ def test_training_decodes_a_sample_of_the_variational_code(images):
     variables = jax.jit(model.init)(jax.random.key(0), images)
 
     def logits(key, train):
-        rngs = {"latent": jax.random.key(key)}
-        return model.apply(variables, images, train=train, rngs=rngs)[1]["logits"]
+        apply = jax.jit(partial(model.apply, train=train))
+        return apply(variables, images, rngs={"latent": jax.random.key(key)})[1]["logits"]
 
     np.testing.assert_array_equal(logits(1, False), logits(2, False))
     assert not np.array_equal(logits(1, True), logits(2, True))
@@ -98,10 +100,11 @@ def test_an_encoder_that_classifies_has_the_autoencoder_s_code(kind):
     images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1))
     whole = build_model(f"{kind}_autoencoder", image_shape=(8, 8, 1), **sizes)
     part = build_model(f"{kind}_encoder", num_classes=5, **sizes)
-    weights, own = whole.init(jax.random.key(0), images), part.init(jax.random.key(2), images)
+    weights, own = (jax.jit(net.init)(jax.random.key(0), images) for net in (whole, part))
     both = {"params": {**own["params"], "encoder": weights["params"]["encoder"]}}
-    logits, endpoints = part.apply(both, images)
+    logits, endpoints = jax.jit(part.apply)(both, images)
     code = endpoints["embedding"]
-    np.testing.assert_allclose(code, whole.apply(weights, images)[1]["embedding"], rtol=1e-6)
+    _, expected = jax.jit(whole.apply)(weights, images)
+    np.testing.assert_allclose(code, expected["embedding"], rtol=1e-6)
     head = own["params"]["logits"]
     np.testing.assert_allclose(logits, code @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-6)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,9 +45,9 @@ def test_it_is_the_plain_flax_network(padding):
 
     model = CNN(num_classes=3, stages=(4, 6), hidden=5, padding=padding)
     images = jax.random.uniform(jax.random.key(1), (2, 13, 11, 1), jnp.float32)
-    variables = model.init(jax.random.key(0), images)
-    logits, endpoints = model.apply(variables, images)
-    expected, embedding = Plain().apply(variables, images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    logits, endpoints = jax.jit(model.apply)(variables, images)
+    expected, embedding = jax.jit(Plain().apply)(variables, images)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     np.testing.assert_allclose(endpoints["embedding"], embedding, atol=1e-5)
     assert endpoints["stage2"].shape[-1] == 6
@@ -54,10 +56,11 @@ def test_it_is_the_plain_flax_network(padding):
 def test_dropout_acts_in_training_only():
     model = CNN(num_classes=3, stages=(4,), hidden=64, padding="SAME", dropout=0.5)
     images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1), jnp.float32)
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
 
     def logits(key, train):
-        return model.apply(variables, images, train=train, rngs={"dropout": jax.random.key(key)})[0]
+        apply = jax.jit(partial(model.apply, train=train))
+        return apply(variables, images, rngs={"dropout": jax.random.key(key)})[0]
 
     np.testing.assert_array_equal(logits(1, False), logits(2, False))
     assert not np.array_equal(logits(1, True), logits(2, True))
@@ -90,7 +93,7 @@ def test_images_are_normalized_first():
     mean, std = (0.4, 0.5, 0.6), (0.2,)
     plain = CNN(num_classes=3, stages=(4,), hidden=5)
     model = CNN(num_classes=3, stages=(4,), hidden=5, mean=mean, std=std)
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     expected = jax.jit(lambda x: plain.apply(variables, normalize(x, mean, std)))(images)
     actual = jax.jit(lambda x: model.apply(variables, x))(images)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)

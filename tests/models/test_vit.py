@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -115,15 +116,15 @@ def test_other_sizes_than_the_positions_are_embedded():
         for n in (2 * 2, 3 * 4)
     )
     model = dataclasses.replace(TINY, pool="mean")
-    expected, _ = reference(many, images, model)
-    np.testing.assert_allclose(model.apply(few, images)[0], expected, atol=1e-5)
+    expected, _ = jax.jit(partial(reference, model=model))(many, images)
+    np.testing.assert_allclose(jax.jit(model.apply)(few, images)[0], expected, atol=1e-5)
 
 
 def test_features_average_to_the_mean_embedding():
     model = dataclasses.replace(TINY, registers=2, pool="mean")
     images = jax.random.uniform(jax.random.key(0), (2, 8, 12, 3))
     variables = random_variables(model, images)
-    _, endpoints = model.apply(variables, images)
+    _, endpoints = jax.jit(model.apply)(variables, images)
     assert endpoints["features"].shape == (2, 2, 3, 6)
     means = np.mean(endpoints["features"], (1, 2))
     np.testing.assert_allclose(endpoints["embedding"], means, atol=1e-6)
@@ -133,7 +134,7 @@ def test_attention_weights_are_endpoints_only_where_asked_for():
     model = dataclasses.replace(TINY, registers=1, pool="map", attention=True)
     images = jax.random.uniform(jax.random.key(0), (2, 8, 12, 3))
     variables = random_variables(model, images)
-    logits, endpoints = model.apply(variables, images)
+    logits, endpoints = jax.jit(model.apply)(variables, images)
     # The class token, a register and six patches.
     shapes = {
         "attention1": (2, 2, 8, 8),
@@ -143,7 +144,7 @@ def test_attention_weights_are_endpoints_only_where_asked_for():
     for name, shape in shapes.items():
         np.testing.assert_allclose(endpoints[name].sum(-1), np.ones(shape[:-1]), atol=1e-6)
     model = dataclasses.replace(model, attention=False)
-    without, others = model.apply(variables, images)
+    without, others = jax.jit(model.apply)(variables, images)
     np.testing.assert_array_equal(without, logits)
     assert set(endpoints) - set(others) == set(shapes)
 
@@ -154,8 +155,8 @@ def test_stochastic_depth_skips_blocks_in_training_only():
     variables = random_variables(model, images)
 
     def logits(seed, train):
-        rngs = {"dropout": jax.random.key(seed)}
-        return model.apply(variables, images, train=train, rngs=rngs)[0]
+        apply = jax.jit(partial(model.apply, train=train))
+        return apply(variables, images, rngs={"dropout": jax.random.key(seed)})[0]
 
     np.testing.assert_array_equal(logits(1, False), logits(2, False))
     assert not np.array_equal(logits(1, True), logits(2, True))

@@ -59,14 +59,14 @@ def test_a_method_that_fails_on_the_network_is_flagged(run, monkeypatch):
     def informed(run, pixels, method, targets):
         """Mark what counts: pixels whose removal lowers the class's probability, one by one."""
         images.append(len(pixels))
-        rows = np.arange(len(pixels))
-        least = np.broadcast_to(pixels.mean((1, 2, 3), keepdims=True), pixels.shape)
-        maps = np.zeros(pixels.shape[:3])
-        for place in np.ndindex(pixels.shape[1:3]):
-            without = pixels.copy()
-            without[:, *place] = least[:, *place]
-            maps[:, *place] = -run.predict(without)[rows, targets]
-        return maps
+        count, *shape = pixels.shape
+        least = pixels.mean((1, 2, 3), keepdims=True)[:, 0]
+        places = list(np.ndindex(*shape[:2]))
+        without = np.repeat(pixels[:, None], len(places), 1)
+        for number, place in enumerate(places):
+            without[:, number, *place] = least[:, 0]
+        likely = run.predict(without.reshape(-1, *shape)).reshape(count, len(places), -1)
+        return -likely[np.arange(count), :, targets].reshape(count, *shape[:2])
 
     monkeypatch.setattr("vision_jax.reports.class_maps.saliency", informed)
     page = predictions_html(run, test)

@@ -81,7 +81,7 @@ def test_views_differ_and_are_the_same_again_wherever_the_image_is(batch):
             return state, {"views": batch["views"]}
 
     task = Seen(MODEL, optax.sgd(0.1))
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     for devices in (1, 4):
         step = jax.vmap(augmented(task, AUGMENT), (None, 0), axis_name=AXIS)
         _, figures = step(state, spread(batch, devices))

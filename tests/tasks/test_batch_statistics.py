@@ -45,7 +45,7 @@ def batch():
 
 def step(batch, devices, *, per_device):
     task = Classification(Net(), optax.sgd(RATE), statistics_per_device=per_device)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     parts = jax.tree.map(lambda x: jnp.asarray(x.reshape(devices, -1, *x.shape[1:])), batch)
     run = jax.vmap(task.train_step, (None, 0), out_axes=None, axis_name="batch")
     after, _ = jax.jit(run)(state, parts)

@@ -54,16 +54,16 @@ EXPECTED = {
 @pytest.mark.parametrize("loss", EXPECTED)
 def test_a_step_is_one_of_gradient_descent_on_the_whole_batchs_loss(loss, batch):
     task = build(loss=loss, width=5)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
 
     def whole(params):
         moved = state.replace(params=params)
         return EXPECTED[loss](*compared(task, moved, batch))
 
-    value, grads = jax.value_and_grad(whole)(state.params)
+    value, grads = jax.jit(jax.value_and_grad(whole))(state.params)
     moved, figures = after(task, state, batch, 2)
     np.testing.assert_allclose(figures["loss"][0] / figures["loss"][1], value, rtol=1e-5)
-    wanted = jax.tree.map(lambda p, g: p - jnp.float32(0.1) * g, state.params, grads)
+    wanted = jax.tree.map(lambda p, g: np.asarray(p) - 0.1 * np.asarray(g), state.params, grads)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-6), moved.params, wanted)
 
 
@@ -71,7 +71,7 @@ def test_a_step_is_one_of_gradient_descent_on_the_whole_batchs_loss(loss, batch)
 @pytest.mark.parametrize("loss", [*sorted(set(LOSSES) - set(EXPECTED)), "contrastive"])
 def test_the_number_of_devices_makes_no_difference(loss, batch):
     task = build(loss=loss, memory=6 if loss in ("contrastive", "triplet") else 0)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     one, figures = after(task, state, batch, 1)
     four, others = after(task, state, batch, 4)
     jax.tree.map(
@@ -83,11 +83,12 @@ def test_the_number_of_devices_makes_no_difference(loss, batch):
 
 def test_the_memory_holds_the_last_batches_and_the_loss_compares_with_it(batch):
     task = build(loss="contrastive", memory=12)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     assert (state.stats["memory_labels"] == -1).all()
     first, figures = after(task, state, batch, 2)
     second, more = after(task, first, batch, 2)
-    vectors = [np.asarray(compared(task, moved, batch)[0]) for moved in (state, first)]
+    embed = jax.jit(lambda state: compared(task, state, batch)[0])
+    vectors = [np.asarray(embed(moved)) for moved in (state, first)]
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in vectors]
     held = second.stats
     np.testing.assert_allclose(
@@ -109,8 +110,8 @@ def test_the_memory_holds_the_last_batches_and_the_loss_compares_with_it(batch):
 
 def test_embeddings_have_the_width_and_length_asked_for_and_are_judged(batch):
     task = build(width=5)
-    state = task.init(jax.random.key(0), batch)
-    vectors = np.asarray(task.embed(state, batch["image"]))
+    state = jax.jit(task.init)(jax.random.key(0), batch)
+    vectors = np.asarray(jax.jit(task.embed)(state, batch["image"]))
     assert vectors.shape == (8, 5)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     found = task.judge(vectors, np.asarray(batch["label"]))

@@ -43,8 +43,8 @@ def test_mixed_images_count_by_their_weights(task, normal):
 def test_masked_images_do_not_count(task, normal):
     images = jax.nn.sigmoid(normal(3, 6, 8, 8, 1))
     label = jnp.asarray(np.random.default_rng(4).random((6, 3)) < 0.5)
-    state = task.init(jax.random.key(0), {"image": images})
-    step = jax.vmap(task.eval_step, (None, 0), axis_name="batch")
+    state = jax.jit(task.init)(jax.random.key(0), {"image": images})
+    step = jax.jit(jax.vmap(task.eval_step, (None, 0), axis_name="batch"))
 
     def measured(count, mask):
         batch = {"image": images[:count], "label": label[:count], "mask": jnp.asarray(mask)}

@@ -49,7 +49,7 @@ def after(task, state, batch, devices):
 @pytest.mark.parametrize("method", LOSSES)
 def test_the_number_of_devices_makes_no_difference(method, batch):
     task = build(method=method)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     one, figures = after(task, state, pair(batch), 1)
     four, others = after(task, state, pair(batch), 4)
     jax.tree.map(
@@ -62,7 +62,7 @@ def test_the_number_of_devices_makes_no_difference(method, batch):
 @pytest.mark.slow
 def test_byol_predicts_what_its_teacher_projects_and_the_teacher_follows(batch):
     task = build(method="byol", views=3, teacher=0.9)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     away = jax.tree.map(lambda x: x + jnp.float32(0.01), state.average)
     moved, figures = after(task, state.replace(average=away), batch, 1)
     flat = batch["views"].reshape(-1, 6, 6, 1)
@@ -85,7 +85,7 @@ def test_byol_predicts_what_its_teacher_projects_and_the_teacher_follows(batch):
 @pytest.mark.slow
 def test_dinos_centre_moves_towards_the_teachers_mean(batch):
     task = build(method="dino")
-    state = task.init(jax.random.key(0), batch)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
     moved, _ = after(task, state, pair(batch), 2)
     flat = pair(batch)["views"].reshape(-1, 6, 6, 1)
     mean = task.model.apply(state.average, flat, train=False)[0].mean(0)

@@ -72,7 +72,7 @@ def test_many_devices_evaluate_as_one_does(task, small_source):
     figures = []
     for devices in (1, 4):
         parallel = DataParallel.over(devices)
-        state = parallel.replicate(task.init(jax.random.key(0), _blank()))
+        state = parallel.replicate(jax.jit(task.init)(jax.random.key(0), _blank()))
         figures.append(Evaluator(task, Loader(small_source, 8, train=False), parallel)(state))
     assert figures[0]["confusion"].sum() == 50  # the padding of the last batch does not count
     np.testing.assert_array_equal(figures[0]["confusion"], figures[1]["confusion"])

@@ -36,7 +36,24 @@ def loaded(case, shapes, source=None):
     return name, weights
 
 
-@pytest.mark.parametrize("case", cases.CASES)
+SOON = (
+    "torchvision",
+    "timm mean",
+    "timm registers",
+    "timm siglip",
+    "huggingface features",
+    "huggingface clip",
+    "dinov2 registers",
+    "openai",
+    "vision_transformer",
+    "big_vision mean",
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case if case in SOON else pytest.param(case, marks=pytest.mark.slow) for case in cases.CASES],
+)
 def test_every_endpoint_is_the_library_s(case, stored, shapes):
     # OpenAI's weights are known by values that float16 holds, which drawn ones are not.
     source = cases.CASES[case][1] if case in ("openai", "huggingface clip") else None
