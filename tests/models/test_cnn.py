@@ -1,5 +1,3 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,9 +56,10 @@ def test_dropout_acts_in_training_only():
     images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1), jnp.float32)
     variables = jax.jit(model.init)(jax.random.key(0), images)
 
+    apply = jax.jit(model.apply, static_argnames="train")
+
     def logits(key, train):
-        apply = jax.jit(partial(model.apply, train=train))
-        return apply(variables, images, rngs={"dropout": jax.random.key(key)})[0]
+        return apply(variables, images, train=train, rngs={"dropout": jax.random.key(key)})[0]
 
     np.testing.assert_array_equal(logits(1, False), logits(2, False))
     assert not np.array_equal(logits(1, True), logits(2, True))

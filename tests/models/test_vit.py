@@ -154,9 +154,10 @@ def test_stochastic_depth_skips_blocks_in_training_only():
     images = jax.random.uniform(jax.random.key(0), (8, 8, 8, 3))
     variables = random_variables(model, images)
 
+    apply = jax.jit(model.apply, static_argnames="train")
+
     def logits(seed, train):
-        apply = jax.jit(partial(model.apply, train=train))
-        return apply(variables, images, rngs={"dropout": jax.random.key(seed)})[0]
+        return apply(variables, images, train=train, rngs={"dropout": jax.random.key(seed)})[0]
 
     np.testing.assert_array_equal(logits(1, False), logits(2, False))
     assert not np.array_equal(logits(1, True), logits(2, True))

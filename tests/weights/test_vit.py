@@ -36,7 +36,11 @@ def loaded(case, shapes, source=None):
     return name, weights
 
 
-SOON = (
+def slow_but(quick, names):
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+QUICK_CASES = (
     "torchvision",
     "timm mean",
     "timm registers",
@@ -50,10 +54,7 @@ SOON = (
 )
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case if case in SOON else pytest.param(case, marks=pytest.mark.slow) for case in cases.CASES],
-)
+@pytest.mark.parametrize("case", slow_but(QUICK_CASES, cases.CASES))
 def test_every_endpoint_is_the_library_s(case, stored, shapes):
     # OpenAI's weights are known by values that float16 holds, which drawn ones are not.
     source = cases.CASES[case][1] if case in ("openai", "huggingface clip") else None
@@ -87,10 +88,7 @@ QUICK = ("torchvision vit_b_32", "openai vit_base_patch32_clip_224")
 FULL = [name.removeprefix("full ") for name in cases.shapes() if name.startswith("full ")]
 
 
-@pytest.mark.parametrize(
-    "network",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FULL],
-)
+@pytest.mark.parametrize("network", slow_but(QUICK, FULL))
 def test_full_size_tensors_are_the_model_s_parameters(network, shapes):
     source, name = network.split(" ")
     # Nothing of a size is stored for tensors of one value.
