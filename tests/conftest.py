@@ -1,8 +1,9 @@
 """Four simulated devices, strict dtype promotion, one compilation cache, and one trained run."""
 
+import functools
 import os
+from collections import Counter
 from pathlib import Path
-from zlib import crc32
 
 DEVICES = 4
 # Compiling is most of the tests' time, and LLVM's expensive passes a fifth of that.
@@ -30,21 +31,28 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--share", metavar="I/N", help="run the I-th of N shares of the tests, I from 1 to N"
+        "--divide-by",
+        metavar="FOLDER",
+        type=Path,
+        help="run the files of tests that no other run with this folder, empty at first, has taken",
     )
 
 
-@pytest.hookimpl(trylast=True)  # after -m and -k
-def pytest_collection_modifyitems(config, items):
-    """Keep a share of the tests, the same wherever others are collected or not."""
-    if config.option.share:
-        share, shares = map(int, config.option.share.split("/"))
-        kept, others = [], []
-        for item in items:
-            mine = crc32(item.nodeid.encode()) % shares == share - 1
-            (kept if mine else others).append(item)
-        items[:] = kept
-        config.hook.pytest_deselected(items=others)
+@functools.cache
+def _takes(folder, path):
+    """Whether this run takes a file: the first to make its folder does."""
+    try:
+        (folder / path.relative_to(Path(__file__).parent)).mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture
+def pytest_runtest_setup(item):
+    folder = item.config.option.divide_by
+    if folder is not None and not _takes(folder, item.path):
+        pytest.skip("another run has taken this file")
 
 
 def pytest_configure(config):
@@ -56,16 +64,21 @@ def pytest_configure(config):
     os.environ["XLA_FLAGS"] += f" --xla_backend_optimization_level={level}"
 
 
-# Each compiled program holds some of the memory maps that Linux grants a process (65,530): without
-# this the many programs of the slow tests end it with a segmentation fault.
-_MAPS = Path("/proc/self/maps")
-_MANY_MAPS = 20_000
+# A compiled program keeps what it was compiled from, which slows the next compilation: twice as
+# long after 1,500 programs on jax 0.10. It holds some of the memory maps that Linux grants, too.
+_PROGRAMS = 500
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_events: Counter[str] = Counter()
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: _events.update([event])
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _few_memory_maps():
+def _few_programs():
     yield
-    if _MAPS.exists() and len(_MAPS.read_bytes().splitlines()) > _MANY_MAPS:
+    if _events[_COMPILED] > _PROGRAMS:
+        _events.clear()
         jax.clear_caches()
 
 

@@ -1,6 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 
 from vision_jax.data.loader import Loader, read_all
 from vision_jax.data.sources import ArraySource
@@ -36,7 +37,7 @@ def test_evaluation_keeps_the_order_and_masks_the_padding(small_source):
     np.testing.assert_array_equal(seen, np.arange(50))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("workers", slow_but([0, 2], range(4)))
 def test_pixels_read_ahead_equal_pixels_on_the_device(small_source, workers):
     near = loader(small_source)
     far = loader(small_source, on_device_bytes=0, workers=workers)

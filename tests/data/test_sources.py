@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vision_jax.data.builders.fashion_mnist import SYSTEM_DIR, missing_files, read_idx
+from vision_jax.data.builders.fashion_mnist import read_idx
 from vision_jax.data.catalog import open_source
 from vision_jax.data.loader import read_all
 from vision_jax.data.prepare import prepare
@@ -104,19 +104,6 @@ def test_damaged_idx_files_are_named(tmp_path, harm):
     path.write_bytes(gzip.compress(idx(np.zeros((2, 3, 4), np.uint8)))[:-9])
     with pytest.raises(InputError, match="images"):
         read_idx(path, (2, 3, 4))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(bool(missing_files(SYSTEM_DIR)), reason="dataset-fashion-mnist not installed")
-def test_fashion_mnist_is_its_files(tmp_path):
-    source = open_source("fashion_mnist", "test", data_dir=tmp_path)
-    images = read_idx(SYSTEM_DIR / "t10k-images-idx3-ubyte.gz", (10_000, 28, 28))
-    labels = read_idx(SYSTEM_DIR / "t10k-labels-idx1-ubyte.gz", (10_000,))
-    rows = read_all(source)
-    assert sorted(map(bytes, rows["image"])) == sorted(map(bytes, images))
-    np.testing.assert_array_equal(np.bincount(rows["label"]), np.bincount(labels))
-    assert source.label_names is not None
-    assert source.label_names[9] == "Ankle boot"
 
 
 def test_arrays_are_checked():

@@ -63,6 +63,7 @@ def test_a_stored_temperature_changes_probabilities_alone(copy, capsys):
     assert run.identity == before.identity
 
 
+@pytest.mark.slow
 def test_evaluation_and_report_show_both(copy, capsys):
     calibrate(load_run(copy))
     assert main(["evaluate", str(copy)]) == 0

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from marks import slow_but
 
 from vision_jax.errors import InputError
 from vision_jax.explain.feature_maps import feature_gradients
@@ -37,7 +38,7 @@ def class_of(count, label=2):
     return class_score(jnp.full(count, label, jnp.int32))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_but(["wrn_16_4", "vit_tiny_patch16_224"], NETWORKS))
 def test_the_last_map_that_matters_is_found(name, images, normal, assert_close):
     options, layer = NETWORKS[name]
     network = network_of(name, images, **options)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 
 from vision_jax import import_weights
 from vision_jax.errors import InputError
@@ -14,8 +15,6 @@ AVERAGE = ("wrn_16_4", (20, 20, 3), {"depth": 10, "width": 1})
 EXACT = [
     AVERAGE,
     ("vit_tiny_patch16_224", (32, 48, 3), {"depth": 1, "pool": "mean", "projection": 5}),
-]
-SLOW = [
     ("resnet18", (40, 40, 3), {"depths": (1, 1, 1, 1), "stem": "small"}),
     ("densenet121", (64, 96, 3), {"depths": (1, 1, 1, 1)}),
 ]
@@ -34,11 +33,9 @@ def run(random_run):
     return random_run(name, shape, **options)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "options"),
-    [*EXACT, CNN, TOKEN, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)],
-)
-def test_the_maps_sum_to_the_cosine(name, shape, options, random_run, pictures):
+@pytest.mark.parametrize("network", slow_but([AVERAGE, CNN, TOKEN], [*EXACT, CNN, TOKEN]))
+def test_the_maps_sum_to_the_cosine(network, random_run, pictures):
+    name, shape, options = network
     run = random_run(name, shape, **options)
     queries, matches = pictures(3, shape), pictures(3, shape, seed=1)
     found = similarity_map(run, queries, matches)
@@ -51,7 +48,7 @@ def test_the_maps_sum_to_the_cosine(name, shape, options, random_run, pictures):
     np.testing.assert_allclose(found.pairs.sum((1, 2)), found.match_map, atol=1e-6)
     np.testing.assert_allclose(found.query_image_map.sum((1, 2)), wanted, atol=1e-5)
     assert found.query_image_map.shape == (3, *shape[:2])
-    assert found.exact == ((name, shape, options) in EXACT + SLOW)
+    assert found.exact == (network in EXACT)
 
 
 def test_the_pairs_are_products_of_the_map_of_features(run, pictures):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from marks import slow_but
 
 from vision_jax.errors import InputError
 from vision_jax.models import MODELS, build_model, takes
@@ -10,7 +11,7 @@ from vision_jax.models import MODELS, build_model, takes
 ENCODERS = ("conv_encoder", "dense_encoder", "variational_encoder")  # of autoencoders
 CLASSIFIERS = [n for n in MODELS if takes(n, "num_classes") and n not in ENCODERS]
 
-
+# One of each kind: a deep one takes seconds to trace.
 QUICK = [
     "cnn",
     "resnet18",
@@ -22,12 +23,7 @@ QUICK = [
 ]
 
 
-def marked(name):
-    """One of each kind is traced in the quick tests: a deep one takes seconds."""
-    return name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in CLASSIFIERS])
+@pytest.mark.parametrize("name", slow_but(QUICK, CLASSIFIERS))
 def test_a_classifier_gives_logits_an_embedding_and_its_last_map(name):
     # Patches are of 14, 16 and 32 pixels.
     side = 224 if name.startswith("vit") else 64

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from marks import slow_but
 
 from vision_jax import ops
 from vision_jax.ops.cpu import blocks, im2col, rules, small_images, xla
@@ -68,7 +69,7 @@ CASES = [
 
 @pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("older", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", slow_but(CASES[::3], CASES), ids=str)
 def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, monkeypatch):
     size, channels, features, window, strides, padding = case
     # Blocks of two of the images, so that one is left over.

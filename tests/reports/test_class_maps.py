@@ -53,6 +53,7 @@ def test_why_there_are_no_maps_is_said(run, monkeypatch):
     assert page == "<p>There are no maps: the network has no feature map.</p>"
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_on_the_network_is_flagged(run, monkeypatch):
     test, images = run.source("test"), []
 

@@ -85,6 +85,7 @@ def frozen(source, folder, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_is_that_of_the_other_run_bit_for_bit(source, frozen, digits):
     before, after = flat(load_run(source)), flat(load_run(frozen, "last"))
     assert changed(before, after) == HEAD

@@ -6,6 +6,7 @@ import pickle
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_but
 
 from vision_jax.errors import InputError
 from vision_jax.search import CosineIndex, cosine_top_k, device_rows, kernel
@@ -111,7 +112,7 @@ def test_wide_vectors_are_searched_in_smaller_groups(queries):
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dim", [DIM, 300])
+@pytest.mark.parametrize("dim", slow_but([DIM], [DIM, 300]))
 @pytest.mark.parametrize("older", [False, True])
 def test_rounded_vectors_are_found_by_any_first_pass(dim, older, monkeypatch):
     monkeypatch.setattr(kernel, "OLDER", older)  # many queries are in bfloat16 then

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from marks import slow_but
 
 from vision_jax.errors import InputError
 from vision_jax.models import build_model
@@ -36,20 +37,12 @@ def loaded(case, shapes, source=None):
     return name, weights
 
 
-def slow_but(quick, names):
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
 QUICK_CASES = (
     "torchvision",
-    "timm mean",
     "timm registers",
     "timm siglip",
-    "huggingface features",
     "huggingface clip",
-    "dinov2 registers",
     "openai",
-    "vision_transformer",
     "big_vision mean",
 )
 
