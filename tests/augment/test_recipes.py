@@ -133,8 +133,7 @@ def test_views_differ_and_depend_on_step_place_and_view_alone(recipe):
     assert one.shape == (8, 2, 8, 9, 3)
     assert (np.abs(one[:, 0] - one[:, 1]).max((1, 2, 3)) > 1e-2).all()
     assert (np.abs(later - one).max((2, 3, 4)) > 1e-2).all()
-    for devices in (2, 4):
-        np.testing.assert_allclose(views_on(devices, 5)[0], one, atol=2e-6)
+    np.testing.assert_allclose(views_on(4, 5)[0], one, atol=2e-6)
 
 
 def test_views_keeps_the_colours_of_one_in_five_and_turns_one_in_five_grey():

@@ -43,9 +43,9 @@ def test_a_garment_lies_in_one_quarter_and_scrambled_ones_in_the_others():
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing_files(SYSTEM_DIR)), reason="dataset-fashion-mnist not installed")
 def test_class_activation_maps_point_at_the_garment(tmp_path):
-    folder, (pixels, names) = tmp_path / "images", garments("train", 8200)
-    planting.save(folder / "train", planting.plant(pixels[:8000]), names[:8000])
-    planting.save(folder / "valid", planting.plant(pixels[8000:], seed=1), names[8000:])
+    folder, (pixels, names) = tmp_path / "images", garments("train", 5200)
+    planting.save(folder / "train", planting.plant(pixels[:5000]), names[:5000])
+    planting.save(folder / "valid", planting.plant(pixels[5000:], seed=1), names[5000:])
     config = TrainClassifier(
         data=DataConfig(name=str(folder), channels=1, batch_size=64, test_split="validation"),
         model=ModelConfig(name="wrn_16_4", options={"depth": 10, "width": 1}),

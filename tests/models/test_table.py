@@ -32,8 +32,9 @@ def test_a_classifier_gives_logits_an_embedding_and_its_last_map(name):
         options["image_size"] = side
     model = build_model(name, num_classes=5, mean=(0.5,), std=(0.25,), dtype="bfloat16", **options)
     images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
-    logits, endpoints = jax.eval_shape(model.apply, variables, images)
+    (logits, endpoints), variables = jax.eval_shape(
+        model.init_with_output, jax.random.key(0), images
+    )
     assert (logits.shape, logits.dtype) == ((2, 5), jnp.float32)
     assert (endpoints["embedding"].ndim, endpoints["embedding"].dtype) == (2, jnp.float32)
     assert name == "cnn" or endpoints["features"].ndim == 4

@@ -67,8 +67,8 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("older", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("large", slow_but([False], [False, True]))
+@pytest.mark.parametrize("older", slow_but([False], [False, True]))
 @pytest.mark.parametrize("case", slow_but(CASES[::3], CASES), ids=str)
 def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, monkeypatch):
     size, channels, features, window, strides, padding = case
