@@ -34,7 +34,7 @@ def pytest_addoption(parser):
         "--divide-by",
         metavar="FOLDER",
         type=Path,
-        help="run the files of tests that no other run with this folder, empty at first, has taken",
+        help="divide the test files with all runs that are given this folder, which starts empty",
     )
 
 
@@ -65,7 +65,8 @@ def pytest_configure(config):
 
 
 # A compiled program keeps what it was compiled from, which slows the next compilation: twice as
-# long after 1,500 programs on jax 0.10. It holds some of the memory maps that Linux grants, too.
+# long after 1,500 programs on jax 0.10. It also holds memory maps, of which Linux grants a process
+# 65,530; beyond them it ends with a segmentation fault.
 _PROGRAMS = 500
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _events: Counter[str] = Counter()

@@ -52,7 +52,7 @@ def test_weights_compiled_for_one_call_have_the_bits_of_others(task):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["none", pytest.param("strong", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("recipe", ["none", "strong"])
 def test_many_devices_train_as_one_does(trained, recipe):
     one = trained(1, recipe)
     for devices in (2, 4):
