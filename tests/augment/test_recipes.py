@@ -43,6 +43,26 @@ def test_keys_do_not_depend_on_how_a_batch_is_spread():
     )
 
 
+def test_mirroring_and_colours_tell_nothing_of_the_window():
+    """A ramp shows what was cut, whether it was mirrored, and how its colours changed."""
+    count, side = 1024, 64
+    down, across = np.mgrid[:side, :side] / side
+    ramps = np.stack([0.3 + 0.2 * across, 0.3 + 0.2 * down, np.full_like(down, 0.4)], -1)
+    images = jnp.asarray(np.broadcast_to(ramps, (count, *ramps.shape)), jnp.float32)
+    batch = {"image": images, "label": jnp.zeros(count, int), "mask": jnp.ones(count, bool)}
+    for recipe in ("standard", "views"):
+        seen = np.asarray(jax.jit(partial(augment, recipe=recipe))(KEY, batch)["image"])
+        width = seen[:, 32, 48].sum(-1) - seen[:, 32, 16].sum(-1)
+        height = seen[:, 48, 32].sum(-1) - seen[:, 16, 32].sum(-1)
+        whole = np.isfinite(np.log(np.abs(width * height)))
+        area, shape = np.abs(width * height)[whole], np.abs(height / width)[whole]
+        figures = [area, np.log(shape), width[whole] > 0, seen[whole].mean((1, 2, 3))]
+        told = np.corrcoef(figures)
+        # Colours change a ramp's slope too, so area and brightness go together a little.
+        assert abs(told[0, 2]) < 0.12, recipe
+        assert abs(told[1, 3]) < 0.12, recipe
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 9, 1), (66, 64, 3)])
 @pytest.mark.parametrize("recipe", LONG_ONE_SLOW)

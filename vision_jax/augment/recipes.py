@@ -34,6 +34,10 @@ _SMALL = 64  # shorter sides, in pixels, below which enlarging a window loses to
 # What an image's key is folded with; `pad_crop` and `flip` take what it splits into.
 _RECIPE, _TRANSFORMS = 7, 8
 
+# A window's area, ratio and corner are drawn with what a key splits into, and by JAX's rule those
+# are its folds 0, 1 and 2: the recipes take them for mirroring and colours.
+_WINDOW = 5
+
 
 def augment(
     key: Key[Array, ""],
@@ -134,7 +138,7 @@ def views(keys: Keys, batch: Batch) -> Batch:
     """
     small = min(batch["image"].shape[1:3]) < _SMALL
     color, hue = (0.4, 0.1) if small else (0.8, 0.2)
-    images = random_resized_crop(keys, batch["image"])
+    images = random_resized_crop(fold_in(keys, _WINDOW), batch["image"])
     images = random_flip(fold_in(keys, 0), images)
     jittered = color_jitter(
         fold_in(keys, 1), images, brightness=color, contrast=color, saturation=color, hue=hue
@@ -158,5 +162,5 @@ def _crop_and_flip(keys: Keys, images: Images) -> Images:
     if min(images.shape[1:3]) < _SMALL:
         images = random_shift(keys, images, share=1 / 8)
     else:
-        images = random_resized_crop(keys, images, scale=(0.25, 1.0))
+        images = random_resized_crop(fold_in(keys, _WINDOW), images, scale=(0.25, 1.0))
     return random_flip(fold_in(keys, 0), images)
