@@ -42,6 +42,17 @@ def test_no_image_is_twice_in_a_batch_and_all_come_in_turn(source):
     assert counts.max() - counts.min() < 0.15 * counts.mean()
 
 
+def test_positions_stay_arrays():
+    """Tuples would be turned into arrays anew for each class of each step."""
+    images = np.zeros((len(LABELS), 2, 2, 1), np.uint8)
+    labelled = ArraySource.from_arrays(images, LABELS, label_names=list("abcde"))
+    of = ClassBatches.of(labelled, 8, 4, 0).positions
+    assert [rows.tolist() for rows in of] == [
+        np.flatnonzero(k == LABELS).tolist() for k in range(5)
+    ]
+    assert all(isinstance(rows, np.ndarray) for rows in of)
+
+
 def test_a_step_depends_on_seed_and_number_alone(source):
     np.testing.assert_array_equal(batches(source, 20), batches(source, 20))
     assert (batches(source, 20, seed=1) != batches(source, 20)).any()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import itertools
 import struct
 import zlib
 
@@ -14,6 +15,7 @@ from vision_jax.data.catalog import open_source
 from vision_jax.data.check import check_data
 from vision_jax.data.decode import BadImageError, decode_image, read_image
 from vision_jax.data.loader import read_all
+from vision_jax.data.resize import Resize
 from vision_jax.errors import DataWarning
 
 
@@ -222,6 +224,31 @@ def test_grey_curves_are_brought_to_srgb():
     data = encoded(Image.fromarray(levels), "PNG", icc_profile=light)
     image = read_image(data, channels=1)[..., 0]
     np.testing.assert_allclose(image, to_srgb((levels / 255) ** 1.5), atol=2)
+
+
+def inks_profile():
+    """A colour profile of four inks, exact where each is there in full or not at all."""
+    lab = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+    )
+    inks = np.array(list(itertools.product((0, 1), repeat=4)))
+    seen = Image.fromarray((255 * (1 - inks[:, :3]) * (1 - inks[:, 3:])).astype(np.uint8)[None])
+    grid = np.asarray(ImageCms.applyTransform(seen, lab))[0] ^ np.uint8([0, 128, 128])
+    ramp, one = bytes(range(256)), struct.pack(">9i", *(np.eye(3, dtype=int) << 16).ravel())
+    table = b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + one + ramp * 4 + grid.tobytes() + ramp * 3
+    whole = bytearray(profile(b"CMYK", WHITE | {b"A2B0": table}))
+    whole[12:16], whole[20:24] = b"prtr", b"Lab "
+    return bytes(whole)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bars_are_black_beside_inks_with_a_profile(channels):
+    inks = Image.fromarray(np.full((16, 48, 3), (0, 255, 255), np.uint8)).convert("CMYK")
+    for options in ({}, {"icc_profile": inks_profile()}):
+        data = encoded(inks, "JPEG", **options)
+        found = read_image(data, channels=channels, size=48, resize=Resize(fit="pad"))
+        np.testing.assert_array_equal(found[[0, 15, 32, 47]], 0)
+        assert (found[24] > 100).any()
 
 
 def test_an_srgb_profile_changes_nothing(pixels):

@@ -158,6 +158,7 @@ def test_a_bad_csv_is_refused_by_its_line(pair, text, message):
         ('{"file": "a.png", "label": true}', "line 1: label is a boolean; text is needed"),
         ('{"file": "a.png", "label": "a", "label": "b"}', "line 1: .* a name is there twice"),
         ('{"file": "a.png", "label": "a", "size": NaN}', "line 1: .* NaN is no JSON number"),
+        ('{"file": "a.png", "label": "a", "size": -1e400}', "line 1: .* -1e400 is no JSON number"),
         ('{"file": "a.png", "label": "a", "box": [1]}', "line 1: box is a list; text or a number"),
         ('{"file": "a.png", "label": "\\ud800"}', "line 1: label is .*, half of a character"),
         (
@@ -235,6 +236,36 @@ def labels_by_file(source):
     return {file.name: [names[i] for i in np.flatnonzero(row)] for file, row in rows}
 
 
+def test_the_division_depends_neither_on_how_a_path_is_written_nor_on_where_it_is(
+    tmp_path, monkeypatch
+):
+    names = [f"{number:02}.png" for number in range(20)]
+    for number, name in enumerate(names):
+        for tree in ("one", "two"):
+            write(tmp_path / tree / "photos" / name, number)
+    text = "file,label\n" + "".join(f"{name},cat\n" for name in names)
+    inside = listing(tmp_path / "one" / "photos" / "x.csv", text)
+    monkeypatch.chdir(tmp_path / "two")
+    expected = held_out(inside)
+    assert len(expected) == 4
+    assert held_out("../one/photos/x.csv") == expected
+    # Beside the photographs, alone or with others that lie in the listing's folder.
+    for others in ((), ("z.png",)):
+        found = []
+        for tree in ("one", "two"):
+            for name in others:
+                write(tmp_path / tree / "lists" / name, 99)
+            lines = [*(f"../photos/{name}" for name in names), *others]
+            text = "file,label\n" + "".join(f"{line},cat\n" for line in lines)
+            (tmp_path / tree / "lists").mkdir(exist_ok=True)
+            found.append(held_out(listing(tmp_path / tree / "lists" / "x.csv", text)))
+        assert found[0] == found[1]
+
+
+def held_out(path):
+    return sorted(file.name for file in open_source(path, "test", links=True).files)
+
+
 def test_several_labels_are_read_from_both_formats(pair):
     write(pair / "c.png", 3)
     expected = {"a.png": ["cat", "dog"], "b.png": [], "c.png": ["cat"]}
@@ -256,6 +287,10 @@ def test_several_labels_are_read_from_both_formats(pair):
             np.testing.assert_array_equal(found, source.multi_hot())
             shapes = jax.tree.map(lambda row: (row.shape, row.dtype), batches[0])
             assert shapes == jax.tree.map(lambda row: (row.shape, row.dtype), loader.blank(2))
+        empty = Loader(source, 4, train=False, on_device_bytes=0, process=(1, 4)).item(0)
+        past = Loader(source, 2, train=False, on_device_bytes=0, process=(1, 2)).item(1)
+        assert (empty["label"].shape, empty["mask"].tolist()) == ((1, 2), [True])
+        assert (past["label"].tolist(), past["mask"].tolist()) == ([[False, False]], [False])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Prepared data sets whose files are damaged, cut, missing or changed."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -123,6 +124,10 @@ def test_a_damaged_record_is_named_or_skipped(sets, capsys):
     bad = int(finding.path.rpartition("/")[2])
     np.testing.assert_array_equal(kept["image"], np.delete(whole["image"], bad, 0))
     assert finding.path not in [source.key(i) for i in range(23)]
+    data[data.index(b"IDAT") + 8] ^= 1
+    path.write_bytes(data)
+    os.utime(path, (later := path.stat().st_mtime + 5, later))
+    assert check_data("tiny", data_dir=str(sets)).errors == 0
 
 
 def test_random_damage_never_changes_what_is_read(sets):

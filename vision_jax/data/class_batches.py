@@ -13,7 +13,7 @@ _LEAST = 4
 _NAMED = 4
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ClassBatches:
     """Which images a training step takes: as many of each of some classes.
 
@@ -28,7 +28,7 @@ class ClassBatches:
         seed: seed of the shuffling.
     """
 
-    positions: tuple[tuple[int, ...], ...]
+    positions: tuple[Integer[np.ndarray, "..."], ...]
     classes: int
     per_class: int
     seed: int
@@ -62,7 +62,7 @@ class ClassBatches:
                 f"{source.name}, split {source.split!r}, has images of {len(there)} classes; a "
                 f"batch_size of {batch_size} with images_per_class {per_class} needs {classes}"
             )
-        positions = tuple(tuple(np.flatnonzero(labels == label).tolist()) for label in there)
+        positions = tuple(np.flatnonzero(labels == label) for label in there)
         few = [(names[k], len(p)) for k, p in zip(there, positions, strict=True)]
         few = [(name, count) for name, count in few if count < per_class]
         if few:
@@ -89,7 +89,7 @@ class ClassBatches:
         return np.concatenate([self._images(int(label), a_round) for label in chosen])
 
     def _images(self, label: int, a_round: int) -> Integer[np.ndarray, " images"]:
-        own = np.array(self.positions[label])
+        own = self.positions[label]
         cycle, place = divmod(a_round, len(own) // self.per_class)
         order = _shuffled(self.seed, cycle, label + 1, len(own))
         return own[order[place * self.per_class : (place + 1) * self.per_class]]

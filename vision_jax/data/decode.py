@@ -288,11 +288,14 @@ def _decode_whole(
             picture = _convert(image, held, notes)
         if turn is not None:
             picture = picture.transpose(turn)
+    if profile is not None and held == "CMYK" and resize.fit == "pad":
+        # Where 0 is no ink, the bars would be white.
+        picture, profile = profile(picture), None
     if size is not None:
         picture = to_size(picture, size, resize)
     if profile is not None:
         picture = profile(picture)
-        picture = picture if picture.mode == mode else picture.convert(mode)
+    picture = picture if picture.mode == mode else picture.convert(mode)
     pixels = np.asarray(picture).reshape(picture.height, picture.width, channels)
     return Decoded(pixels, kind, tuple(notes))
 
@@ -310,6 +313,16 @@ def _bound_pixels(image: Image.Image, size: Size | None, resize: Resize, mode: s
             f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are read, and of a JPEG "
             f"{MAX_REDUCED_PIXELS:,} if image_size is given"
         )
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the (width, height) of an opened image once it is turned upright.
+
+    Of a PNG only what stands before the pixels is read: they would have to be decoded.
+    """
+    there = image.format != "PNG" or "exif" in image.info
+    across = there and _turn(image, []) in _ACROSS
+    return image.size[::-1] if across else image.size
 
 
 def _turn(image: Image.Image, notes: list[str]) -> Image.Transpose | None:

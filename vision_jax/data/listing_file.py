@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +146,12 @@ def _json_rows(path: Path, text: str) -> Iterator[_Row]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content, object_pairs_hook=_without_twins, parse_constant=_refuse)
+            row = json.loads(
+                content,
+                object_pairs_hook=_without_twins,
+                parse_constant=_refuse,
+                parse_float=_finite,
+            )
         except (ValueError, RecursionError) as error:
             raise bad_line(path, line, f"is not valid JSON: {error}") from None
         if not isinstance(row, dict):
@@ -159,6 +165,10 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise ValueError("a name is there twice")
     return values
+
+
+def _finite(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _refuse(text)
 
 
 def _refuse(name: str) -> Any:

@@ -121,7 +121,7 @@ class ListingData(FolderData):
 
 def _by_file(path: Path, listing: Listing) -> dict[str, Entry]:
     """Return the entries by the paths of their files, relative to the listing's folder."""
-    folder, found = path.parent.absolute(), dict[str, Entry]()
+    folder, found = _folder(path), dict[str, Entry]()
     for entry in listing.entries:
         file = os.path.normpath(folder / entry.file)
         if PurePath(file).is_relative_to(folder):
@@ -132,9 +132,14 @@ def _by_file(path: Path, listing: Listing) -> dict[str, Entry]:
     return found
 
 
+def _folder(path: Path) -> Path:
+    """Return a listing's folder, absolute and without `..`, however the path is written."""
+    return Path(os.path.normpath(path.parent.absolute()))
+
+
 def _tree(path: Path, entries: dict[str, Entry], links: bool) -> Tree:
     """Sort a listing's files by split and class; see `read_tree`."""
-    paths = ordered(list(entries), _common_folder(entries))
+    paths = _ordered(path, entries)
     labels = {file: entry.labels[0] for file, entry in entries.items()}
     splits = _splits(path, entries)
     files = _given_splits(paths, splits) if splits else divided(paths, labels)
@@ -153,7 +158,7 @@ def _tree(path: Path, entries: dict[str, Entry], links: bool) -> Tree:
 
 def _mixed(path: Path, entries: dict[str, Entry], links: bool) -> Tree:
     """Sort a listing's files, which may have several labels, by split."""
-    paths = ordered(list(entries), _common_folder(entries))
+    paths = _ordered(path, entries)
     splits = _splits(path, entries)
     files = _given_splits(paths, splits) if splits else divided(paths, dict.fromkeys(paths, ""))
     faults = _faults(path.parent, entries, links)
@@ -162,20 +167,30 @@ def _mixed(path: Path, entries: dict[str, Entry], links: bool) -> Tree:
 
 def _flat(path: Path, entries: dict[str, Entry], links: bool) -> Tree:
     """Take a listing's files as one split without labels; see `flat_tree`."""
-    files = {FILES: ordered(list(entries), _common_folder(entries))}
+    files = {FILES: _ordered(path, entries)}
     faults = _faults(path.parent, entries, links)
     return Tree(path.parent, files, {}, (), frozenset(files), False, faults, ())
 
 
-def _common_folder(paths: Iterable[str]) -> str:
-    """Return the folder that all files lie in, with a slash: as folders, it takes no part in order.
+def _ordered(path: Path, entries: dict[str, Entry]) -> list[str]:
+    """Sort a listing's files as a folder's are; where all of them lie takes no part in it."""
+    if not any(map(os.path.isabs, entries)):
+        return ordered(list(entries), _common_folder(entries))
+    whole = {str(_folder(path) / file): file for file in entries}
+    return [whole[file] for file in ordered(list(whole), _common_folder(whole))]
 
-    It is empty for files that lie in the listing's folder itself, or in one class folder.
+
+def _common_folder(paths: Iterable[str]) -> str:
+    """Return the folder that all files lie in, with a slash.
+
+    It is empty for files that lie in the listing's folder itself, or in one folder below it. One
+    folder elsewhere counts as the only one of its parent.
     """
     folders = {str(PurePath(path).parent) for path in paths}
-    if len(folders) == 1 or any(map(os.path.isabs, folders)) != all(map(os.path.isabs, folders)):
-        return ""
     common = os.path.commonpath(folders)
+    if len(folders) == 1:
+        only = PurePath(common)
+        common = str(only.parent) if only.is_absolute() else ""
     return f"{common}/" if common not in ("", "/") else common
 
 

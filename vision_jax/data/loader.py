@@ -306,7 +306,10 @@ def _stack(examples: list[Any], source: Source) -> dict[str, np.ndarray]:
     for row, example in zip(images, examples, strict=True):
         row[...] = example["image"]
     if source.multi_label_names is not None:
-        return {"image": images, "labels": np.stack([e["labels"] for e in examples])}
+        labels = np.empty((len(examples), len(source.multi_label_names)), bool)
+        for row, example in zip(labels, examples, strict=True):
+            row[...] = example["labels"]
+        return {"image": images, "labels": labels}
     if source.label_names is None:
         return {"image": images}
     return {"image": images, "label": np.array([e["label"] for e in examples], np.int32)}

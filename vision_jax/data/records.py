@@ -264,12 +264,18 @@ class TfdsData(DataSet):
 
 
 def scan_of(source: TfdsSource, folder: str) -> Scan:
-    """Describe how to look at every image of a prepared set, which does not change.
+    """Describe how to look at every image of a prepared set, until it is written again.
 
     Args:
         source: the images.
         folder: where the set is.
     """
-    key = f"{folder} {source.name} {source.split} {source.image_shape} {source.truncated}"
+    import tensorflow_datasets as tfds
+
+    stats = [tfds.core.Path(file).stat() for file, _ in source.files]
+    files = [
+        (file, stat.length, stat.mtime) for (file, _), stat in zip(source.files, stats, strict=True)
+    ]
+    key = f"{folder} {source.split} {source.image_shape} {source.truncated} {files}"
     name = f"{source.name} {source.split}"
     return Scan(key, lambda i: source.read([i]), len(source), name)
