@@ -1,5 +1,6 @@
 """Mappings use every tensor once, fill every variable, and say what does not fit."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vision_jax.errors import InputError
 from vision_jax.models import MODELS
 from vision_jax.weights import mapping
 from vision_jax.weights.mapping import load_weights, sources_of
+from vision_jax.weights.sources import resnet, vit
 
 STORED = drawn.stored_names()
 NAMED = [case.removeprefix("named/") for case in STORED if case.startswith("named/")]
@@ -115,6 +117,22 @@ def test_libraries_of_the_same_names_differ_in_preprocessing_alone(tensors):
     assert second.preprocessing.interpolation == "bicubic"
 
 
+@pytest.mark.parametrize(
+    ("name", "crop"),
+    [
+        ("resnet50", 0.95),
+        ("wide_resnet50_2", 0.875),
+        ("vit_small_patch16_224", 0.9),
+        ("vit_base_patch16_clip_quickgelu_224", 0.9),
+        ("vit_base_patch16_siglip_224", 0.9),
+    ],
+)
+def test_images_are_scaled_to_the_size_that_timm_scales_them_to(name, crop):
+    mappings = (vit if name.startswith("vit") else resnet).mappings(name)
+    timm = [mapping.preprocessing for mapping in mappings if mapping.source == "timm"]
+    assert {round(p.image_size / p.crop) for p in timm} == {math.floor(224 / crop)}
+
+
 def test_names_of_networks_that_compute_differently_need_a_source():
     tensors = drawn.draw_all(STORED["narrow/timm/efficientnet_lite0"])
     narrow = {"width": 0.5, "depth": 0.3}
@@ -200,3 +218,11 @@ def test_unknown_models_and_sources_are_named(tensors):
     assert "it must be one of torchvision, timm, huggingface" in refusal(tensors, source="caffe")
     with pytest.raises(InputError, match="no weights of other libraries are known"):
         sources_of("cnn")
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("vgg16", "classifier.0.weight"), ("vit_tiny_patch16_224", "head.weight")]
+)
+def test_a_single_number_is_no_parameter(model, name):
+    with pytest.raises(InputError, match=r"wrong shapes: .* is \(\)|no tensor for"):
+        load_weights(model, {name: np.ones((), np.float32)})

@@ -8,6 +8,7 @@ import pytest
 
 from vision_jax.errors import InputError
 from vision_jax.weights.pretrained import find_pretrained
+from vision_jax.weights.state_dicts import Storage, Tensor, state_dict
 from vision_jax.weights.tensors import read_tensors
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -97,3 +98,10 @@ def test_what_is_no_file_is_named(tmp_path):
         read_tensors(tmp_path / "none")
     with pytest.raises(InputError, match="is no file"):
         read_tensors("/dev/zero")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "module._orig_mod."])
+def test_wrappers_in_any_order_are_taken_off(prefix):
+    one = Tensor(Storage("0", np.dtype(np.float32), 0, 2), np.dtype(np.float32), 0, (2,), (1,))
+    tensors = {f"{prefix}{name}": one for name in ("conv.weight", "module.bias")}
+    assert state_dict(Path("x.pth"), tensors).keys() == {"conv.weight", "module.bias"}

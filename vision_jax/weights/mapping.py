@@ -144,6 +144,9 @@ def _place(mapping: SourceMapping, tensors: Mapping[str, Tensor]) -> _Placement:
             placement.left.append(name)
             continue
         rule, path = found
+        if not tensor.ndim:  # no parameter is one number
+            placement.wrong.append(f"{name} is {tensor.shape}")
+            continue
         try:
             if rule.change is None:
                 above, _, leaf = path.rpartition(".")

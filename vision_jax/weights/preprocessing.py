@@ -6,6 +6,9 @@ from typing import Literal
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+TIMM_90, TIMM_95 = 224 / 248, 224 / 235
+"""Crops that timm calls 0.9 and 0.95: it rounds down the size to scale to, 248 and 235 for 224."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -82,9 +82,8 @@ def state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     for name in tensors:
         if not isinstance(name, str):
             raise InputError(f"{path}: a tensor is named {shown(name)}; names must be text")
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
 

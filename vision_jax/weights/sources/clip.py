@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vision_jax.weights.preprocessing import Preprocessing
+from vision_jax.weights.preprocessing import TIMM_90, Preprocessing
 from vision_jax.weights.rules import SAME_NAMES, Rule, SourceMapping, Tensor
 from vision_jax.weights.sources.vit_names import (
     HEAD,
@@ -38,7 +38,7 @@ def mappings(name: str) -> tuple[SourceMapping, ...]:
     """
     activation = {"activation": "quick_gelu" if "quickgelu" in name else "gelu"}
     quick = {"activation": "quick_gelu"}
-    timm = _CLIP if "large" in name else replace(_CLIP, crop=0.9)
+    timm = _CLIP if "large" in name else replace(_CLIP, crop=TIMM_90)
     openai = partial(_mapping, rules=_openai_rules())
     hugging_face = partial(_mapping, rules=_hugging_face_rules(), bicubic=True)
     text = (*_OPENAI_TEXT, "input_resolution", "context_length", "vocab_size")

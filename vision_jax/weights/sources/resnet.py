@@ -5,7 +5,7 @@ from functools import partial
 
 from vision_jax.models import build_model
 from vision_jax.weights import keras_names, layouts
-from vision_jax.weights.preprocessing import TORCHVISION, Preprocessing
+from vision_jax.weights.preprocessing import TIMM_95, TORCHVISION, Preprocessing
 from vision_jax.weights.rules import Rule, SourceMapping
 
 _mapping = partial(SourceMapping, head="fc.kernel", stem="conv1.kernel")
@@ -22,7 +22,7 @@ _KERAS = ("resnet50", "resnet101", "resnet152")
 
 def mappings(name: str) -> tuple[SourceMapping, ...]:
     """Return the mappings of a model, one per library; see `sources`."""
-    timm = _TIMM.get(name, Preprocessing(crop=0.95, interpolation="bicubic"))
+    timm = _TIMM.get(name, Preprocessing(crop=TIMM_95, interpolation="bicubic"))
     found = [_mapping("torchvision"), _mapping("timm", preprocessing=timm)]
     if name in _HUGGINGFACE:
         found.append(_mapping("huggingface", rules=_HUGGINGFACE_RULES, preprocessing=_BICUBIC))

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from vision_jax.weights.preprocessing import Preprocessing
+from vision_jax.weights.preprocessing import TIMM_90, Preprocessing
 from vision_jax.weights.rules import SAME_NAMES, Rule, SourceMapping
 from vision_jax.weights.sources.clip import hugging_face_tower_rules
 from vision_jax.weights.sources.vit_names import (
@@ -35,7 +35,7 @@ def mappings(name: str) -> tuple[SourceMapping, ...]:
                 Rule(r"attn_pool\.kv\.(\w+)", r"attn_pool.qkv.\1", part=1),
                 *SAME_NAMES,
             ),
-            preprocessing=Preprocessing(224, 0.9, "bicubic", _HALF, _HALF),
+            preprocessing=Preprocessing(224, TIMM_90, "bicubic", _HALF, _HALF),
             options={"activation": "gelu"},
         ),
         _mapping(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from vision_jax.weights.preprocessing import Preprocessing
+from vision_jax.weights.preprocessing import TIMM_90, Preprocessing
 from vision_jax.weights.rules import Rule, SourceMapping
 from vision_jax.weights.sources import clip, dinov2, siglip
 from vision_jax.weights.sources.vit_names import (
@@ -19,7 +19,7 @@ from vision_jax.weights.sources.vit_names import (
 )
 
 _HALF = (0.5,) * 3
-_TIMM = Preprocessing(224, 0.9, "bicubic", _HALF, _HALF)
+_TIMM = Preprocessing(224, TIMM_90, "bicubic", _HALF, _HALF)
 _HUGGING_FACE = Preprocessing(224, 1.0, "bilinear", _HALF, _HALF)
 _BIG_VISION = Preprocessing(224, 0.875, "bilinear", _HALF, _HALF)
 
