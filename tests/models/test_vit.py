@@ -9,7 +9,8 @@ from jax.scipy.special import erf
 from marks import slow_but
 from plain_layers import Layers, count, random_variables, values_and_gradients
 
-from vision_jax.models import vit
+from vision_jax.errors import InputError
+from vision_jax.models import build_model, vit
 
 TINY = vit.VisionTransformer(
     patch=4, width=6, depth=2, heads=2, image_size=8, num_classes=5, mean=(0.5,), std=(0.5,)
@@ -188,3 +189,13 @@ def test_bfloat16_keeps_parameters_embedding_and_logits_in_float32():
 def test_what_does_not_fit_is_named(options, size, message):
     with pytest.raises(ValueError, match=message):
         count(dataclasses.replace(TINY, **options), size, size, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("vit_tiny_patch16_224", name) for name in ("pool", "activation", "resampling")]
+    + [("cnn", "padding"), ("resnet18", "stem"), ("efficientnet_lite0", "padding")],
+)
+def test_an_unknown_choice_is_refused(name, option):
+    with pytest.raises(InputError, match=rf"model.options {option} is 'clss'; it must be one of"):
+        build_model(name, **{option: "clss"})

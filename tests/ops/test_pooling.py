@@ -103,3 +103,11 @@ def test_avg_pool_spreads_its_gradient_over_the_window(normal, assert_close):
         return jax.jit(jax.grad(lambda x: jnp.sin(pool(x)).sum()))(x)
 
     assert_close(grad(lambda x: ops.avg_pool(x, (2, 3), (2, 1))), grad(means))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_avg_pool_adds_up_large_windows_in_half_precision(dtype):
+    images = np.random.default_rng(0).random((1, 64, 64, 2), np.float32)
+    found = jax.jit(lambda x: ops.avg_pool(x, 64))(jnp.asarray(images, dtype))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found[0, 0, 0].astype(np.float32), images.mean((0, 1, 2)), rtol=0.01)

@@ -6,7 +6,7 @@ The table's constructors can be imported from here: `from vision_jax.models impo
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from vision_jax.checked import check_choice, require
 from vision_jax.errors import InputError
@@ -119,8 +119,8 @@ def build_model(name: str, **options: Any) -> Any:
         The linen module.
 
     Raises:
-        InputError: an unknown name, an option that the constructor does not take, or one value
-            where it takes a list.
+        InputError: an unknown name, an option that the constructor does not take, one value where
+            it takes a list, or one that is none of its choices.
     """
     constructor = _constructor(name)
     for option, parameter in inspect.signature(constructor).parameters.items():
@@ -128,6 +128,8 @@ def build_model(name: str, **options: Any) -> Any:
             value = options[option]
             is_list = isinstance(value, list | tuple)
             require(is_list, f"model.options {option}", value, "a list, such as [32,64]")
+        elif get_origin(parameter.annotation) is Literal and option in options:
+            check_choice(options[option], get_args(parameter.annotation), f"model.options {option}")
     try:
         return constructor(**{option: _frozen(value) for option, value in options.items()})
     except TypeError as error:

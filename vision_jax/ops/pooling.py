@@ -82,7 +82,10 @@ def avg_pool(
         edges = ((0, 0), *pads, (0, 0))
         return lax.reduce_window(images, zero, lax.add, (1, *window, 1), (1, *strides, 1), edges)
 
-    return window_sum(x) / window_sum(jnp.ones((1, *x.shape[1:3], 1), x.dtype))
+    # In bfloat16, 256 and 1 make 256.
+    wide = x.dtype if x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+    means = window_sum(x.astype(wide)) / window_sum(jnp.ones((1, *x.shape[1:3], 1), wide))
+    return means.astype(x.dtype)
 
 
 def _resolve(
