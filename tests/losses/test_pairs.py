@@ -285,3 +285,18 @@ def test_a_batch_of_16384_stays_within_a_gibibyte():
     assert temporary_bytes(16_384, None) > 2**30
     for name in ("supervised_contrastive", "multi_similarity", "batch_hard", "semi_hard"):
         assert temporary_bytes(16_384, 256, PAIRED[name]) < 2**29, name
+
+
+@pytest.mark.parametrize("name", [*PAIRED, *WHOLE, "norm_softmax", "prediction"])
+def test_a_vector_that_is_nan_makes_its_loss_nan(name):
+    broken = VECTORS.at[1].set(jnp.nan)
+    if name in PAIRED:
+        losses = PAIRED[name](broken, LABELS)
+        assert jnp.isnan(losses[1])
+        return
+    others = {
+        "norm_softmax": lambda: metric.margin_softmax(broken, LABELS, PROXIES),
+        "prediction": lambda: contrastive.prediction(*(jnp.stack([broken, OTHERS], 1),) * 2),
+    }
+    found = others[name]() if name in others else WHOLE[name](broken, OTHERS, LABELS, EVERY)
+    assert any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(found))

@@ -176,8 +176,9 @@ def hard_pairs(pairs: Pairs, epsilon: float) -> Pairs:
     near, positive, negative = pairs
     closest = jnp.max(jnp.where(negative, near, -jnp.inf), 1, keepdims=True)
     farthest = jnp.min(jnp.where(positive, near, jnp.inf), 1, keepdims=True)
+    # Pairs of NaN are kept, for the loss to show.
     return Pairs(
-        near, positive & (near - epsilon < closest), negative & (near + epsilon > farthest)
+        near, positive & ~(near - epsilon >= closest), negative & ~(near + epsilon <= farthest)
     )
 
 
@@ -245,9 +246,9 @@ def _semi_hard(pairs: Pairs, *, margin: float) -> Losses:
 
 
 def _distance(cosine: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Compute the distance of unit vectors; 0 without gradient where they are equal."""
+    """Compute the distance of unit vectors; 0 without gradient where they are equal or infinite."""
     squares = 2 - 2 * cosine
-    apart = (squares > 0) & jnp.isfinite(squares)
+    apart = ~(squares <= 0) & ~jnp.isinf(squares)  # NaN stays NaN
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)
 
 

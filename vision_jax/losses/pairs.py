@@ -57,10 +57,10 @@ def unit(vectors: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
         vectors: any shape; the last axis is that of the vectors.
 
     Returns:
-        The same shape. A zero vector stays zero and passes no gradient.
+        The same shape. A zero vector stays zero and passes no gradient; NaN stays NaN.
     """
     squares = jnp.sum(jnp.square(vectors), -1, keepdims=True)
-    there = squares > 0
+    there = squares != 0
     return jnp.where(there, vectors * jax.lax.rsqrt(jnp.where(there, squares, 1)), 0)
 
 
@@ -104,7 +104,8 @@ def log_sum_exp(
     greatest = jnp.squeeze(greatest, axis)
     if plus_one:
         total = total + jnp.exp(-greatest)
-    return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)) + greatest, 0)
+    there = total != 0  # NaN stays NaN, for the loss to show
+    return jnp.where(there, jnp.log(jnp.where(there, total, 1)) + greatest, 0)
 
 
 def over_pairs(
