@@ -211,3 +211,13 @@ def write_safetensors(path, tensors):
     path.write_bytes(
         len(text).to_bytes(8, "little") + text + b"".join(t.tobytes() for t in tensors.values())
     )
+
+
+def test_a_wrong_model_is_named_before_weights_are_looked_for(tmp_path):
+    for weights in (None, tmp_path / "none.pth"):
+        with pytest.raises(InputError, match=r"model is 'resnet51'; did you mean 'resnet\d+'"):
+            import_weights("resnet51", weights, workdir=tmp_path / "run")
+
+
+def test_a_run_is_printed_in_a_line(workdir):
+    assert len(repr(load_run(workdir))) < 200

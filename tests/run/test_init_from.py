@@ -20,8 +20,11 @@ from vision_jax.config import (
     TrainAutoencoder,
     TrainClassifier,
     TrainGAN,
+    TrainMetric,
+    TrainSelfSupervised,
 )
 from vision_jax.errors import InputError
+from vision_jax.run.init_from import like_run
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
 from vision_jax.run.workdir import read_config
@@ -179,6 +182,38 @@ def test_an_encoder_of_another_task_becomes_a_classifier(source, folder, tmp_pat
     train(tuned(source, folder), tmp_path / "run", progress=False, should_stop=lambda: True)
     record = json.loads((tmp_path / "run" / "init_from.json").read_text())
     assert set(record["new"]) == {"fc/kernel", "fc/bias"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["memory", "dino"])
+def test_what_a_task_remembers_is_not_looked_for(source, folder, tmp_path, kind):
+    data = DataConfig(name=str(folder), batch_size=24)
+    config = (
+        TrainMetric(data=data, loss="contrastive", memory=48, init_from=str(source), epochs=1)
+        if kind == "memory"
+        else TrainSelfSupervised(
+            data=dataclasses.replace(data, recipe="views"),
+            method="dino",
+            projector=(16, 8),
+            init_from=str(source),
+            epochs=1,
+        )
+    )
+    assert train(config, tmp_path / "run", progress=False).finished
+    record = json.loads((tmp_path / "run" / "init_from.json").read_text())
+    assert record["taken"] == 15
+    assert not {"centre", "memory_labels", "memory_vectors"} & {*record["new"], *record["left_out"]}
+
+
+def test_a_fit_that_is_given_takes_the_place_of_the_other_run_s_crop(source):
+    whole = load_run(source)
+    data = dataclasses.replace(whole.config.data, image_size=8, crop=0.8)
+    other = dataclasses.replace(whole, config=dataclasses.replace(whole.config, data=data))
+    config = TrainClassifier(
+        data=DataConfig(name="digits", image_size=16, fit="pad"), init_from=str(source)
+    )
+    found = like_run(config, other).data
+    assert (found.image_size, found.fit, found.crop) == (16, "pad", None)
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import inspect
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -15,6 +16,7 @@ from vision_jax.data.sources import ArraySource
 from vision_jax.errors import DataWarning, InputError
 from vision_jax.parallel import devices
 from vision_jax.run.data import resolved
+from vision_jax.run.inputs import read_encoded
 from vision_jax.run.run import load_run
 from vision_jax.run.train import train
 from vision_jax.run.workdir import check_config, read_config, write_config
@@ -79,6 +81,25 @@ def test_image_files_are_brought_to_the_runs_shape(run, rows, tmp_path):
     assert read.shape == (1, 8, 8, 1)
     cosine = np.corrcoef(read.ravel(), rows["image"][0].ravel())[0, 1]
     assert cosine > 0.9
+
+
+def test_images_are_opened_as_the_run_s_own_data_is(run, rows, tmp_path):
+    (tmp_path / "there").mkdir()
+    whole = io.BytesIO()
+    Image.fromarray(rows["image"][0, ..., 0]).resize((64, 64)).save(whole, "JPEG")
+    cut = tmp_path / "there" / "cut.jpg"
+    cut.write_bytes(whole.getvalue()[:-20])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "there")
+    with pytest.raises(InputError, match="is not a readable image"):
+        run.read_images([cut])
+    data = replace(run.config.data, truncated="use", links=True)
+    lenient = replace(run, config=replace(run.config, data=data))
+    with pytest.warns(DataWarning, match="lacks its last bytes"):
+        (image,) = lenient.read_images([cut])
+    np.testing.assert_array_equal(read_encoded(lenient, cut.read_bytes()), image)
+    found = lenient.open_images(tmp_path / "folder", "all")
+    np.testing.assert_array_equal(found.read([0])[0]["image"], image)
 
 
 def test_another_shape_is_named(run):

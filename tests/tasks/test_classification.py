@@ -75,6 +75,12 @@ def test_ties_count_for_the_lower_class(task, state, batch):
     assert figures["top5_accuracy"] == pytest.approx((labels < 5).mean())
 
 
+def test_nan_is_never_right(task, state, batch):
+    broken = state.replace(params=jax.tree.map(lambda p: jnp.full_like(p, jnp.nan), state.params))
+    figures = compute(on_one_device(task.eval_step, broken, batch))
+    assert (figures["accuracy"], figures["top5_accuracy"]) == (0, 0)
+
+
 def test_a_step_is_the_gradient_of_the_mean_over_the_unmasked(task, state, batch):
     def loss(params):
         images = (batch["image"][:11] - 0.5) / 0.25

@@ -40,6 +40,12 @@ def test_mixed_images_count_by_their_weights(task, normal):
     np.testing.assert_array_equal(found["accuracy"], right)
 
 
+def test_nan_is_never_right(task):
+    logits = jnp.full((2, 3), jnp.nan)
+    found = task.examples(logits, {}, {"label": jnp.asarray([[True] * 3, [False] * 3])})
+    assert found["accuracy"].tolist() == [0, 0]
+
+
 def test_masked_images_do_not_count(task, normal):
     images = jax.nn.sigmoid(normal(3, 6, 8, 8, 1))
     label = jnp.asarray(np.random.default_rng(4).random((6, 3)) < 0.5)

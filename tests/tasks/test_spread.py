@@ -56,6 +56,13 @@ def test_collapse_is_told_by_its_kind(vectors):
     assert "along one line" in collapse(spread(np.outer(np.sign(line[:, 1]), np.ones(8))))
 
 
+def test_infinite_vectors_are_left_out_and_a_dead_network_has_collapsed(vectors):
+    odd = np.stack([np.full(8, value) for value in (np.inf, np.nan)])
+    found = spread(np.concatenate([vectors, odd]), np.arange(62) % 7)
+    assert found == pytest.approx(spread(vectors, np.arange(60) % 7))
+    assert "nearly the same embedding" in collapse(spread(np.zeros((5, 3)), np.zeros(5, int)))
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_vectors_have_no_figures(count):
     found = spread(np.ones((count, 4)), np.zeros(count, int))

@@ -246,3 +246,40 @@ def test_images_without_what_the_task_needs_are_refused(digits):
         source = ArraySource.from_arrays(images[:50], given)
         with pytest.raises(InputError, match=message):
             fit(task, source, batch_size=8, epochs=1, progress=False)
+    with pytest.raises(InputError, match=r"seed is -1; it must be in \[0, 2\*\*32\)"):
+        fit(task, source, batch_size=8, epochs=1, seed=-1, progress=False)
+
+
+def test_images_to_validate_on_need_the_classes_of_training(digits):
+    images, labels = digits
+    three = labels < 3
+    images, labels = images[three][:60], labels[three][:60]
+    task = Classification(CNN(num_classes=3, stages=(4,), padding="SAME"), optax.adam(1e-3))
+    source = ArraySource.from_arrays(images, labels, label_names=list("abc"))
+
+    def trained(labels, **options):
+        validation = ArraySource.from_arrays(images, labels, **options)
+        return fit(
+            task, source, batch_size=20, epochs=1, validation=validation, progress=False
+        ).history[0]
+
+    for given, names, message in (
+        (None, None, "has no labels; Classification needs them"),
+        (labels, list("abcd"), "has 4 classes; num_classes of the model is 3"),
+        (labels, list("acb"), "has the class 'c' where .* has 'b'; the same classes in the same"),
+    ):
+        with pytest.raises(InputError, match=message):
+            trained(given, label_names=names)
+    assert "validation/accuracy" in trained(np.minimum(labels, 1), label_names=list("ab"))
+
+
+def test_an_optimizer_may_have_several_learning_rates(small_source, task):
+    rates = {name: optax.inject_hyperparams(optax.sgd)(0.1) for name in ("slow", "fast")}
+
+    def parts(params):
+        return {name: "fast" if name == "logits" else "slow" for name in params}
+
+    several = Classification(task.model, optax.partition(rates, parts))
+    result = fit(several, small_source, batch_size=16, epochs=1, progress=False)
+    assert "train/loss" in result.history[0]
+    assert "train/learning_rate" not in result.history[0]

@@ -119,7 +119,7 @@ class DataConfig:
         require(self.fold_seed >= 0, "data.fold_seed", self.fold_seed, "at least 0")
         if self.fold is None:
             return
-        number, count = self.fold
+        number, count = self.fold if len(self.fold) == 2 else (0, 0)
         require(
             count >= 2 and 1 <= number <= count, "data.fold", self.fold, "I K: 1 <= I <= K >= 2"
         )

@@ -38,7 +38,8 @@ class OptimizerConfig:
     CPU what suits its cache; a model with batch norm, whose statistics see the parts, is not split.
     """
     ema: float = 0.0
-    """Decay of the moving average of the weights, which evaluation uses; 0: none. See model.ema."""
+    """Decay of the moving average of the weights, which evaluation uses; 0: none. A GAN has
+    model.ema instead."""
     shards: int = 1
     """Devices that share the optimizer's state and the average (ZeRO-1): 1, or all devices of all
     processes; a run may be resumed over another number. Not for `muon`."""

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.bars import tqdm
+from vision_jax.checked import check_choice
 from vision_jax.config import DataConfig, Fit, ImportedModel, ModelConfig, WeightsConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.data.resize import Size, sides
 from vision_jax.errors import InputError
 from vision_jax.files import sha256_of
+from vision_jax.models import MODELS
 from vision_jax.run.build import build_task
 from vision_jax.run.run import Run, load_run
 from vision_jax.run.workdir import (
@@ -76,6 +78,7 @@ def import_weights(
     >>> run.info.image_shape, len(run.info.label_names)
     ((224, 224, 3), 1000)
     """
+    check_choice(model, tuple(MODELS), "model")
     workdir = Path(workdir)
     if weights is None and model in PRETRAINED:
         source = PRETRAINED[model].source

@@ -122,6 +122,10 @@ def _filled(config: TrainConfig, like: TrainConfig) -> TrainConfig:
     names += ["mean", "std"] if config.normalizes else []
     open_names = (name for name in names if getattr(config.data, name) is None)
     data = {name: getattr(like.data, name) for name in open_names}
+    if config.data.fit in ("pad", "stretch"):
+        data.pop("crop", None)  # which they take the place of
+    elif config.data.crop not in (None, 1):
+        data.pop("fit", None)
     changes: dict[str, Any] = {"data": dataclasses.replace(config.data, **data)}
     model, other = _model(config), _backbone(config, like)
     if isinstance(model, ModelConfig):
@@ -184,8 +188,8 @@ def start_from(source: Run, task: Any, config: TrainConfig, info: DataInfo) -> S
     """
     state = initial_state(task, config.seed, info.image_shape)
     depths = stage_depths(task.model, info.image_shape)
-    theirs = _flat(jax.device_get(source.state.average or source.state.variables))
-    own = _flat(state.variables)
+    theirs = _weights(source.task, jax.device_get(source.state.average or source.state.variables))
+    own = _weights(task, state.variables)
     keeps_head = _same_head(source, task, info)
     taken, new = list[str](), dict[str, tuple[int, ...]]()
     for path, leaf in own.items():
@@ -226,9 +230,11 @@ def _check_backbone(
     )
 
 
-def _flat(variables: dict[str, Any]) -> dict[str, Any]:
-    """Name each array by its collection and its path within the model."""
-    return dict(flatten_dict(variables, sep="/"))
+def _weights(task: Any, variables: dict[str, Any]) -> dict[str, Any]:
+    """Name each array of the model, without what a task remembers, by its collection and path."""
+    remembered = task.nothing_remembered()
+    leaves = flatten_dict(variables, sep="/").items()
+    return {path: leaf for path, leaf in leaves if _within(path) not in remembered}
 
 
 def _within(path: str) -> str:

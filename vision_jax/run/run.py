@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from vision_jax.checked import require
 from vision_jax.config import TrainConfig
 from vision_jax.data.arrays import as_pixels
 from vision_jax.data.catalog import open_data
@@ -113,6 +114,9 @@ class Run:
     state: TrainState
     parallel: DataParallel
     told: bool = False
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.workdir)!r}, step {self.step}, images {self.info.image_shape})"
 
     def _repr_html_(self) -> str:
         from vision_jax.run.card import run_html  # which takes matplotlib
@@ -316,6 +320,7 @@ class Run:
         """
         if self.latent_size is None:
             raise self._lacks("a GAN or a variational autoencoder")
+        require(0 <= seed < 2**32, "seed", seed, "in [0, 2**32)")
         key = jax.random.key(np.uint32(seed))
         return self.decode(np.asarray(sample_latents(key, count, self.latent_size)))
 
@@ -413,6 +418,8 @@ class Run:
             fit=data.resize[2],
             channels=self.info.image_shape[-1],
             bad_files=bad_files or data.bad_files,
+            truncated=data.truncated,
+            links=data.links,
             labels=labels,
         )
 
@@ -441,6 +448,7 @@ class Run:
             None,
             self._size,
             (FILES,) * len(paths),
+            truncated=self.config.data.truncated,
             resize=Resize(*self.config.data.resize),
         )
 

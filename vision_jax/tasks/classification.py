@@ -14,8 +14,8 @@ from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
 from vision_jax.losses.classification import softmax_cross_entropy, weigh_classes
-from vision_jax.models import build_model, takes
 from vision_jax.parallel.devices import AXIS
+from vision_jax.tasks.backbone import configured_model
 from vision_jax.tasks.base import ModelTask, Needs, masked_sum
 from vision_jax.tasks.state import Metrics, TrainState
 
@@ -55,20 +55,8 @@ class Classification(ModelTask):
         """
         if info.label_names is None:
             raise InputError(f"{config.data.name} has no labels; a classifier needs them")
-        name, options = config.model.name, config.model.options
-        if not takes(name, "num_classes"):
-            raise InputError(f"model.name is {name!r}, which is not a classifier")
-        told: dict[str, Any] = {"mean": config.data.mean, "std": config.data.std}
-        told = {option: value for option, value in told.items() if value is not None}
-        told |= {"num_classes": len(info.label_names), "dtype": config.precision}
-        if twice := sorted(told.keys() & options.keys()):
-            raise InputError(
-                f"model.options has {', '.join(twice)}; labels, precision, data.mean and data.std "
-                "decide these"
-            )
-        model = build_model(name, **told, **options)
         return cls(
-            model,
+            configured_model(config, len(info.label_names)),
             optimizer,
             config.label_smoothing,
             gamma=config.focal_gamma,
@@ -178,7 +166,10 @@ def _class_weights(config: TrainClassifier | TrainCNN, info: DataInfo) -> tuple[
 
 
 def _rank(logits: Float[Array, "batch classes"], label: Int[Array, " batch"]) -> Array:
-    """How many classes score higher than the label, the lower class first among equals."""
+    """How many classes come before the label: all that do not score lower, as NaN never does.
+
+    Among equals the lower class comes first.
+    """
     own = jnp.take_along_axis(logits, label[:, None], -1)
-    before = jnp.arange(logits.shape[-1], dtype=label.dtype)[None] < label[:, None]
-    return jnp.sum((logits > own) | ((logits == own) & before), -1)
+    after = jnp.arange(logits.shape[-1], dtype=label.dtype)[None] >= label[:, None]
+    return jnp.sum(~((logits < own) | ((logits == own) & after)), -1)

@@ -63,13 +63,14 @@ class EmbeddingTask(ModelTask):
 
         Returns:
             What `tasks.spread.spread` returns and, with labels, `recall@1` and `map@r` of a search
-            for each of the first 4,096 images among the others; NaN where no two share a label.
+            for each of the first 4,096 images among the others; NaN where no two share a label or
+            a vector has NaN or infinity.
         """
         figures = spread(vectors, labels)
         if labels is None:
             return figures
         vectors, labels = vectors[:_MOST], labels[:_MOST]
-        if math.isnan(figures["deviation"]) or len(np.unique(labels)) == len(labels):
+        if not np.isfinite(vectors).all() or len(np.unique(labels)) == len(labels):
             return figures | dict.fromkeys(self.judged, math.nan)
         found = evaluate_retrieval(vectors, labels, ks=(1,))
         return figures | {"recall@1": found["hit_rate@1"], "map@r": found["map@r"]}

@@ -117,7 +117,8 @@ class MultiLabelClassification(Classification):
 def _all_right(
     logits: Float[Array, "batch labels"], label: Bool[Array, "batch labels"]
 ) -> Float[Array, " batch"]:
-    return jnp.all((logits >= 0) == label, -1).astype(jnp.float32)
+    # NaN is right neither where the label is nor where it is not.
+    return jnp.all(jnp.where(label, logits >= 0, logits < 0), -1).astype(jnp.float32)
 
 
 def _bin(logits: Float[Array, "batch labels"]) -> Int[Array, "batch labels"]:

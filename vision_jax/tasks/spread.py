@@ -17,7 +17,7 @@ def spread(
     """Measure how embeddings use their space.
 
     Args:
-        vectors: (N, D) of any length; those of length 0 are left out.
+        vectors: (N, D) of any length; those of length 0, NaN or infinity are left out.
         labels: (N,) for `alignment`.
 
     Returns:
@@ -27,14 +27,17 @@ def spread(
         they fill the sphere (Chen and He, "SimSiam", 2021, section 4.1); `uniformity`, log mean
         exp(-2 d²) over pairs of the first 2,048, at most 0 (Wang and Isola, "Understanding
         contrastive representation learning", 2020, equation 5); and with labels `alignment`, the
-        mean d² of pairs of a class, in [0, 4] (equation 4). NaN where there is nothing to measure.
+        mean d² of pairs of a class, in [0, 4] (equation 4). NaN where there is nothing to measure;
+        but vectors that are all 0 have rank 1 and deviation 0, as those that are all alike.
     """
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    there = lengths > 0
+    there = (lengths > 0) & np.isfinite(lengths)
     unit = vectors[there] / lengths[there, None]
     if len(unit) < 2:
         names = ["effective_rank", "deviation", "uniformity"]
-        return dict.fromkeys(names + ([] if labels is None else ["alignment"]), float("nan"))
+        figures = dict.fromkeys(names + ([] if labels is None else ["alignment"]), float("nan"))
+        dead = len(lengths) > 1 and not lengths.any()
+        return figures | {"effective_rank": 1.0, "deviation": 0.0} if dead else figures
     centred = unit - unit.mean(0)
     singular = np.sqrt(np.maximum(np.linalg.eigvalsh(centred.T @ centred), 0))
     shares = singular / max(singular.sum(), np.finfo(float).tiny)

@@ -123,7 +123,11 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def _rate(opt_state: Any) -> Array | None:
-    """Read the learning rate that `optax.inject_hyperparams` left in an optimizer's state."""
-    return optax.tree_utils.tree_get(
+    """Read the learning rate that `optax.inject_hyperparams` left in an optimizer's state.
+
+    None if there is none, or one for each of several parts.
+    """
+    found = optax.tree_utils.tree_get_all_with_path(
         opt_state, "learning_rate", filtering=lambda _, value: isinstance(value, jax.Array)
     )
+    return found[0][1] if len(found) == 1 else None

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vision_jax.augment.recipes import Augment
+from vision_jax.checked import require
 from vision_jax.data.findings import warn_once
 from vision_jax.data.loader import Loader, blank_batch
 from vision_jax.data.sources import Source
@@ -123,6 +124,7 @@ def fit(
     >>> int(result.state.step)
     8
     """
+    require(0 <= seed < 2**32, "seed", seed, "in [0, 2**32)")
     parallel = parallel or DataParallel.over()
     batches = partial(_batches, batch_size=batch_size, seed=seed, parallel=parallel)
     train = batches(train, train=True)
@@ -133,7 +135,9 @@ def fit(
     if early_stopping and validation is None:
         raise InputError("early_stopping needs validation, whose metric decides when to stop")
     if validation is not None:
-        evaluate = Evaluator(task, batches(validation, train=False), parallel)
+        validation = batches(validation, train=False)
+        _check_validation(task, train.source, validation.source)
+        evaluate = Evaluator(task, validation, parallel)
     trained_step = augmented(task, augment)
     spread = parallel.training(task)
     shapes, state, totals, step = _begin(
@@ -199,7 +203,7 @@ def fit(
                 checkpoints.save(step, **whole, about=about | watch.record, metrics=figures)
     if checkpoints:
         checkpoints.wait()
-    done = step == epochs * per_epoch
+    done = step >= epochs * per_epoch
     return FitResult(for_evaluation(state), history, done or watch.reason is not None, watch.reason)
 
 
@@ -229,10 +233,36 @@ def check_needs(task: Task, source: Source) -> None:
         names = several
     if names is None:
         raise InputError(f"{source.name} has no labels; {type(task).__name__} needs them")
-    told = getattr(getattr(task, "model", None), "num_classes", None)
+    model = getattr(task, "model", None)
+    told = next(iter(getattr(model, "centres", ())), getattr(model, "num_classes", None))
     if told is not None and len(names) > told:
         raise InputError(
             f"{source.name} has {len(names)} classes; num_classes of the model is {told}"
+        )
+
+
+def _check_validation(task: Task, train: Source, validation: Source) -> None:
+    """Refuse images to validate on whose labels are missing or mean others than in training.
+
+    Raises:
+        InputError: they do. Without names of their own a source's classes are numbers, of which it
+            may lack the last.
+    """
+    if isinstance(task, Judges):
+        return  # of embeddings, with or without labels
+    check_needs(task, validation)
+    if not task.needs.labels:
+        return
+    several = task.needs.multi_label
+    known, names = (
+        (source.multi_label_names if several else source.label_names) or ()
+        for source in (train, validation)
+    )
+    other = next((pair for pair in zip(known, names, strict=False) if pair[0] != pair[1]), None)
+    if other is not None:
+        raise InputError(
+            f"{validation.name}, to validate on, has the class {other[1]!r} where "
+            f"{train.name} has {other[0]!r}; the same classes in the same order are needed"
         )
 
 
