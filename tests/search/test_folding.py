@@ -83,6 +83,22 @@ def test_a_least_score_ends_the_list(index):
         assert found.ids[row][found.ids[row] >= 0].tolist() == [item for _, item in expected]
 
 
+def test_vectors_that_lie_in_a_file_are_not_put_on_one_device(index, tmp_path, monkeypatch):
+    index.save(tmp_path / "x.index")
+    stored = CosineIndex.load(tmp_path / "x.index", method="sharded")
+    groups = NearGroups(stored, THRESHOLD, method="sharded")
+    methods, search = set(), CosineIndex.search
+    monkeypatch.setattr(
+        CosineIndex,
+        "search",
+        lambda self, *args, **options: (
+            methods.add(options["method"]) or search(self, *args, **options)
+        ),
+    )
+    assert groups.of(index.ids[:9]) == NearGroups(index, THRESHOLD).of(index.ids[:9])
+    assert methods == {"sharded", "exact"}
+
+
 @pytest.mark.parametrize("threshold", [0.0, 1.5])
 def test_a_threshold_out_of_range_is_refused(index, threshold):
     with pytest.raises(InputError, match="fold is"):

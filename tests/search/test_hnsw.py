@@ -164,6 +164,15 @@ def test_the_graph_is_kept_in_the_file(built, queries, tmp_path, monkeypatch):
     assert (tmp_path / "three").read_bytes() == (tmp_path / "one").read_bytes()
 
 
+def test_another_type_takes_the_graph_along(built, queries, monkeypatch):
+    monkeypatch.setattr(hnsw.Hnsw, "_measure", None)
+    rounded = built.as_type("int8")
+    assert (rounded.dtype, rounded.graph) == ("int8", built.graph)
+    assert built.as_type("float32") is built
+    found = rounded.search(queries, K, method="hnsw")[1]
+    assert recall(found, nearest(built, queries, K)) >= 0.9
+
+
 @pytest.mark.slow
 def test_a_changed_index_is_saved_with_a_graph_of_what_is_left(built, gallery, queries, tmp_path):
     built.save(tmp_path / "one")

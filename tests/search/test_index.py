@@ -3,6 +3,7 @@ import hashlib
 import json
 import pickle
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -517,3 +518,35 @@ def test_a_copy_is_an_index_of_its_own():
         assert len(other) == 10
         assert other.about == "copied"
         assert other.search_by_id([3], 1)[1].shape == (1, 1)
+
+
+def test_metadata_of_numpy_is_saved_as_plain_numbers(tmp_path):
+    for labels in (np.array([3, 1]), np.array([0.5, 2], np.float32), [{"label": np.int64(7)}] * 2):
+        index = CosineIndex(2, about={"seed": np.int32(5)})
+        index.add(np.eye(2), metadata=labels)
+        index.save(tmp_path / "x.index")
+        again = CosineIndex.load(tmp_path / "x.index")
+        assert again.metadata(again.ids) == list(labels)
+        assert again.about == {"seed": 5}
+
+
+def test_vectors_of_any_number_compile_few_programs():
+    index = CosineIndex(4)
+    index.add(np.random.default_rng(0).normal(size=(3000, 4)))
+    whole = index.vectors(index.ids)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name)
+    )
+    for count in range(0, 70, 3):
+        np.testing.assert_array_equal(index.vectors(np.arange(count)), whole[:count])
+    assert len([name for name in compiled if name.endswith("backend_compile_duration")]) <= 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_vectors_below_normal_numbers_are_refused(dtype):
+    index = CosineIndex(2, dtype=dtype)
+    with pytest.raises(InputError, match=r"zero, NaN or infinite in float32 in 1 of 2 rows: \[0\]"):
+        index.add([[1e-39, 0], [1, 0]])
+    index.add([[1e-37, 1e-39], [1, 0]])
+    assert index.search([[1, 0]], 2)[0].min() > 0.99

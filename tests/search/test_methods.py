@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -139,3 +140,32 @@ def test_the_names_of_methods_come_without_jax():
     code = "import sys; from vision_jax.search import METHODS; assert 'jax' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_index_of_nothing_finds_nothing(method):
+    index = CosineIndex(DIM)
+    for _ in range(2):
+        scores, found = index.search(np.ones((2, DIM)), 3, method=method)
+        assert (scores == -np.inf).all()
+        assert (found == -1).all()
+        index.remove(index.add(np.eye(DIM)))
+
+
+@pytest.mark.slow
+def test_every_method_works_with_numbers_of_64_bits(tmp_path):
+    """JAX's setting for them turns the type of every plain integer."""
+    script = """
+        import jax, numpy as np
+        jax.config.update("jax_enable_x64", True)
+        from vision_jax.search import METHODS, CosineIndex, augment_database, cosine_top_k
+        vectors = np.random.default_rng(0).normal(size=(5000, 8)).astype(np.float32)
+        index = CosineIndex(8)
+        index.add(vectors)
+        for method in METHODS:
+            assert (index.search(vectors[:9], 1, method=method)[1][:, 0] == np.arange(9)).all()
+        assert (cosine_top_k(vectors[:9], vectors, 1)[1][:, 0] == np.arange(9)).all()
+        assert augment_database(vectors).shape == vectors.shape
+    """
+    (tmp_path / "x64.py").write_text(textwrap.dedent(script))
+    subprocess.run([sys.executable, tmp_path / "x64.py"], check=True)

@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vision_jax.search import cosine_similarity, cosine_top_k
+from vision_jax.search import (
+    augment_database,
+    cosine_similarity,
+    cosine_top_k,
+    expand_queries,
+    kernel,
+    streamed_top_k,
+)
 from vision_jax.search.similarity import normalize
 
 RNG = np.random.default_rng(0)
@@ -131,3 +138,33 @@ def test_widths_must_agree(width):
 def test_k_must_be_positive():
     with pytest.raises(ValueError, match="k is 0"):
         cosine_top_k(jnp.ones((2, 4)), jnp.ones((3, 4)), 0)
+
+
+def test_no_queries_find_nothing():
+    for count in (0, 100, 5000):
+        gallery = np.ones((count, 8), np.float32)
+        for search in (cosine_top_k, streamed_top_k):
+            scores, ids = search(np.zeros((0, 8), np.float32), gallery, 3)
+            assert scores.shape == ids.shape == (0, 3)
+        assert expand_queries(np.zeros((0, 8), np.float32), gallery).shape == (0, 8)
+    assert augment_database(np.zeros((0, 8), np.float32)).shape == (0, 8)
+
+
+@pytest.mark.slow
+def test_products_of_bytes_that_exceed_int32_are_not_taken():
+    """Of vectors wider than 133,144 the int8 products of bright images pass 2^31."""
+    dim, count = 136_000, 512
+    values = np.random.default_rng(0).integers(-127, 128, (count, dim), dtype=np.int8)
+    values[0] = np.where(np.arange(dim) < 0.6 * dim, 127, 0)
+    values[500:] = 127  # the query itself
+    scale = 1 / np.linalg.norm(values.astype(np.float32), axis=1)
+    rows = kernel.Rows(jnp.asarray(values), jnp.asarray(scale))
+    query = jnp.full((1, dim), 1 / np.sqrt(dim), jnp.float32)
+    where = jnp.ones((1, count), bool)
+    coarse = kernel.Coarse(rows, jnp.float32(0))
+    search = jax.jit(kernel.search_coarse, static_argnums=(5, 6))
+    scores, ids, proven = search(query, rows, coarse, where, count, 1, "int8")
+    assert not bool(proven[0]) or (int(ids[0, 0]), float(scores[0, 0])) == (
+        500,
+        pytest.approx(1, abs=1e-3),
+    )

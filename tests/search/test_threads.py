@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vision_jax.search import CosineIndex, device_rows
+from vision_jax.search.device_rows import DeviceRows
 from vision_jax.search.lock import ReadWriteLock
 
 DIM, K = 16, 5
@@ -176,3 +177,22 @@ def test_an_error_lets_go_of_the_lock():
             raise KeyError
     with lock.writing():
         pass
+
+
+@pytest.mark.parametrize("ids", ["ascending", "mixed"])
+def test_stored_rows_are_counted_while_they_are_placed(core, tmp_path, monkeypatch, ids):
+    index = CosineIndex(core.shape[1])
+    order = np.arange(len(core)) if ids == "ascending" else np.arange(len(core))[::-1]
+    index.add(core, ids=order)
+    index.save(tmp_path / "x.index")
+    stored = CosineIndex.load(tmp_path / "x.index", method="sharded")
+    seen, append = [], DeviceRows.append_rows
+    monkeypatch.setattr(
+        DeviceRows,
+        "append_rows",
+        lambda self, *rows: seen.append(stored._rows.used) or append(self, *rows),
+    )
+    found = stored.search(core[:3], 2)
+    assert seen == [len(core)] * len(seen) != []
+    for left, right in zip(found, index.search(core[:3], 2), strict=True):
+        np.testing.assert_array_equal(left, right)

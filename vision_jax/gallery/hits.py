@@ -70,7 +70,9 @@ def find_hits(
     """
     check_mmr(mmr)
     count = arrays.count("k", k)
-    groups = None if fold is None else NearGroups(index, fold, where)
+    # Groups are exact; those of vectors that lie over the devices are looked for there.
+    exact = "sharded" if method == "sharded" else "exact"
+    groups = None if fold is None else NearGroups(index, fold, where, method=exact)
     if not queries.names:
         return []
     most = len(index) if where is None else len(where)

@@ -108,12 +108,15 @@ def without_direction(
 ) -> Int[np.ndarray, " lost"]:
     """List the rows that are zero, or NaN or infinite in any entry: they have no cosine.
 
+    Zero counts what is below float32's normal numbers, which devices take for zero.
+
     Args:
         rows: (N, D).
         size: Rows at a time, so that temporaries stay in cache.
     """
     parts = (rows[start : start + size] for start in range(0, len(rows), size))
-    sound = [np.isfinite(part).all(1) & part.any(1) for part in parts]
+    least = 1 if rows.dtype.kind in "biu" else np.finfo(np.float32).tiny
+    sound = [np.isfinite(part).all(1) & (np.abs(part) >= least).any(1) for part in parts]
     return np.flatnonzero(~np.concatenate([*sound, np.zeros(0, bool)]))
 
 

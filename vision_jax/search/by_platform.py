@@ -1,5 +1,6 @@
 """Exact top-k, in the form that suits the platform a program is lowered for."""
 
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -23,6 +24,9 @@ def search(
         used: As for `kernel.search`.
         k: As for `kernel.search`.
     """
+
+    if not queries.shape[0]:
+        return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
 
     def cached(queries: Array, rows: Rows | RawRows, where: Array) -> tuple[Array, Array]:
         scaled, where = kernel.measured(rows, where)

@@ -121,7 +121,11 @@ class DeviceRows:
 
     def vectors(self, slots: np.ndarray) -> np.ndarray:
         """Return the float32 vectors of slots."""
-        values, scale = map(np.asarray, _taken(self._state.held.rows, jnp.asarray(slots)))
+        count, few = len(slots), APPEND_SIZES[1]
+        size = -(-count // few) * few if count > few else 1 << max(0, count - 1).bit_length()
+        # Padded, so that few shapes are compiled; without rows there is none to pad with.
+        at = jax.device_put(np.pad(slots, (0, size - count if count else 0)))
+        values, scale = (np.asarray(part)[:count] for part in _taken(self._state.held.rows, at))
         return values.astype(np.float32) * scale[:, None]
 
     def keep(self, slots: np.ndarray) -> None:

@@ -82,7 +82,8 @@ def augment_database(
             than 0.
     """
     _check_alpha(alpha)
-    return _augment_database(arrays.on_device("gallery", gallery), arrays.count("k", k), alpha)
+    rows, count = arrays.on_device("gallery", gallery), arrays.count("k", k)
+    return _augment_database(rows, count, alpha) if len(rows) else rows.astype(jnp.float32)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -26,6 +26,7 @@ class NearGroups:
         index: The index; it must not change meanwhile.
         threshold: In (0, 1].
         among: (N,) the ids that groups are made of; by default all.
+        method: As for `CosineIndex.search`; one that is exact, such as "sharded".
 
     Raises:
         InputError: If the threshold is out of range.
@@ -36,9 +37,11 @@ class NearGroups:
         index: CosineIndex,
         threshold: float,
         among: Int[np.ndarray, " items"] | None = None,
+        *,
+        method: str = "exact",
     ) -> None:
         check_threshold(threshold, "fold")
-        self._index, self._among = index, among
+        self._index, self._among, self._method = index, among, method
         self._least = max(-1.0, threshold - SLACK)
         self._most = len(index) if among is None else len(among)
         self._groups: dict[int, list[int]] = {}  # of each id looked at, all members
@@ -76,7 +79,9 @@ class NearGroups:
         while len(ids):
             k = min(k, self._most)
             vectors = self._index.vectors(ids)
-            _, found = self._index.search(vectors, k, self._among, min_score=self._least)
+            _, found = self._index.search(
+                vectors, k, self._among, min_score=self._least, method=self._method
+            )
             more = (found[:, -1] >= 0) & (k < self._most)
             for item, near in zip(ids[~more].tolist(), found[~more], strict=True):
                 yield item, near[near >= 0]

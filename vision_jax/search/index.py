@@ -14,8 +14,9 @@ from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.built import BuiltMethods, check_options
 from vision_jax.search.device_rows import DeviceRows
 from vision_jax.search.filters import Where, to_mask
-from vision_jax.search.graph import Fit
+from vision_jax.search.graph import Fit, Graph
 from vision_jax.search.lock import ReadWriteLock
+from vision_jax.search.methods import check_method
 from vision_jax.search.min_score import MinScore, at_least, check_min_score
 from vision_jax.search.protocol import Found
 from vision_jax.search.slots import SlotTable
@@ -233,6 +234,28 @@ class CosineIndex:
         with self._lock.reading():
             return self._methods.fit
 
+    def as_type(self, dtype: Any) -> "CosineIndex":
+        """Return an index of the same vectors, metadata and graph that holds another type.
+
+        Args:
+            dtype: As for the index itself.
+
+        Returns:
+            A copy; the index itself if it has the type.
+
+        Raises:
+            InputError: If there is no such type.
+        """
+        other = CosineIndex(self.dim, dtype=dtype, about=self.about)
+        if other.dtype == self.dtype:
+            return self
+        other.add(self.vectors(self.ids), self.ids, self.metadata(self.ids))
+        with self._lock.reading():
+            other._table.next, graph = self._table.next, self._graph()
+        if graph is not None:
+            other._methods.restore(graph)
+        return other
+
     def search(
         self,
         queries: ArrayLike,
@@ -321,9 +344,7 @@ class CosineIndex:
                 written there; nothing is written.
         """
         with self._lock.reading():
-            filled = len(self._table.live)
-            graph = self._methods.graph(self._rows, self._table.by_id[1], filled)
-            content = self._content()._replace(graph=graph)
+            content = self._content()._replace(graph=self._graph())
         index_file.write(Path(path), content)
 
     @classmethod
@@ -354,6 +375,9 @@ class CosineIndex:
             index._methods.restore(content.graph)
         return index
 
+    def _graph(self) -> Graph | None:
+        return self._methods.graph(self._rows, self._table.by_id[1], len(self._table.live))
+
     def _content(self) -> index_file.Content:
         values, scale = self._rows.rows(self._table.slots)
         items = {str(item): value for item, value in self._metadata.items()}
@@ -372,10 +396,13 @@ class CosineIndex:
         self, rows: np.ndarray, k: int, where: Where | None, method: str, options: dict[str, Any]
     ) -> Found:
         """Search while the lock is held."""
-        built = self._methods.get(method, self._rows, self._table.by_id[1])
-        if options:
-            check_options(method, built.search, options)
         held = self._table.by_id[0]
+        if len(held):
+            built = self._methods.get(method, self._rows, self._table.by_id[1])
+            if options:
+                check_options(method, built.search, options)
+        else:  # of which nothing can be built
+            check_method(method)
         mask = None
         if where is not None:
             find, order = self._table.places, self._table.order

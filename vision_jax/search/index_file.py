@@ -60,6 +60,13 @@ class Content(NamedTuple):
     graph: Graph | None = None
 
 
+def _plain(value: Any) -> Any:
+    """Return NumPy's numbers and arrays, such as labels, as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
 def write(path: Path, content: Content) -> None:
     """Write a file, atomically.
 
@@ -70,7 +77,7 @@ def write(path: Path, content: Content) -> None:
     graph = content.graph
     about = content.notes if graph is None else content.notes | {"graph": graph.notes}
     try:
-        notes = json.dumps(about, sort_keys=True, allow_nan=False).encode()
+        notes = json.dumps(about, sort_keys=True, allow_nan=False, default=_plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"about and metadata must be JSON-able: {error}") from error
     parts = {

@@ -27,6 +27,7 @@ WIDE_GROUP = 8
 WIDE_BYTES_GROUP = 16  # of rows in int8
 WIDE_CHUNK = 512  # older XLA's product in bfloat16 is slow for fewer
 OLDER = jax.__version_info__ < (0, 11)
+WIDEST_BYTES = (2**31 - 1) // 127**2  # dimensions whose products in int8 add up in int32
 MANY = 128  # from so many queries on, older XLA multiplies faster in bfloat16 than in int8
 EXCESS = 6  # groups scored beyond k, since two products may round the same score differently
 DENSE = 4096  # a gallery up to this size is scored whole
@@ -148,7 +149,9 @@ def _sizes(queries: int, rows: Rows, read: Rows | None = None) -> _Sizes:
 
 def _in_bfloat16(queries: int, read: Rows | None) -> bool:
     """Say whether to multiply int8 rows with queries in bfloat16."""
-    return OLDER and queries >= MANY and read is not None and read.values.dtype == jnp.int8
+    if read is None or read.values.dtype != jnp.int8:
+        return False
+    return read.values.shape[1] > WIDEST_BYTES or (OLDER and queries >= MANY)
 
 
 def search(
@@ -334,13 +337,13 @@ def _score_groups(
     query: Array, rows: Rows, mask: Array, groups: Array, k: int, sizes: _Sizes
 ) -> tuple[Array, Array]:
     """Score all rows of one query's groups and keep the k best."""
-    (items, dim), (_, block, group) = rows.values.shape, sizes
+    items, (_, block, group) = rows.values.shape[0], sizes
     number, place = jnp.divmod(jnp.sort(groups), block // group)  # so a tie goes to the lower row
     # The last block reaches back; its rows below `floor` belong to the block before.
     first, floor = jnp.minimum(number * block, items - block) + place * group, number * block
-    take = jax.vmap(lambda at: lax.dynamic_slice(rows.values, (at, 0), (group, dim)))
+    take = jax.vmap(lambda at: lax.dynamic_slice_in_dim(rows.values, at, group))
     ids = (first[:, None] + jnp.arange(group, dtype=jnp.int32)).reshape(-1)
-    scores = _dot(take(first).reshape(-1, dim), query[None])[:, 0] * rows.scale[ids]
+    scores = _dot(take(first).reshape(-1, query.shape[0]), query[None])[:, 0] * rows.scale[ids]
     scores = jnp.where(mask[ids] & (ids >= jnp.repeat(floor, group)), scores, -jnp.inf)
     values, places = lax.top_k(scores, k)
     return values, jnp.where(values > -jnp.inf, ids[places], -1)

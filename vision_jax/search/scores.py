@@ -78,7 +78,7 @@ def _bins(
     A vector and itself, and padding, are beyond 2T.
     """
     count = rows.shape[0]
-    size = max(1, min(count, _BUDGET // count))
+    size = max(1, min(count, _BUDGET // max(1, count)))
     edges = jnp.asarray(thresholds)
     for start in range(0, count, size):
         # The last part reaches back; its rows before `start` have been counted.

@@ -108,13 +108,11 @@ class StoredRows(DeviceRows):
             stored = self._stored
             if stored is None:
                 return
-            self.used, count = 0, len(stored.scale)
-            try:
-                self._reserve(count)
-                for start in range(0, count, _PART):
-                    part = slice(start, start + _PART)
-                    super().append_rows(stored.values[part], stored.scale[part])
-            finally:
-                self.used = count
+            placed = DeviceRows(self.dim, self.dtype)  # other threads read `used` meanwhile
+            placed._reserve(len(stored.scale))
+            for start in range(0, len(stored.scale), _PART):
+                part = slice(start, start + _PART)
+                placed.append_rows(stored.values[part], stored.scale[part])
+            self._state = placed._state
             super().set_live(self._filled)
             self._stored = None

@@ -210,7 +210,9 @@ class Galleries:
 
     def _open(self, name: str, path: Path) -> Opened:
         state = _state(path) or ()  # before it is read: what replaces it meanwhile is seen later
-        index = held_as(load_index(path, method=self._method), self._dtype)
+        index = load_index(path, method=self._method)
+        if self._dtype is not None:
+            index = index.as_type(self._dtype)
         gallery = Gallery(name, index, self._encoder(index))
         self._prepare(gallery)
         return Opened(path, state, gallery)
@@ -222,15 +224,6 @@ class Galleries:
             if known and origin.encoder == known.run.identity and views == known.views:
                 return known
         return open_encoder(index, origin, self._workdir)
-
-
-def held_as(index: CosineIndex, dtype: str | None) -> CosineIndex:
-    """Return an index whose vectors are held in another type; the same one if it has it."""
-    if dtype in (None, index.dtype):
-        return index
-    other = CosineIndex(index.dim, dtype=dtype, about=index.about)
-    other.add(index.vectors(index.ids), index.ids, index.metadata(index.ids))
-    return other
 
 
 def open_encoder(index: CosineIndex, origin: Origin, workdir: Path | None) -> Encoder | None:
