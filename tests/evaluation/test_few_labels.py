@@ -105,3 +105,12 @@ def test_an_encoder_that_knows_the_images_needs_few_labels(digits):
     narrow = TrainClassifier(data=config.data, model=ModelConfig("wrn_40_2"))
     with pytest.raises(InputError, match=r"model\.name is 'wrn_40_2'"):
         few_label_accuracy(narrow, few, test, start=start)
+
+
+def test_classes_are_matched_by_name(digits):
+    config = TrainClassifier(data=DataConfig(batch_size=20), model=MODEL, epochs=2)
+    few, test = Subset.of(digits, range(200)), Subset.of(digits, range(1000, 1400))
+    names = list(digits.label_names)
+    images = np.stack([row["image"] for row in test.read(range(400))])
+    other = ArraySource.from_arrays(images, 9 - test.labels(), label_names=names[::-1])
+    assert few_label_accuracy(config, few, other) == few_label_accuracy(config, few, test) > 0.2

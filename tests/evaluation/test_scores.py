@@ -79,6 +79,11 @@ def test_what_is_written_is_read_again(measured):
     assert again.sentence(0.8) == scores.sentence(0.8)
     np.testing.assert_allclose(again.curve.precision, scores.curve.precision, atol=1e-4)
     assert read_scores(folder, dataclasses.replace(origin, encoder=None)) is None
+    assert read_scores(folder, dataclasses.replace(origin, views=2)) is None
+    write_scores(scores._replace(views=2), folder)
+    assert read_scores(folder, origin) is None
+    assert read_scores(folder, dataclasses.replace(origin, views=2)).views == 2
+    write_scores(scores, folder)
 
 
 def test_nothing_scores_so_much(measured):

@@ -141,6 +141,9 @@ def test_bad_targets_are_refused(run, images, arguments, message):
         ("grad_cam", {"steps": 3}, "steps is no option of grad_cam; it takes layer"),
         ("integrated_gradients", {"steps": 0}, "steps is 0; a whole number of at least 1"),
         ("integrated_gradients", {"baseline": "pink"}, "baseline is 'pink'.*black, white"),
+        ("occlusion", {"baseline": 255}, r"baseline is from 255 to 255; values in \[0, 1\]"),
+        ("integrated_gradients", {"baseline": np.nan}, "baseline is from nan to nan"),
+        ("smooth_grad", {"seed": -1}, r"seed is -1; it must be in \[0, 2\*\*32\)"),
         ("grad_cam", {"layer": "stage9"}, "layer is 'stage9'.*stage1, stage2"),
     ],
 )
@@ -152,3 +155,35 @@ def test_bad_options_are_refused(run, images, method, options, message):
 def test_images_of_another_shape_are_refused(run):
     with pytest.raises(InputError, match=r"images have shape \(9, 9, 1\)"):
         saliency(run, np.zeros((2, 9, 9, 1), np.uint8))
+
+
+def test_a_baseline_may_be_an_image_of_bytes(run, images):
+    maps = [
+        saliency(run, images, "integrated_gradients", 3, baseline=image)
+        for image in (images[1], images[1].astype(np.float32) / 255)
+    ]
+    np.testing.assert_allclose(*maps, atol=1e-5)
+
+
+def test_classes_may_be_arrays(run, images):
+    numbers = [1, 2, 3, 4, 5]
+    wanted = target_scores(run, images, numbers)
+    for given in (np.array(numbers), jnp.array(numbers)):
+        np.testing.assert_array_equal(target_scores(run, images, given), wanted)
+    one = target_scores(run, images, 3)
+    for given in (np.int64(3), np.array(3), jnp.argmax(jnp.arange(4))):
+        np.testing.assert_array_equal(target_scores(run, images, given), one)
+
+
+@pytest.mark.parametrize("method", ["smooth_grad", "rise"])
+def test_another_seed_compiles_nothing(run, images, method):
+    options = {"samples": 4} if method == "smooth_grad" else {"masks": 8}
+    first = saliency(run, images, method, 3, **options)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name)
+    )
+    second = saliency(run, images, method, 3, seed=1, **options)
+    assert [name for name in compiled if "compile" in name] == []
+    assert (first != second).any()
+    np.testing.assert_array_equal(saliency(run, images, method, 3, **options), first)

@@ -78,7 +78,7 @@ def rows_of(
     """Find the images of some classes.
 
     Args:
-        labels: (N,) the classes of all images.
+        labels: (N,) the classes of all images; those below 0, which mean unknown, are left out.
         classes: which to choose.
 
     Returns:
@@ -87,7 +87,7 @@ def rows_of(
     Raises:
         InputError: a class has no image or is named twice.
     """
-    table = np.full(max(int(labels.max(initial=0)), *classes) + 1, -1, np.int64)
+    table = np.full(max([int(labels.max(initial=0)), *classes]) + 1, -1, np.int64)
     for place, label in enumerate(classes):
         if label < 0 or table[label] >= 0 or not (labels == label).any():
             raise InputError(
@@ -95,5 +95,5 @@ def rows_of(
                 f"{label} does not"
             )
         table[label] = place
-    rows = np.flatnonzero(table[labels] >= 0)
+    rows = np.flatnonzero((labels >= 0) & (table[labels] >= 0))
     return rows, table[labels[rows]]

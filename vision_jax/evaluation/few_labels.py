@@ -14,6 +14,7 @@ from vision_jax.errors import InputError
 from vision_jax.evaluation.retrieval import nearest
 from vision_jax.parallel.devices import Devices
 from vision_jax.run.build import build_augmentation, build_task
+from vision_jax.run.classes import match_classes
 from vision_jax.run.init_from import like_run, start_from
 from vision_jax.run.run import Run
 from vision_jax.training.loop import Evaluator, fit
@@ -60,7 +61,7 @@ def few_label_accuracy(
         config: a classifier; its splits are not read. With `start`, what it leaves open is the
             encoder's, and `optimizer.freeze` may keep parts of it.
         few: the labelled images.
-        test: images of the same classes.
+        test: images of the same classes, matched by their names.
         start: a run whose encoder to start from, such as one trained without labels; by default
             random weights.
 
@@ -76,6 +77,7 @@ def few_label_accuracy(
     data = config.data
     loader = Loader(few, data.batch_size, train=True, seed=config.seed, sampling=data.sampling)
     info = DataInfo.of(loader, count_classes=config.counts_classes)
+    test = match_classes(test, few.label_names, f"training on {few.name}").source
     task = build_task(config, info)
     begun = start_from(start, task, config, info).state if start else None
     share = loader.batch_size // parallel.count

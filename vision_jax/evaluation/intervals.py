@@ -125,7 +125,7 @@ def paired_test(
     interval = bootstrap_interval(apart, groups=groups, level=level, samples=samples, seed=seed)
     sums, _ = _grouped(apart, groups, level, samples)
     # Rounding must not separate sums that are equal.
-    far = abs(sums.sum()) * (1 - 1e-9)
+    far = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
     random = np.random.default_rng([seed, 1])
     extreme = sum(
         int((np.abs(random.choice([-1.0, 1.0], (size, len(sums))) @ sums) >= far).sum())

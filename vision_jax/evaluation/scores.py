@@ -25,12 +25,14 @@ class MeasuredScores(NamedTuple):
         encoder: the identity of the network.
         data: the name of the data set or folder.
         split: the part of it whose images were looked up among each other.
+        views: of each image, whose vectors were averaged.
     """
 
     curve: ScoreCurve
     encoder: str
     data: str
     split: str
+    views: int = 1
 
     def sentence(self, min_score: float) -> str:
         """Say how right hits of a score are, at the highest measured threshold up to it."""
@@ -65,7 +67,7 @@ def measure_scores(data: EvaluationData) -> MeasuredScores | None:
         return None
     test = data.test
     curve = score_curve(vectors, known)
-    return MeasuredScores(curve, data.run.identity, test.name, test.split)
+    return MeasuredScores(curve, data.run.identity, test.name, test.split, data.views)
 
 
 def write_scores(measured: MeasuredScores, workdir: Path) -> Path:
@@ -77,6 +79,7 @@ def write_scores(measured: MeasuredScores, workdir: Path) -> Path:
     curve = measured.curve
     content = {
         **{"encoder": measured.encoder, "data": measured.data, "split": measured.split},
+        "views": measured.views,
         "images": curve.images,
         "thresholds": [round(float(value), _DIGITS) for value in curve.thresholds],
         "precision": [
@@ -96,8 +99,8 @@ def read_scores(workdir: Path, origin: Origin) -> MeasuredScores | None:
         origin: what the index was made of.
 
     Returns:
-        The curve; None if there is none that can be read, or it is of another network or of other
-        images than the index.
+        The curve; None if there is none that can be read, or it is of another network, other images
+        or another number of views than the index.
     """
     try:
         content = json.loads((workdir / FILE).read_text(encoding="utf-8"))
@@ -105,10 +108,12 @@ def read_scores(workdir: Path, origin: Origin) -> MeasuredScores | None:
         precision, recall = (np.array(content[name], float) for name in ("precision", "recall"))
         images, encoder = int(content["images"]), str(content["encoder"])
         data, split = str(content["data"]), str(content["split"])
+        views = int(content.get("views", 1))  # earlier versions did not say
     except (OSError, ValueError, TypeError, KeyError):
         return None
     if not len(thresholds) or not thresholds.shape == precision.shape == recall.shape:
         return None
-    if (encoder, data) != (origin.encoder, origin.source) or origin.others:
+    if (encoder, data, views) != (origin.encoder, origin.source, origin.views) or origin.others:
         return None
-    return MeasuredScores(ScoreCurve(thresholds, precision, recall, images), encoder, data, split)
+    curve = ScoreCurve(thresholds, precision, recall, images)
+    return MeasuredScores(curve, encoder, data, split, views)

@@ -5,6 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vision_jax.checked import check_choice
 from vision_jax.errors import InputError
 from vision_jax.explain.cams import enlarged
 from vision_jax.explain.feature_maps import Images, Network, Score
@@ -33,6 +34,7 @@ def attention_rollout(
         InputError: the network has no attention.
     """
     del score
+    check_choice(pool, ("token", "mean"), "pool")
     _, endpoints = network(images)
     blocks = [name for name in endpoints if name.removeprefix("attention").isdigit()]
     if not blocks:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -22,16 +23,18 @@ def baseline_images(images: Images, baseline: Baseline) -> Images:
         images: (B, H, W, C) in [0, 1].
         baseline: "black", "white", "mean" (the image's mean colour), "blur" (the image without its
             detail), a grey level or a colour of C values in [0, 1], or an array (H, W, C) or
-            (B, H, W, C).
+            (B, H, W, C) in [0, 1] or uint8.
 
     Returns:
         (B, H, W, C).
 
     Raises:
-        InputError: an unknown name, or an array of another shape.
+        InputError: an unknown name, an array of another shape, or a value out of range.
     """
     if isinstance(baseline, str):
         return BASELINES[check_choice(baseline, tuple(BASELINES), "baseline")](images)
+    if not isinstance(baseline, jax.core.Tracer):
+        baseline = _in_range(np.asarray(baseline))
     values = jnp.asarray(baseline, images.dtype)
     allowed = ((), (images.shape[-1],), images.shape[1:], images.shape)
     if values.shape not in allowed:
@@ -40,6 +43,17 @@ def baseline_images(images: Images, baseline: Baseline) -> Images:
             f"{images.shape[-1]} values or an image {images.shape[1:]} is needed"
         )
     return jnp.broadcast_to(values, images.shape)
+
+
+def _in_range(baseline: np.ndarray) -> np.ndarray:
+    if baseline.dtype == np.uint8 and baseline.ndim > 1:
+        return baseline.astype(np.float32) / 255
+    if not ((baseline >= 0) & (baseline <= 1)).all():  # as of NaN
+        raise InputError(
+            f"baseline is from {baseline.min()} to {baseline.max()}; values in [0, 1] are needed, "
+            "or an image of uint8"
+        )
+    return baseline
 
 
 def _blur(images: Images) -> Images:

@@ -65,6 +65,7 @@ def deletion(
     Raises:
         InputError: shapes or values do not fit.
     """
+    check_maps(images, maps)
     return _curves(score, images, replaced(images, baseline), maps, steps, seed)
 
 
@@ -93,6 +94,7 @@ def insertion(
     Raises:
         InputError: shapes or values do not fit.
     """
+    check_maps(images, maps)
     return _curves(score, replaced(images, baseline), images, maps, steps, seed)
 
 
@@ -127,7 +129,12 @@ def ranks(maps: Maps, seed: int = 0) -> Int[np.ndarray, "images height width"]:
 
 
 def check_maps(images: Images, maps: Maps) -> None:
-    """Refuse maps that are not of the images' number and size."""
+    """Refuse images outside of [0, 1], and maps that are not of their number and size."""
+    low, high = images.min(initial=0), images.max(initial=0)
+    if not np.issubdtype(images.dtype, np.floating) or not 0 <= low <= high <= 1:
+        raise InputError(
+            f"images are {images.dtype} from {low} to {high}; floats in [0, 1] are needed"
+        )
     if maps.shape != images.shape[:3]:
         raise InputError(f"maps have shape {maps.shape}; {images.shape[:3]} is needed")
 
@@ -135,7 +142,6 @@ def check_maps(images: Images, maps: Maps) -> None:
 def _curves(
     score: Score, before: Images, after: Images, maps: Maps, steps: int, seed: int
 ) -> Curves:
-    check_maps(before, maps)
     pixels = maps[0].size if len(maps) else 1
     if not 1 <= steps <= pixels:
         raise InputError(f"steps is {steps}; it must be in [1, {pixels}], the pixels of an image")

@@ -50,8 +50,7 @@ def follow(
     # A part of the evaluations for each device.
     count = run.parallel.row_sizes(height * width)[0] // devices
     starts = range(0, plan.evaluations, count)
-    named = ("plan", *name, target.name, seed)
-    compute = run.compiled(named, _of_part(run, target, plan, seed, count))
+    compute = run.compiled(("plan", *name, target.name), _of_part(run, target, plan, count))
 
     def sums(part: Part) -> tuple[list[tuple[int, np.ndarray]], int]:
         units, real = part
@@ -60,7 +59,7 @@ def follow(
 
     parts = map_parts(
         sums,
-        _units(rows, wanted, starts, devices),
+        _units(rows, wanted, starts, seed, devices),
         len(rows) * len(starts) * count,
         lanes=run.parallel.lanes,
         verb=f"{name[0]} maps",
@@ -99,15 +98,15 @@ def _at_images(
     return made[:, 1:].reshape(target.rows.shape).astype(target.rows.dtype), made[:, 0]
 
 
-def _of_part(run: Run, target: Resolved, plan: Plan, seed: int, count: int) -> Any:
+def _of_part(run: Run, target: Resolved, plan: Plan, count: int) -> Any:
     """Return a function of parts of evaluations: one of an image each, leading axis of 1."""
-    apply, base = run.task.apply, jax.random.key(np.uint32(seed))
+    apply = run.task.apply
 
     def compute(state: Any, units: tuple[Array, ...]) -> Array:
-        image, wanted, number, start = (rows[0] for rows in units)
+        image, wanted, number, start, seed = (rows[0] for rows in units)
         image = to_float(image) if image.dtype == np.uint8 else image
         score = target.score(jnp.broadcast_to(wanted, (count, *wanted.shape)))
-        key = jax.random.fold_in(base, number)
+        key = jax.random.fold_in(jax.random.key(seed), number)
         sums = weighted_scores(
             lambda masked: score(*apply(state, masked)), image, key, plan, start, count
         )
@@ -117,12 +116,12 @@ def _of_part(run: Run, target: Resolved, plan: Plan, seed: int, count: int) -> A
 
 
 def _units(
-    rows: np.ndarray | Source, wanted: np.ndarray, starts: range, devices: int
+    rows: np.ndarray | Source, wanted: np.ndarray, starts: range, seed: int, devices: int
 ) -> Iterator[Part]:
     """Yield every part of every image's evaluations, as many at a time as there are devices."""
     numbered = enumerate(row_chunks(rows, (1,)))
     every = (
-        (image[0], wanted[number], np.uint32(number), np.int32(start))
+        (image[0], wanted[number], np.uint32(number), np.int32(start), np.uint32(seed))
         for number, (image, _) in numbered
         for start in starts
     )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vision_jax.checked import check_choice
+from vision_jax.checked import check_choice, require
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.explain.attention import NO_ATTENTION
@@ -44,7 +44,7 @@ def saliency(
         method: a key of `METHODS`.
         target: what to explain, see `targets`: a class by number or name, one for all images or one
             for each; `Difference`, `Cosine` or `Neuron`. By default the predicted class.
-        seed: seed of the methods that draw.
+        seed: seed of the methods that draw, in [0, 2**32).
         **options: the method's own, the keyword arguments of its function.
 
     Returns:
@@ -62,6 +62,7 @@ def saliency(
     (360, 8, 8)
     """
     check_choice(method, tuple(METHODS), "method")
+    require(0 <= seed < 2**32, "seed", seed, "in [0, 2**32)")
     check_options(method, options)
     rows = run.as_rows(images)
     if method == "attention_rollout":
@@ -142,9 +143,9 @@ def _in_parts(
 ) -> np.ndarray:
     """Apply a method to many images."""
     draws = "keys" in inspect.signature(function).parameters
-    base, apply = jax.random.key(np.uint32(seed)), apply or run.task.apply
+    apply = apply or run.task.apply
 
-    def compute(state: Any, pixels: Array, wanted: Array, numbers: Array) -> Array:
+    def compute(state: Any, pixels: Array, wanted: Array, numbers: Array, seeds: Array) -> Array:
         network = partial(apply, state)
 
         def own(output: Any, endpoints: dict[str, Array]) -> Array:
@@ -154,13 +155,18 @@ def _in_parts(
         if name[0] in _ELSEWHERE:
             output, endpoints = network(pixels)
             score = target.score(target.bind(output, endpoints, wanted))
-        keys = [jax.vmap(lambda number: jax.random.fold_in(base, number))(numbers)] if draws else []
+        own_key = jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))
+        keys = [own_key(seeds, numbers)] if draws else []
         return function(network, score, pixels, *keys).astype(jnp.float32)
 
     return run.map_images(
         compute,
         rows,
         f"{name[0]} maps",
-        extras=(target.rows, np.arange(len(rows), dtype=np.uint32)),
-        name=(*name, target.name, seed if draws else None),
+        extras=(
+            target.rows,
+            np.arange(len(rows), dtype=np.uint32),
+            np.full(len(rows), seed, np.uint32),  # not a constant, which would compile anew
+        ),
+        name=(*name, target.name),
     )

@@ -22,7 +22,7 @@ from vision_jax.run.run import Run
 from vision_jax.search.similarity import normalize
 from vision_jax.tasks.base import Classifies
 
-Label = int | str | None
+Label = int | np.integer | str | None
 PREDICTED = -1
 """The label that stands for the predicted class."""
 _SHOWN = 20
@@ -37,7 +37,7 @@ class Class:
             each.
     """
 
-    label: Label | Sequence[Label] | np.ndarray = None
+    label: Label | Sequence[Label] | np.ndarray | jax.Array = None
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Difference:
         other: that of the second.
     """
 
-    label: Label | Sequence[Label] | np.ndarray
-    other: Label | Sequence[Label] | np.ndarray
+    label: Label | Sequence[Label] | np.ndarray | jax.Array
+    other: Label | Sequence[Label] | np.ndarray | jax.Array
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Neuron:
     index: int | tuple[int, ...] = ()
 
 
-Target = Class | Difference | Cosine | Neuron | Label | Sequence[Label] | np.ndarray
+Target = Class | Difference | Cosine | Neuron | Label | Sequence[Label] | np.ndarray | jax.Array
 
 
 class Resolved(NamedTuple):
@@ -219,6 +219,8 @@ def _labels(run: Run, label: Any, count: int) -> Int[np.ndarray, " images"]:
             "another image or a Neuron is needed"
         )
     names = run.info.label_names or ()
+    if isinstance(label, np.ndarray | jax.Array):
+        label = np.asarray(label).tolist()
     if label is None or isinstance(label, str | int | np.integer):
         return np.full(count, _label(label, names), np.int32)
     if len(label) != count:
