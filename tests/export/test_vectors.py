@@ -58,6 +58,19 @@ def test_metadata_of_several_types_and_names_of_ours_are_kept(tmp_path):
     assert pyarrow.parquet.read_table(tmp_path / "none.parquet").num_rows == 0
 
 
+@pytest.mark.parametrize("value", [{"exif": {}}, {"n": 2**70}, {"key": "\udcff"}, {"a": [{}]}])
+def test_metadata_that_parquet_has_no_type_for_becomes_json_text(tmp_path, value):
+    index = CosineIndex(2)
+    index.add(np.eye(2), metadata=[value, value])
+    write_vectors(index, tmp_path / "a.parquet")
+    write_vectors(index, tmp_path / "a.npy")
+    rows = pyarrow.parquet.read_table(tmp_path / "a.parquet").drop_columns("vector").to_pylist()
+    ((name, wanted),) = value.items()
+    assert [json.loads(row[name]) for row in rows] == [wanted] * 2
+    lines = [json.loads(line) for line in (tmp_path / "a.npy.jsonl").read_text().splitlines()]
+    assert [line[name] for line in lines] == [wanted] * 2
+
+
 def test_faiss_finds_the_same(gaps, tmp_path):
     faiss = pytest.importorskip("faiss", reason="needs the extra faiss")
     write_vectors(gaps, tmp_path / "a.faiss")

@@ -290,3 +290,19 @@ def test_an_indexed_image_finds_others_among_those_allowed(run, index, gallery):
     np.testing.assert_array_equal((ids < 0).sum(1), [1, 0])  # itself is left out of the first
     shown = read_indexed(index, run, [gallery.key(i) for i in (3, 1)])
     np.testing.assert_array_equal(shown, [e["image"] for e in gallery.read([3, 1])])
+
+
+def test_an_update_that_fails_leaves_the_index_as_it_was(run, photos, monkeypatch):
+    folder, opened = photos
+    index = build_index(run, opened())
+    before = index.metadata(index.ids)
+    picture, other = sorted(folder.rglob("*.png"))[:2]
+    other.unlink()
+    Image.fromarray(np.full((8, 8), 77, np.uint8)).save(picture)
+    broken = dataclasses.replace(run)
+    monkeypatch.setattr(
+        type(run), "embed", lambda self, images, **_: np.full((len(images), 64), np.nan, np.float32)
+    )
+    with pytest.raises(InputError, match="has an embedding that is zero, NaN or infinite"):
+        update_index(index, broken, opened())
+    assert index.metadata(index.ids) == before

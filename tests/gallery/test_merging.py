@@ -1,5 +1,7 @@
 """Merged indexes: a search of one finds what searches of its parts do."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,34 @@ def folders(run, tmp_path_factory):
         words = ["index", run.workdir, "--images", root / name, "--out", root / f"{name}.index"]
         assert main([*map(str, words)]) == 0
     return root
+
+
+def test_matches_of_a_merged_index_are_explained_unless_a_file_has_changed(
+    folders, tmp_path, capsys
+):
+    root = shutil.copytree(folders, tmp_path / "copy")
+    for name in "ab":
+        words = ["index", run_of(folders), "--images", root / name, "--out", root / f"{name}.index"]
+        assert main([*map(str, words)]) == 0
+    merged(root)
+    (picture, *others), out = sorted((root / "b").iterdir()), root / "found.png"
+    words = ["search", root / "all.index", picture, "--explain", "--picture", out]
+    assert main([*map(str, words), "--k", "3"]) == 0
+    with Image.open(out) as drawn:
+        assert drawn.height > 3 * 200
+    assert main([*map(str, words), "--min-score", "1"]) == 0
+    assert main([*map(str, words), "--k", "12"]) == 0
+    for other in (picture, *others, *(root / "a").iterdir()):
+        with Image.open(other) as image:
+            turned = image.transpose(Image.Transpose.ROTATE_180)
+        turned.save(other)
+    capsys.readouterr()
+    assert main([*map(str, words), "--k", "3"]) == 2
+    assert "has changed since it was indexed; index the images again" in capsys.readouterr().err
+
+
+def run_of(root):
+    return load_index(root / "a.index").about["workdir"]
 
 
 def merged(root, *options):

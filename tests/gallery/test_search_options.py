@@ -184,6 +184,7 @@ def test_hits_by_examples_are_those_of_the_formula(workdir, album_index, album, 
     order = np.argsort(-(unit @ query), kind="stable")
     left = [n for n in np.array(list(place))[order] if n not in (3, 4, 9)]
     hits = search_examples(index, None, like, unlike, 5, weight=0.7)
+    assert search_examples(index, None, [*map(Path, like)], unlike, 5, weight=0.7) == hits
     cosines = unit @ query / np.linalg.norm(query)
     np.testing.assert_allclose(
         [hit.score for hit in hits],

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn.datasets import load_sample_images
 
 from vision_jax.cli import main
@@ -254,3 +254,14 @@ def test_prepared_images_keep_the_keys_of_their_splits(data_dir):
 def test_a_threshold_out_of_range_is_named(small_source):
     with pytest.raises(InputError, match=r"threshold is 1.5; it must be in \(0, 1\]"):
         inspect(small_source, threshold=1.5)
+
+
+def test_photographs_that_lie_on_their_side_are_counted_upright(crops, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for number, turned in enumerate(({}, {}, {"exif": exif})):
+        save(tmp_path / f"{number}.jpg", crops[number][:48], **turned)
+    source, files = open_splits(tmp_path)
+    assert files.sizes == {(64, 48): 2, (48, 64): 1}
+    assert source.image_shape == (48, 48, 3)
+    assert len(read_all(source)["image"]) == 3

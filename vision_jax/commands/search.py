@@ -179,7 +179,9 @@ def search(
         from vision_jax.reports.matches import write_search_matches
 
         run = run or _load_run(loaded, workdir)
-        write_search_matches(picture, run, loaded, images, keys, gallery.as_found(hits)[1])
+        ids = gallery.as_found(hits)[1]
+        for note in write_search_matches(picture, run, loaded, images, keys, ids):
+            print(f"note: {note}")
         print(f"picture -> {picture}")
     elif picture is not None:
         _draw(picture, loaded, workdir, queries, hits)

@@ -107,7 +107,8 @@ SUFFIXES = (".npy", ".parquet", ".faiss")
 def _write_lines(path: Path, rows: Rows) -> None:
     with path.open("w", encoding="utf-8") as file:
         for record in _records(rows):
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            # Escaped: metadata may hold half of a character, which UTF-8 cannot.
+            file.write(json.dumps(record, allow_nan=False) + "\n")
 
 
 def _write_parquet(path: Path, rows: Rows) -> None:
@@ -126,13 +127,21 @@ def _write_parquet(path: Path, rows: Rows) -> None:
 
 
 def _column(values: list[Any]) -> Any:
-    """Return a column; as JSON text where the values are of several types."""
+    """Return a column; as JSON text where the values have no one type of Parquet's."""
     import pyarrow as pa
 
     try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else json.dumps(value) for value in values])
+        column = pa.array(values)
+        if not _has_empty_struct(column.type):
+            return column
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
+        pass
+    return pa.array([None if value is None else json.dumps(value) for value in values])
+
+
+def _has_empty_struct(kind: Any) -> bool:
+    fields = [kind.field(i) for i in range(kind.num_fields)]
+    return str(kind) == "struct<>" or any(_has_empty_struct(field.type) for field in fields)
 
 
 def _records(rows: Rows) -> list[dict[str, Any]]:

@@ -96,20 +96,22 @@ def update_index(
     fresh = [i for i, row in enumerate(rows) if (row["key"], row["digest"]) not in there]
     wanted = {(row["key"], row["digest"]) for row in rows}
     gone = [i for entry, i in there.items() if entry not in wanted]
-    # Embedded before anything is removed: a file that cannot be read leaves the index whole.
+    # Embedded and checked before anything is removed: a bad file leaves the index whole.
     new = Readable.of(source, fresh) if bad_files == "skip" else Subset.of(source, fresh)
     vectors = run.embed(new, views=origin.views) if fresh else None
     skipped = new.faults if isinstance(new, Readable) else {}
+    kept = [place for place in range(len(fresh)) if place not in skipped]
+    added = [rows[fresh[place]] for place in kept]
+    if vectors is not None:
+        check_directions(vectors[kept], added)
     index.remove(gone)
     kept_ids = {i: row for row in rows if (i := there.get((row["key"], row["digest"]))) is not None}
     index.set_metadata(list(kept_ids), list(kept_ids.values()))  # what was touched, or read anew
     if vectors is not None:
-        kept = [place for place in range(len(fresh)) if place not in skipped]
-        _add(index, vectors[kept], [rows[fresh[place]] for place in kept])
+        index.add(vectors[kept], metadata=added)
     index.about = origin.about()  # the run's folder may have moved
     named = {new.key(place): reason for place, reason in sorted(skipped.items())}
-    added = len(fresh) - len(skipped)
-    return IndexChange(added, len(gone), len(rows) - len(fresh), skipped=named)
+    return IndexChange(len(added), len(gone), len(rows) - len(fresh), skipped=named)
 
 
 def describe(source: Source) -> list[dict[str, Any]]:
@@ -130,8 +132,3 @@ def describe(source: Source) -> list[dict[str, Any]]:
             row["labels"] = [several[i] for i in np.flatnonzero(there)]
             row["label"] = SEPARATOR.join(row["labels"])
     return rows
-
-
-def _add(index: CosineIndex, vectors: np.ndarray, rows: list[dict[str, Any]]) -> None:
-    check_directions(vectors, rows)
-    index.add(vectors, metadata=rows)

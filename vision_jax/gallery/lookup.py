@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.gallery.conditions import meets
 from vision_jax.gallery.origin import check_encoder, entries, origin_of, views_of
@@ -169,14 +170,35 @@ def read_indexed(
     Raises:
         InputError: If an image is no longer there.
     """
-    images: dict[str, np.ndarray] = {}
+    if not keys:
+        return np.zeros((0, *run.info.image_shape), np.uint8)
+    places = find_indexed(index, run, keys)
+    images = {key: source.read([place])[0]["image"] for key, (source, place) in places.items()}
+    return np.stack([images[key] for key in keys])
+
+
+def find_indexed(
+    index: CosineIndex, run: Run, keys: Sequence[str]
+) -> dict[str, tuple[Source, int]]:
+    """Find indexed images where they were, in a run's shape.
+
+    Args:
+        index: The index they are in.
+        run: The run that made it.
+        keys: Their keys.
+
+    Returns:
+        Of each key the source that holds its image, and the image's place in it.
+
+    Raises:
+        InputError: If an image is no longer there.
+    """
+    found: dict[str, tuple[Source, int]] = {}
     for name, split in origin_of(index).sources:
         source = run.open_images(name, split, bad_files="later")
         places = {source.key(i): i for i in range(len(source))}
-        there = [key for key in dict.fromkeys(keys) if key in places and key not in images]
-        read = source.read([places[key] for key in there])
-        images |= {key: example["image"] for key, example in zip(there, read, strict=True)}
-    if gone := [key for key in keys if key not in images]:
+        there = (key for key in keys if key in places and key not in found)
+        found |= {key: (source, places[key]) for key in there}
+    if gone := [key for key in keys if key not in found]:
         raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")
-    shape = (0, *run.info.image_shape)
-    return np.stack([images[key] for key in keys]) if images else np.zeros(shape, np.uint8)
+    return found

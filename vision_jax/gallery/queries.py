@@ -73,9 +73,19 @@ def key_queries(index: CosineIndex, keys: Sequence[str]) -> Queries:
 
 
 def has_keys(index: CosineIndex, examples: Sequence[str | Path]) -> bool:
-    """Say whether all examples are keys of indexed images, which need not be embedded."""
-    there = {row["key"] for _, row in entries(index)}
-    return all(example in there for example in examples)
+    """Say whether all examples are indexed images, which need not be embedded."""
+    there = _ids_by_key(index)
+    return all(_indexed(there, example) is not None for example in examples)
+
+
+def _ids_by_key(index: CosineIndex) -> dict[str, int]:
+    return {row["key"]: item for item, row in entries(index)}
+
+
+def _indexed(there: dict[str, int], example: str | Path) -> int | None:
+    """Return the id of an example by its key: a folder's are the absolute paths of its files."""
+    item = there.get(str(example))
+    return there.get(printable(Path(example).absolute())) if item is None else item
 
 
 def example_query(
@@ -105,8 +115,8 @@ def example_query(
     if not like:
         raise InputError("there are 0 examples in like; at least 1 is needed")
     examples = [*like, *unlike]
-    there = {row["key"]: item for item, row in entries(index)}
-    ids = [there.get(example) if isinstance(example, str) else None for example in examples]
+    there = _ids_by_key(index)
+    ids = [_indexed(there, example) for example in examples]
     files = [example for example, item in zip(examples, ids, strict=True) if item is None]
     for file in files:
         if not Path(file).exists():

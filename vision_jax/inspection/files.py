@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vision_jax.bars import tqdm
 from vision_jax.data.catalog import open_data
-from vision_jax.data.decode import BadImageError, path_fault, read_image
+from vision_jax.data.decode import BadImageError, path_fault, read_image, upright_size
 from vision_jax.data.folders import FolderData, FolderSource
 from vision_jax.data.formats import FORMATS, UnusableError, kind_of, open_image
 from vision_jax.data.pillow_warnings import pillow_warnings_ignored
@@ -34,7 +34,7 @@ class Files:
     """What the headers of image files say.
 
     Attributes:
-        sizes: how many images have each (width, height), as stored.
+        sizes: how many images have each (width, height), upright.
         kinds: how many have each (format, mode), such as ("PNG", "RGB").
     """
 
@@ -196,4 +196,4 @@ def _read_header(file: Path | bytes, name: str) -> Header:
 def _open_header(file: Path | bytes) -> Header:
     # Images of too many pixels are refused when they are decoded.
     with pillow_warnings_ignored(), open_image(file) as image:
-        return image.size, (kind_of(image), image.mode)
+        return upright_size(image), (kind_of(image), image.mode)

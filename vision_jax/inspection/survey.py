@@ -14,6 +14,7 @@ from vision_jax.inspection.label_errors import Suspect, find_label_errors
 from vision_jax.inspection.pixels import Pixels, read_pixels
 from vision_jax.run.run import Run
 from vision_jax.search.arrays import without_direction
+from vision_jax.tasks.base import Classifies
 
 PIXEL_THRESHOLD, EMBEDDING_THRESHOLD = 0.998, 0.999
 
@@ -97,7 +98,9 @@ def inspect(
         compared_by = f"embeddings by {run.workdir}, step {run.step}"
         lost = without_direction(vectors)
         if pixels.labels is not None and len(source) > 1:
-            seen = trained_on(run, pixels.digests)
+            # Only a classifier of these classes is asked, and one that is imported has seen none.
+            asked = isinstance(run.task, Classifies) and run.config.trains
+            seen = trained_on(run, pixels.digests) if asked else np.zeros(len(source), bool)
             suspects = find_label_errors(run, source, pixels.labels, vectors, seen)
     splits = np.array(source.splits())
     exact, near = find_copies(

@@ -139,7 +139,7 @@ def class_counts(
 
 
 def file_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
-    """Tabulate the stored sizes and kinds of files."""
+    """Tabulate the sizes, upright, and the stored kinds of files."""
     sizes, kinds = found.files.sizes, found.files.kinds
     rows: Rows = []
     for name, side in (("width", 0), ("height", 1)):
@@ -149,7 +149,7 @@ def file_table(found: Inspection) -> tuple[tuple[str, ...], Rows]:
     rows.append(("sizes", f"{len(sizes)}; most frequent {common}"))
     for (form, mode), count in kinds.most_common():
         rows.append((form, f"{_MODES.get(mode, mode)} ({count})"))
-    return ("files", "as stored"), rows
+    return ("files", "sizes upright"), rows
 
 
 def to_json(found: Inspection) -> str:

@@ -21,6 +21,7 @@ from vision_jax.visual.joined import Pair, join
 from vision_jax.visual.plots import write_png
 
 _PAIRS = 4
+_ROWS = 40  # matches of a PNG at most
 _WIDTH, _HEIGHT, _BAR = 6.5, 2.9, 0.12  # inches of a row, and of its scale
 
 
@@ -81,7 +82,7 @@ def write_search_matches(
     images: Sequence[str | Path],
     keys: Sequence[str],
     ids: Integer[np.ndarray, "queries k"],
-) -> None:
+) -> list[str]:
     """Draw what a search found, each hit with the parts that match.
 
     Args:
@@ -92,11 +93,21 @@ def write_search_matches(
         keys: those of indexed images.
         ids: (Q, k) what was found; -1 for none.
 
+    Returns:
+        Sentences that say what the file does not show.
+
     Raises:
         InputError: an image is no longer there, or the network has no feature map.
     """
+    notes, shown = [], ids
+    if path.suffix.lower() not in PAGES and (count := int((ids >= 0).sum())) > _ROWS:
+        shown = np.where((ids >= 0) & (np.cumsum(ids >= 0).reshape(ids.shape) <= _ROWS), ids, -1)
+        notes.append(
+            f"{path} shows {_ROWS} of {count} matches; a page, such as "
+            f"{path.with_suffix('.html')}, shows all"
+        )
     asked = seen_indexed(run, index, keys) if keys else seen_files(run, images)
-    found = [[row["key"] for row in index.metadata(line[line >= 0])] for line in ids]
+    found = [[row["key"] for row in index.metadata(line[line >= 0])] for line in shown]
     hits = iter(seen_indexed(run, index, [key for line in found for key in line]))
     groups = [
         (query.title, explain_matches(run, [query], [next(hits) for _ in line]) if line else [])
@@ -106,6 +117,7 @@ def write_search_matches(
         write_matches(path, "Found, and why", groups)
     else:
         write_png(matches_figure(groups), path)
+    return notes
 
 
 def match_picture(match: Match) -> tuple[Image.Image, Scale]:
@@ -152,6 +164,9 @@ def matches_figure(groups: Sequence[tuple[str, Sequence[Match]]]) -> Figure:
     """Draw searches, each hit in a row of its own with its map, cosine and scale."""
     rows = [match for _, matches in groups for match in matches]
     figure = Figure(figsize=(_WIDTH, _HEIGHT * max(len(rows), 1)), layout="constrained")
+    if not rows:
+        figure.text(0.5, 0.5, "nothing was found", ha="center")
+        return figure
     grid = figure.subplots(2 * len(rows), squeeze=False, height_ratios=[_HEIGHT, _BAR] * len(rows))
     for (axes, bar), match in zip(grid.reshape(-1, 2), rows, strict=True):
         drawn, scale = match_picture(match)

@@ -13,7 +13,9 @@ from vision_jax.data.encode import to_pil
 from vision_jax.data.resize import Resize, part_seen
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
-from vision_jax.gallery.origin import origin_of
+from vision_jax.gallery.lookup import find_indexed
+from vision_jax.gallery.origin import entries
+from vision_jax.gallery.originals import Originals
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
 from vision_jax.visual.heatmaps import Box, Map, Scale, overlay
@@ -116,14 +118,18 @@ def seen_indexed(run: Run, index: CosineIndex, keys: Sequence[str]) -> list[Seen
     """Read indexed images as the run that made the index sees them.
 
     Raises:
-        InputError: an image is no longer there.
+        InputError: an image is no longer there, or has changed since it was indexed.
     """
-    origin = origin_of(index)
-    source = run.open_images(origin.source, origin.split, bad_files="later")
-    places = {source.key(i): i for i in range(len(source))}
-    if gone := [key for key in keys if key not in places]:
-        raise InputError(f"{gone[0]} is indexed but no longer there; index the images again")
-    return seen_examples(run, source, [places[key] for key in keys])
+    places = find_indexed(index, run, keys) if keys else {}
+    rows = {row["key"]: row for _, row in entries(index)} if keys else {}
+    originals, found = Originals(index, run.workdir), dict[str, Seen]()
+    for key, (source, place) in places.items():
+        picture = originals.thumbnail(rows[key], side=SIDE)
+        if picture.fault is not None:
+            raise InputError(f"{key} {picture.fault}; index the images again")
+        pixels = source.read([place])[0]["image"]
+        found[key] = seen(run, key, pixels, picture.pixels)
+    return [found[key] for key in keys]
 
 
 def stack(images: Sequence[Seen]) -> UInt8[np.ndarray, "images height width channels"]:
