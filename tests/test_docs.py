@@ -71,6 +71,15 @@ def test_the_readme_is_read_in_minutes():
     assert len((ROOT / "README.md").read_text().split()) < 1500
 
 
+def test_the_speeds_of_the_readme_are_in_the_guides():
+    (table,) = re.findall(r"^\| speed,.*?(?=\n\n)", (ROOT / "README.md").read_text(), re.S | re.M)
+    guides = re.sub(r"(?<=\d),(?=\d{3})", "", "\n".join(page.read_text() for page in GUIDES))
+    cells = [cell for row in table.splitlines()[2:] for cell in row.split("|")[2:4]]
+    speeds = {speed for cell in cells for speed in re.findall(r"\d[\d.]*", cell)}
+    assert len(speeds) >= 8
+    assert speeds - set(re.findall(r"\d[\d.]*", guides)) == set()
+
+
 def test_the_tasks_of_the_readme_exist():
     (tasks,) = re.findall(r"vision-jax train \{(.*?)\}", (ROOT / "README.md").read_text())
     assert set(tasks.split(",")) <= TASKS.keys()
