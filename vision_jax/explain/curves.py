@@ -20,6 +20,7 @@ Score = Callable[[Images, Int[np.ndarray, " images"]], Float[np.ndarray, " image
 _BASELINES = ("blur", "mean")
 _BLUR = 0.1  # standard deviation, as a share of the longer side
 STEPS = 20
+_ROUNDING = 1e-3  # beyond [0, 1] that resizing may leave
 
 
 class Curves(NamedTuple):
@@ -131,7 +132,8 @@ def ranks(maps: Maps, seed: int = 0) -> Int[np.ndarray, "images height width"]:
 def check_maps(images: Images, maps: Maps) -> None:
     """Refuse images outside of [0, 1], and maps that are not of their number and size."""
     low, high = images.min(initial=0), images.max(initial=0)
-    if not np.issubdtype(images.dtype, np.floating) or not 0 <= low <= high <= 1:
+    near = -_ROUNDING <= low <= high <= 1 + _ROUNDING
+    if not np.issubdtype(images.dtype, np.floating) or not near:
         raise InputError(
             f"images are {images.dtype} from {low} to {high}; floats in [0, 1] are needed"
         )
