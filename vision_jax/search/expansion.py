@@ -26,7 +26,8 @@ def expand_queries(
 
     Args:
         queries: (Q, D) real numbers, any scale. A query that holds NaN or infinity stays NaN.
-        gallery: (N, D) real numbers, any scale. A row that holds NaN or infinity adds to no query.
+        gallery: (N, D) real numbers of any scale that `cosine_top_k` takes. A row that holds NaN or
+            infinity adds to no query.
         k: How many neighbours, at least 1.
         alpha: At least 0. With 0 all weigh the same: average query expansion (Chum et al. 2007,
             "Total recall"). Radenović et al. 2018, "Fine-tuning CNN image retrieval with no human
