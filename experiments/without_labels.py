@@ -171,8 +171,8 @@ def described(model: ModelConfig) -> str:
 def views(key: jax.Array, batch: Batch, first: jax.Array | int = 0) -> Batch:
     """Change less than the recipe `views`, and do not mirror: all shoes point to the left.
 
-    The figures were made with keys of which the crop's corner and the choice of which images are
-    jittered (fold 2) share a number: windows in the upper fifth of their range are not jittered.
+    One random number of each key (fold 2) places the window vertically and decides whether the
+    image is jittered: windows in the last fifth of their range are not.
     """
     keys, images = per_example_keys(key, first, len(batch["image"])), batch["image"]
     images = random_resized_crop(keys, images, scale=(0.75, 1.0))

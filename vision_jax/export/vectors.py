@@ -127,7 +127,7 @@ def _write_parquet(path: Path, rows: Rows) -> None:
 
 
 def _column(values: list[Any]) -> Any:
-    """Return a column; as JSON text where the values have no one type of Parquet's."""
+    """Return a column, as JSON text where Parquet has no single type for the values."""
     import pyarrow as pa
 
     try:

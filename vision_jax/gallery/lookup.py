@@ -170,11 +170,10 @@ def read_indexed(
     Raises:
         InputError: If an image is no longer there.
     """
-    if not keys:
-        return np.zeros((0, *run.info.image_shape), np.uint8)
     places = find_indexed(index, run, keys)
     images = {key: source.read([place])[0]["image"] for key, (source, place) in places.items()}
-    return np.stack([images[key] for key in keys])
+    shape = (0, *run.info.image_shape)
+    return np.stack([images[key] for key in keys]) if images else np.zeros(shape, np.uint8)
 
 
 def find_indexed(
@@ -194,7 +193,7 @@ def find_indexed(
         InputError: If an image is no longer there.
     """
     found: dict[str, tuple[Source, int]] = {}
-    for name, split in origin_of(index).sources:
+    for name, split in origin_of(index).sources if keys else ():
         source = run.open_images(name, split, bad_files="later")
         places = {source.key(i): i for i in range(len(source))}
         there = (key for key in keys if key in places and key not in found)

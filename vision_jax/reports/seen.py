@@ -120,8 +120,8 @@ def seen_indexed(run: Run, index: CosineIndex, keys: Sequence[str]) -> list[Seen
     Raises:
         InputError: an image is no longer there, or has changed since it was indexed.
     """
-    places = find_indexed(index, run, keys) if keys else {}
-    rows = {row["key"]: row for _, row in entries(index)} if keys else {}
+    places = find_indexed(index, run, keys)
+    rows = {row["key"]: row for _, row in entries(index)}
     originals, found = Originals(index, run.workdir), dict[str, Seen]()
     for key, (source, place) in places.items():
         picture = originals.thumbnail(rows[key], side=SIDE)

@@ -108,7 +108,7 @@ def without_direction(
 ) -> Int[np.ndarray, " lost"]:
     """List the rows that are zero, or NaN or infinite in any entry: they have no cosine.
 
-    Zero counts what is below float32's normal numbers, which devices take for zero.
+    Values below float32's smallest normal number count as zero, as they do on devices.
 
     Args:
         rows: (N, D).
