@@ -11,6 +11,7 @@ import os
 import platform
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from vision_jax.run.build import build_augmentation, build_task
 from vision_jax.run.data import split_loader
 from vision_jax.run.run import Run
 from vision_jax.tasks.state import TrainState
+from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.loop import fit
 from vision_jax.training.steps import DataParallel
 
@@ -112,8 +114,11 @@ class Trainer:
         self._embed = jax.jit(self.task.embed)
         self._logits = jax.jit(getattr(self.task, "logits", self.task.embed))
 
-    def fit(self, source: ArraySource, seed: int = 0) -> TrainState:
-        """Train from random weights; returns the last state."""
+    def fit(self, source: ArraySource, seed: int = 0, folder: Path | None = None) -> TrainState:
+        """Train from random weights; returns the last state.
+
+        With a folder, each epoch's state is saved there and training goes on from the last one.
+        """
         config = dataclasses.replace(self.config, seed=seed)
         return fit(
             self.task,
@@ -123,8 +128,17 @@ class Trainer:
             state=self._init(jax.random.key(np.uint32(seed))),
             augment=self._augment,
             parallel=self.parallel,
-            progress=False,
+            checkpoints=folder and Checkpoints(folder, metric=None, create=True),
+            progress=folder is not None,
         ).state
+
+    def resume(
+        self, source: ArraySource, seed: int, folder: Path
+    ) -> tuple[TrainState, float | None]:
+        """Train as `fit` does with a folder; also returns the seconds, None of a part of it."""
+        begun, start = folder.exists(), time.monotonic()
+        state = self.fit(source, seed, folder)
+        return state, None if begun else time.monotonic() - start
 
     def embed(self, state: TrainState, images: np.ndarray) -> np.ndarray:
         """Return the embeddings (N, D) of uint8 images."""
@@ -198,10 +212,12 @@ def told(options: Mapping[str, Any]) -> str:
     return f" ({', '.join(f'{name} {value}' for name, value in options.items())})" * bool(options)
 
 
-def spreads(seeds: dict[str, dict[str, float]]) -> dict[str, Any]:
+def spreads(seeds: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
     """Return each metric's spread over the seeds that have it."""
     names = dict.fromkeys(name for one in seeds.values() for name in one)
-    return {name: spread([one[name] for one in seeds.values() if name in one]) for name in names}
+    columns = {name: [one.get(name) for one in seeds.values()] for name in names}
+    values = {name: [x for x in column if x is not None] for name, column in columns.items()}
+    return {name: spread(known) for name, known in values.items() if known}
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

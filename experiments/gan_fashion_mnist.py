@@ -23,7 +23,6 @@ Results     experiments/results/gan_fashion_mnist.json, written after each seed:
 """
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +47,9 @@ def main(
     r1: float = 3.0,
     retrained: bool = True,
     limit: int | None = None,
+    workdir: Path = Path("runs/gan"),
 ) -> None:
-    """Train and measure the seeds that `out` lacks.
+    """Train and measure the seeds that `out` lacks; rerun to go on where it was interrupted.
 
     Args:
         data: Folder of the four IDX files.
@@ -61,6 +61,7 @@ def main(
         r1: Weight of the penalty.
         retrained: Whether to train the classifier anew on generated images.
         limit: Training and test images to read; all by default.
+        workdir: Folder of the GANs' checkpoints, one after each epoch.
     """
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
     classifier = dataclasses.replace(CLASSIFIER, epochs=judge_epochs)
@@ -77,9 +78,9 @@ def main(
     for seed in seeds:
         if str(seed) in kept:
             continue
-        start = time.monotonic()
-        run = trainer.run(trainer.fit(train, seed), Path("gan"))
-        took = time.monotonic() - start
+        folder = workdir / f"{name}, {len(train)} images" / str(seed)
+        state, took = trainer.resume(train, seed, folder)
+        run = trainer.run(state, folder)
         images = to_pixels(run.generate(len(test), seed=seed))
         kept[str(seed)] = measured(judging.embed(judge, images), real) | {"seconds": took}
         if retrained:

@@ -13,11 +13,11 @@ Command     python experiments/resnet_fashion_mnist.py
             python experiments/resnet_fashion_mnist.py --model wrn_40_4 --epochs 40 --seeds 0
             with --losses 'smoothed cross-entropy', networks small enough for a CPU:
             --options depth 16 width 2 --epochs 20
-            --options depth 16 width 2 --epochs 8 --seeds 0
+            --options depth 16 width 2 --epochs 8
             --options depth 10 width 2 --epochs 15 --seeds 0
 Hardware    an NVIDIA H100 (WRN-16-4 by cross-entropy) and an NVIDIA H200 (all others), with 16 CPU
             cores, beside other trainings
-Time        24 to 158 seconds for a WRN-16-4, compilation included in the longer ones; 285 for
+Time        24 to 181 seconds for a WRN-16-4, compilation included in the longer ones; 285 for
             WRN-40-4; on 2 cores of an AMD EPYC (Zen 1) 452 seconds an epoch of depth 16 and width
             2, 234 of depth 10
 Seeds       0, 1, 2, or those of the command

@@ -27,7 +27,6 @@ Results     experiments/results/without_labels.json, written after each seed: ha
             seconds, mean and deviation
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,8 +83,9 @@ def main(
     few: bool = True,
     few_epochs: int = 100,
     limit: int | None = None,
+    workdir: Path = Path("runs/without_labels"),
 ) -> None:
-    """Train and measure the seeds that `out` lacks.
+    """Train and measure the seeds that `out` lacks; rerun to go on where it was interrupted.
 
     Args:
         data: Folder of the four IDX files.
@@ -99,6 +99,7 @@ def main(
         few: Whether to train on 100 labels.
         few_epochs: Epochs of that.
         limit: Training and test images to read; all by default.
+        workdir: Folder of the checkpoints, one after each epoch.
     """
     train, test = read("train", data, limit=limit), read("test", data, limit=limit)
     rows = read_rows(out)
@@ -110,9 +111,8 @@ def main(
         row = kept.setdefault(str(seed), {})
         if row.keys() >= {*UNLABELLED, *(FEW if few else ())}:
             continue
-        start = time.monotonic()
-        state = trainer.fit(train, seed)
-        row["seconds"] = time.monotonic() - start
+        folder = workdir / f"{name}, {len(train)} images" / str(seed)
+        state, row["seconds"] = trainer.resume(train, seed, folder)
         known, asked = (trainer.embed(state, source.images) for source in (train, test))
         row["k-NN"] = right(knn_predict(known, train.classes, asked), test.classes)
         print(f"{name}, seed {seed}: {row}", flush=True)

@@ -1,5 +1,7 @@
 """What the experiments on Fashion-MNIST share, and what they draw."""
 
+import shutil
+
 import fashion
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,27 @@ def test_a_second_training_is_as_that_of_fit(digits):
     predicted = trainer.predict(others[1], digits.images[:777])
     images = jnp.asarray(digits.images[:777] / np.float32(255))
     np.testing.assert_array_equal(predicted, trainer.task.logits(plain, images).argmax(1))
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_and_its_part_is_not_timed(digits, tmp_path):
+    config = TrainCNN(
+        data=DataConfig(batch_size=100),
+        model=CNNConfig(stages=(8,), hidden=16),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        epochs=2,
+    )
+    trainer, folder = fashion.Trainer(config, digits), tmp_path / "whole"
+    whole, seconds = trainer.resume(digits, 1, folder)
+    assert seconds > 0
+    shutil.rmtree(max(folder.glob("[0-9]*"), key=lambda path: int(path.name)))
+    again, seconds = trainer.resume(digits, 1, folder)
+    assert seconds is None
+    jax.tree.map(np.testing.assert_array_equal, again.params, whole.params)
+    kept = {"0": {"k-NN": 0.5, "seconds": None}, "1": {"k-NN": 0.7, "seconds": 3.0}}
+    found = fashion.spreads(kept)
+    assert (found["k-NN"]["values"], found["seconds"]["values"]) == ([0.5, 0.7], [3.0])
+    assert not fashion.spreads({"0": {"seconds": None}})
 
 
 def test_uneven_classes_fall_by_a_constant_factor():
