@@ -65,6 +65,7 @@ def test_the_table_has_errors_first_and_comes_as_csv_and_json(folder, tmp_path, 
 def test_one_size_asked_for_is_no_warning(folder):
     write(folder / "dog" / "large.png", size=(9, 7))
     assert check_data(str(folder), image_size=4).findings == ()
+    assert main(["check", str(folder), "--image-size", "4", "6"]) == 0
 
 
 def test_one_class_is_a_warning(folder):
@@ -106,6 +107,7 @@ def test_a_data_set_is_checked(data_dir, capsys):
         ("{tmp}/empty", "holds 0 images (.png"),
         ("{tmp}/empty/notes", "holds 0 images (.png, .jpg, .jpeg, .webp, .bmp, .gif, .tif,"),
         ("{folder} --split val", "has nothing at 'val'; its splits: test (4), train (20)"),
+        ("{folder} --image-size 4 0", "--image-size is (4, 0); it must be at least 1"),
         ("{folder} --out {tmp}/bad.txt", "a .csv or .json in an existing folder is needed"),
         ("{folder} --out {tmp}/gone/bad.csv", "a .csv or .json in an existing folder is needed"),
     ],

@@ -31,17 +31,17 @@ def as_set(source):
     return sorted((i.tobytes(), int(k)) for i, k in zip(rows["image"], rows["label"], strict=True))
 
 
-@pytest.mark.parametrize("written", [None, 8])
+@pytest.mark.parametrize("written", [None, (8, 10)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_prepared_folder_is_the_folder(photos, tmp_path, written, channels, capsys):
     data_dir = str(tmp_path / "sets")
     words = ["prepare", str(photos), "--data-dir", data_dir, "--channels", str(channels)]
-    assert main([*words, *([] if written is None else ["--image-size", str(written)])]) == 0
+    assert main([*words, *([] if written is None else ["--image-size", *map(str, written)])]) == 0
     assert capsys.readouterr().out.startswith("photos_1: train 36, validation 18 -> ")
     for split in ("train", "validation"):
-        options = {"image_size": 8, "channels": channels}
+        options = {"image_size": (8, 10), "channels": channels}
         there = open_source(str(photos), split, **options)
-        written_to = {} if written else {"image_size": 8}
+        written_to = {} if written else {"image_size": (8, 10)}
         prepared = open_source("photos_1", split, data_dir=data_dir, **written_to)
         assert prepared.label_names == there.label_names == ("Katze", "hund")
         assert prepared.image_shape == there.image_shape
@@ -81,9 +81,10 @@ def test_bad_images_are_named_or_left_out_when_a_folder_is_prepared(photos, tmp_
         ("--name Photos", "name is 'Photos'; a lower-case letter"),
         ("--name digits", "name is 'digits', which is one of"),
         ("--name there", "is there already; remove it, or give another name"),
+        ("--name other --image-size 0", "--image-size is 0; it must be at least 1"),
     ],
 )
-def test_names_that_cannot_be_are_refused(photos, tmp_path, words, message, capsys):
+def test_names_and_sizes_that_cannot_be_are_refused(photos, tmp_path, words, message, capsys):
     command = ["prepare", str(photos), "--data-dir", str(tmp_path), "--image-size", "4"]
     assert main([*command, "--name", "there"]) == 0
     assert main([*command, *words.split()]) == 2

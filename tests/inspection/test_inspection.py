@@ -244,6 +244,18 @@ def test_images_of_many_sizes_are_read_as_they_are_when_opened_so(crops, tmp_pat
     assert [source.key(i) for i in range(6)] == [again.key(i) for i in range(6)]
 
 
+def test_sizes_may_be_rectangles_and_not_0(crops, tmp_path, capsys):
+    for number, crop in enumerate(crops[:4]):
+        save(tmp_path / "images" / "ab"[number % 2] / f"{number}.png", crop[: 40 + 4 * number])
+    words = ["inspect", str(tmp_path / "images"), "--out", str(tmp_path / "page.html")]
+    assert main([*words, "--image-size", "24", "32"]) == 0
+    printed = capsys.readouterr().out
+    assert "read as 32x24x3" in printed
+    assert "--data.image-size 24 32" in printed
+    assert main([*words, "--image-size", "0"]) == 2
+    assert "--image-size is 0; it must be at least 1" in capsys.readouterr().err
+
+
 def test_prepared_images_keep_the_keys_of_their_splits(data_dir):
     source, files = open_splits("digits", data_dir=data_dir)
     keys = [source.key(0), source.key(len(source) - 1)]

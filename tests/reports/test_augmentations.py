@@ -26,7 +26,7 @@ def test_the_page_shows_every_recipe_transform_and_operation(
     monkeypatch.setitem(TRANSFORMS, "invert", invert)
     page = tmp_path / "page.html"
     words = ["augmentations", "digits", "--data-dir", str(data_dir), "--out", str(page)]
-    assert main(words) == 0
+    assert main([*words, "--image-size", "8", "10"]) == 0
     assert capsys.readouterr().out == f"augmentations -> {page}\n"
     text = page.read_text()
     heads = re.findall("<h3>(.*?)</h3>", text)

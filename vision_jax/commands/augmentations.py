@@ -13,7 +13,7 @@ def augmentations(
     data: tyro.conf.Positional[str],
     out: Path = Path("augmentations.html"),
     split: str = "train",
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     data_dir: str | None = None,
     manual_dir: Path | None = None,
     seed: int = 0,
@@ -27,8 +27,8 @@ def augmentations(
         data: A data set's name, a folder of images or a listing, as for --data.name.
         out: HTML page to write.
         split: Split to take images from, in tfds's slicing syntax.
-        image_size: Side in pixels: resize the shorter side to it, then centre-crop. Default: the
-            set's own, and 224 for folders.
+        image_size: Pixels to scale images to, then centre-crop: a square's side, or height and
+            width. Default: the set's own, and 224 for folders.
         data_dir: Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default:
             $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         manual_dir: Folder with manually downloaded files of a data set.
@@ -45,8 +45,6 @@ def augmentations(
         raise InputError(f"seed is {seed}; it must be in [0, 2**32)")
     if image_size is None and path_of(data) is not None:
         image_size = _FOLDER_SIDE
-    if image_size is not None and image_size < 1:
-        raise InputError(f"image_size is {image_size}; it must be at least 1")
     source = open_source(
         data, split, data_dir=data_dir, manual_dir=manual_dir, image_size=image_size
     )

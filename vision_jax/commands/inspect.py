@@ -14,7 +14,7 @@ def inspect(
     splits: tuple[str, ...] = ("all",),
     data_dir: str | None = None,
     manual_dir: Path | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     bad_files: Literal["error", "skip"] | None = None,
     links: bool = False,
@@ -39,8 +39,9 @@ def inspect(
         data_dir: Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default: the run's;
             without one $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         manual_dir: Folder with manually downloaded files.
-        image_size: Side in pixels: resize the shorter side to it, then centre-crop. Default: the
-            run's or the set's own; where a set has many, the median shorter side, at most 224.
+        image_size: Pixels to scale images to, then centre-crop: a square's side, or height and
+            width. Default: the run's or the set's own; where a set has many, the median shorter
+            side, at most 224.
         channels: 1 for grey, 3 for RGB. Default: the run's or the set's own.
         bad_files: Unreadable images: stop and name them, or look for them first and skip them, with
             a warning. Default: the run's setting, else error.
@@ -60,8 +61,6 @@ def inspect(
             raise InputError(f"{name} is {str(path)!r}; the folder {path.parent} must exist")
     if channels not in (None, 1, 3):
         raise InputError(f"channels is {channels}; it must be 1 or 3")
-    if image_size is not None and image_size < 1:
-        raise InputError(f"image_size is {image_size}; it must be at least 1")
     from vision_jax.files import write_text
     from vision_jax.inspection.files import open_splits
     from vision_jax.inspection.survey import inspect as survey
@@ -69,12 +68,12 @@ def inspect(
     from vision_jax.reports.inspection import write_inspection
     from vision_jax.run.run import load_run
 
-    size: int | tuple[int, int] | None = image_size
     resize: dict[str, Any] = {}
     run = None if workdir is None else load_run(workdir, parse_checkpoint(checkpoint))
     if run is not None:
         height, width, depth = run.info.image_shape
-        size = size or (height if height == width else (height, width))
+        if image_size is None:
+            image_size = height if height == width else (height, width)
         crop, interpolation, fit = run.config.data.resize
         resize = {"crop": crop, "interpolation": interpolation, "fit": fit}
         channels, data_dir = channels or depth, data_dir or run.config.data.data_dir
@@ -85,7 +84,7 @@ def inspect(
         splits,
         data_dir=data_dir,
         manual_dir=manual_dir,
-        image_size=size,
+        image_size=image_size,
         channels=channels,
         bad_files=bad_files or "error",
         links=links,

@@ -17,6 +17,7 @@ from vision_jax.data.findings import Finding
 from vision_jax.data.folders import FolderData
 from vision_jax.data.formats import KINDS
 from vision_jax.data.records import scan_of
+from vision_jax.data.resize import Size
 from vision_jax.errors import InputError
 from vision_jax.files import write_text
 
@@ -53,7 +54,7 @@ def check_data(
     *,
     data_dir: str | None = None,
     manual_dir: str | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     links: bool = False,
     truncated: Truncated = "error",
 ) -> Check:
@@ -68,7 +69,8 @@ def check_data(
         split: what to look at, in tfds's slicing syntax.
         data_dir: where prepared data sets live; tfds's own default if None.
         manual_dir: a folder of manually downloaded files.
-        image_size: side in pixels to resize to; None expects images of one size.
+        image_size: pixels to bring images to, a square's side or (height, width); None expects
+            images of one size.
         links: see `open_source`.
         truncated: see `open_source`.
 

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from vision_jax.config import BadFiles, Truncated
-from vision_jax.data.catalog import DATA_SETS
-from vision_jax.data.listings import open_folder
+from vision_jax.data.catalog import DATA_SETS, open_data
+from vision_jax.data.folders import FolderData
 from vision_jax.data.prepared import check_data_dir, own_builder, stock_builder, write
+from vision_jax.data.resize import Size
 from vision_jax.errors import InputError
 
 
@@ -41,7 +42,7 @@ def prepare_folder(
     name: str,
     *,
     data_dir: str | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     channels: int = 3,
     bad_files: BadFiles = "error",
     links: bool = False,
@@ -53,7 +54,8 @@ def prepare_folder(
         root: the folder, or a listing.
         name: what to call the data set.
         data_dir: where prepared data sets live; tfds's own default if None.
-        image_size: side to resize and crop to, written as PNG; None keeps the files' own bytes.
+        image_size: a square's side or (height, width) to scale and centre-crop to, written as PNG;
+            None keeps the files' own bytes.
         channels: 1 for grey, 3 for RGB.
         bad_files: see `open_source`.
         links: see `open_source`.
@@ -72,7 +74,7 @@ def prepare_folder(
         raise InputError(
             f"name is {name!r}, which is one of {', '.join(DATA_SETS)}; another is needed"
         )
-    data = open_folder(
+    data = open_data(
         root,
         image_size=image_size,
         channels=channels,
@@ -80,6 +82,7 @@ def prepare_folder(
         links=links,
         truncated=truncated,
     )
+    assert isinstance(data, FolderData), root  # since it is a path
     builder = ImageFolder(
         Content.of(name, {split: data.source(split) for split in data.sizes}), data_dir
     )

@@ -76,7 +76,8 @@ def open_splits(
         raise InputError("splits is (); one or several are needed, such as train or all")
     with advice_on_bad_files():
         # Headers are read whatever the size, but opening needs one where a set has many.
-        data = open_data(name, image_size=image_size or 1, channels=channels, **options)
+        size = 1 if image_size is None else image_size
+        data = open_data(name, image_size=size, channels=channels, **options)
         if isinstance(data, FolderData):
             source: Source = data.source("+".join(splits))
         else:  # whose keys name the split
