@@ -15,6 +15,7 @@ from vision_jax.errors import InputError
 from vision_jax.losses.contrastive import supervised_contrastive
 from vision_jax.losses.metric import margin_softmax, proxy_anchor
 from vision_jax.parallel.devices import AXIS
+from vision_jax.search.evaluation import evaluate_retrieval
 from vision_jax.tasks.metric_learning import LOSSES, MetricLearning
 
 INFO = DataInfo((6, 6, 1), ("a", "b", "c"), 24, 3)
@@ -118,6 +119,27 @@ def test_embeddings_have_the_width_and_length_asked_for_and_are_judged(batch):
     near = vectors @ vectors.T - 2 * np.eye(8)
     right = np.asarray(batch["label"])[near.argmax(1)] == np.asarray(batch["label"])
     assert found["recall@1"] == pytest.approx(right.mean())
+
+
+def test_of_many_images_in_the_order_of_their_classes_all_classes_are_judged():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(100), 50)
+    vectors = np.eye(100, dtype=np.float32)[labels]
+    vectors[4000:] = random.standard_normal((1000, 100))  # 20 classes that are not told apart
+    found = build(width=5).judge(vectors, labels)
+    whole = evaluate_retrieval(vectors, labels, ks=(1,))
+    assert whole["hit_rate@1"] < 0.85
+    assert found["recall@1"] == pytest.approx(whole["hit_rate@1"], abs=0.01)
+    assert found["map@r"] == pytest.approx(whole["map@r"], abs=0.01)
+
+
+@pytest.mark.parametrize("alive", [0, 1])
+def test_dead_embeddings_have_collapsed_and_no_search(alive):
+    task, vectors = build(width=5), np.zeros((8, 4), np.float32)
+    vectors[:alive, 0] = 1
+    found = task.judge(vectors, np.arange(8) // 2)
+    assert np.isnan([found["recall@1"], found["map@r"]]).all()
+    assert alive or "nearly the same embedding" in task.collapsed(found)
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,14 @@ from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS
+from vision_jax.search.arrays import without_direction
 from vision_jax.search.evaluation import evaluate_retrieval
 from vision_jax.tasks.base import ModelTask, gather
-from vision_jax.tasks.spread import collapse, spread
+from vision_jax.tasks.spread import collapse, evenly_spaced, spread
 from vision_jax.tasks.state import Metrics, TrainState
 
-_MOST = 4096
-"""Images among which a search is measured after each epoch."""
+_QUERIES, _SCORES = 1024, 4096 * 4096
+"""After each epoch at least so many images are looked up; more while scores are at most so many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +64,22 @@ class EmbeddingTask(ModelTask):
 
         Returns:
             What `tasks.spread.spread` returns and, with labels, `recall@1` and `map@r` of a search
-            for each of the first 4,096 images among the others; NaN where no two share a label or
-            a vector has NaN or infinity.
+            for each image among the others; of more than 4,096 images for some of them, evenly
+            spaced. NaN where no two vectors that have a direction share a label, or one has NaN or
+            infinity.
         """
         figures = spread(vectors, labels)
         if labels is None:
             return figures
-        vectors, labels = vectors[:_MOST], labels[:_MOST]
-        if not np.isfinite(vectors).all() or len(np.unique(labels)) == len(labels):
+        rows = np.delete(np.arange(len(labels)), without_direction(vectors))
+        _, places, counts = np.unique(labels[rows], return_inverse=True, return_counts=True)
+        rows = rows[counts[places] > 1]
+        if not np.isfinite(vectors).all() or not len(rows):
             return figures | dict.fromkeys(self.judged, math.nan)
-        found = evaluate_retrieval(vectors, labels, ks=(1,))
+        asked = rows[evenly_spaced(len(rows), max(_QUERIES, _SCORES // len(labels)))]
+        found = evaluate_retrieval(
+            vectors[asked], labels[asked], vectors, labels, ks=(1,), ignore=asked
+        )
         return figures | {"recall@1": found["hit_rate@1"], "map@r": found["map@r"]}
 
     def collapsed(self, figures: dict[str, float]) -> str | None:

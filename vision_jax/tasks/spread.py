@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int, Integer
 
 _PAIRS = 2048
 """Vectors that uniformity compares with each other."""
@@ -25,7 +25,7 @@ def spread(
         (Roy and Vetterli, "The effective rank", 2007), in [1, D]; `deviation`, the mean over
         dimensions of the unit vectors' standard deviation, times √D, 0 if all are alike and 1 if
         they fill the sphere (Chen and He, "SimSiam", 2021, section 4.1); `uniformity`, log mean
-        exp(-2 d²) over pairs of the first 2,048, at most 0 (Wang and Isola, "Understanding
+        exp(-2 d²) over pairs of 2,048, evenly spaced, at most 0 (Wang and Isola, "Understanding
         contrastive representation learning", 2020, equation 5); and with labels `alignment`, the
         mean d² of pairs of a class, in [0, 4] (equation 4). NaN where there is nothing to measure;
         but vectors that are all 0 have rank 1 and deviation 0, as those that are all alike.
@@ -42,7 +42,7 @@ def spread(
     singular = np.sqrt(np.maximum(np.linalg.eigvalsh(centred.T @ centred), 0))
     shares = singular / max(singular.sum(), np.finfo(float).tiny)
     shares = shares[shares > 0]
-    some = unit[:_PAIRS]
+    some = unit[evenly_spaced(len(unit), _PAIRS)]
     squares = 2 - 2 * (some @ some.T)[np.triu_indices(len(some), 1)]
     figures = {
         "effective_rank": float(np.exp(-np.sum(shares * np.log(shares)))),
@@ -52,6 +52,11 @@ def spread(
     if labels is not None:
         figures["alignment"] = _alignment(unit, labels[there])
     return figures
+
+
+def evenly_spaced(count: int, most: int) -> Int[np.ndarray, " rows"]:
+    """Choose at most so many of `count` rows, evenly, so that sorted classes have their shares."""
+    return np.arange(min(count, most)) * count // min(count, most)
 
 
 def _alignment(unit: np.ndarray, labels: np.ndarray) -> float:
