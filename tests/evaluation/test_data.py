@@ -3,6 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from vision_jax.data.loader import read_all
+from vision_jax.data.sources import ArraySource
+from vision_jax.evaluation import data
 from vision_jax.evaluation.data import EvaluationData, _held
 from vision_jax.run.run import load_run
 
@@ -21,11 +23,22 @@ def test_images_held_in_memory_are_those_of_the_source(small_source):
     assert [held.key(i) for i in range(50)] == [small_source.key(i) for i in range(50)]
 
 
+def test_queries_are_an_even_choice_of_sorted_classes(workdir, monkeypatch):
+    monkeypatch.setattr(data, "_MAX_QUERIES", 20)
+    labels = np.repeat(np.arange(10), 7)
+    images = np.arange(70, dtype=np.uint8).reshape(70, 1, 1, 1)
+    source = ArraySource.from_arrays(images, labels)
+    found = EvaluationData(load_run(workdir), source, source).queries
+    assert np.bincount(found.labels()).tolist() == [2] * 10
+    assert read_all(found)["image"].max() == 69
+    assert source.spaced(70) is source
+
+
 def test_training_images_are_embedded_once(workdir, monkeypatch):
     run = load_run(workdir)
-    data = EvaluationData.of(run, "test[:10]")
+    found = EvaluationData.of(run, "test[:10]")
     expected = run.embed(read_all(run.source("train[:90%]"))["image"])
-    np.testing.assert_array_equal(data.train_vectors, expected)
+    np.testing.assert_array_equal(found.train_vectors, expected)
     monkeypatch.setattr(type(run), "embed", None)
-    np.testing.assert_array_equal(data.train_vectors, expected)
-    assert len(data.test) == 10
+    np.testing.assert_array_equal(found.train_vectors, expected)
+    assert len(found.test) == 10

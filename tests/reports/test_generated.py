@@ -19,7 +19,9 @@ from vision_jax.config import (
     TrainGAN,
 )
 from vision_jax.data.loader import read_all
+from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
+from vision_jax.evaluation import memorisation
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.generation import (
     check_classifier,
@@ -230,6 +232,15 @@ def test_training_images_are_their_own_nearest_ones(runs):
     found, cosines = nearest_training_images(runs["gan"].source("train[:256]"), images)
     np.testing.assert_array_equal(found, images)
     np.testing.assert_allclose(cosines, 1, atol=1e-5)
+
+
+def test_all_training_images_are_searched_whatever_fits_in_memory(monkeypatch):
+    pixels = np.random.default_rng(0).integers(1, 256, (50, 4, 4, 1), np.uint8)
+    monkeypatch.setattr(memorisation, "_AT_ONCE", 16 * 7)
+    images = np.concatenate([pixels[::-7], np.zeros((1, 4, 4, 1), np.uint8)])
+    found, cosines = nearest_training_images(ArraySource.from_arrays(pixels, None), images)
+    np.testing.assert_array_equal(found[:-1], images[:-1])
+    np.testing.assert_allclose(cosines, [*np.ones(8), 0], atol=1e-5)
 
 
 def test_features_that_are_no_numbers_are_refused(runs, workdir, monkeypatch):

@@ -236,18 +236,17 @@ def to_float(images: Integer[Array, "*shape"]) -> Float[Array, "*shape"]:
     return images.astype(jnp.float32) * jnp.float32(1 / 255)
 
 
-def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarray]:
+def read_all(source: Source) -> dict[str, np.ndarray]:
     """Read a whole source into memory, with a progress bar if it takes some seconds.
 
     Args:
         source: the images.
-        limit: read at most this many of the first images.
 
     Returns:
         `image` (N, H, W, C) uint8 and, with labels, `label` (N,) int32; or `labels` (N, labels)
         bool where an image may have several.
     """
-    count = len(source) if limit is None else min(limit, len(source))
+    count = len(source)
     read: dict[str, np.ndarray] = {"image": np.empty((count, *source.image_shape), np.uint8)}
     if source.multi_label_names is not None:
         read["labels"] = np.empty((count, len(source.multi_label_names)), bool)
@@ -257,7 +256,7 @@ def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarra
     with tqdm(
         total=count, desc=f"reading {source.name} {source.split}", unit="img", delay=2
     ) as bar:
-        for rows in read_parts(source, _READ_AT_ONCE, limit=limit):
+        for rows in read_parts(source, _READ_AT_ONCE):
             part = slice(done, done := done + len(rows["image"]))
             for name, values in read.items():
                 values[part] = rows[name]
@@ -265,21 +264,18 @@ def read_all(source: Source, *, limit: int | None = None) -> dict[str, np.ndarra
     return read
 
 
-def read_parts(
-    source: Source, size: int, *, limit: int | None = None
-) -> Iterator[dict[str, np.ndarray]]:
+def read_parts(source: Source, size: int) -> Iterator[dict[str, np.ndarray]]:
     """Read a source part by part in its order, some parts ahead in threads.
 
     Args:
         source: the images.
         size: rows per part; the last may have fewer.
-        limit: read at most this many of the first images.
 
     Yields:
         `image` (size, H, W, C) uint8 and, with labels, `label` (size,) int32; or `labels` (size,
         labels) bool where an image may have several.
     """
-    count = len(source) if limit is None else min(limit, len(source))
+    count = len(source)
 
     def read(start: int) -> dict[str, np.ndarray]:
         return _stack(source.read(range(start, min(start + size, count))), source)

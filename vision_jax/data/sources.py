@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 
 from vision_jax import config
 from vision_jax.data.arrays import as_images, as_labels
@@ -20,6 +20,11 @@ from vision_jax.data.resize import WITHIN, to_size
 from vision_jax.errors import InputError
 
 BadFiles = Literal[config.BadFiles, "later"]
+
+
+def evenly_spaced(count: int, most: int) -> Int[np.ndarray, " places"]:
+    """Choose at most so many of `count` places, evenly: of sorted classes each has its share."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 class Example(TypedDict, total=False):
@@ -83,6 +88,10 @@ class Source(abc.ABC):
     def take(self, places: Sequence[int]) -> "Source":
         """Choose examples, ascending, so that nothing of the others is read for what is asked."""
         return Subset.of(self, places)
+
+    def spaced(self, most: int) -> "Source":
+        """Choose at most so many examples, see `evenly_spaced`."""
+        return self if len(self) <= most else self.take(evenly_spaced(len(self), most).tolist())
 
     def file_ends(self) -> list[int]:
         """Return where each file of many examples ends, ascending; all are one by default."""

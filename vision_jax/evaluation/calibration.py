@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.optimize import brentq
 
-from vision_jax.data.sources import Subset
 from vision_jax.errors import InputError
 from vision_jax.evaluation.reliability import Reliability, softmax
 from vision_jax.run.calibration import Calibration
@@ -36,9 +35,7 @@ def calibrate(run: Run, split: str | None = None) -> Calibration:
     """
     source = run.match_classes(run.source(split or run.splits.validation)).source
     most = max(1, _HELD // len(run.info.label_names or "?"))
-    chosen = source
-    if len(source) > most:
-        chosen = Subset.of(source, np.linspace(0, len(source) - 1, most).astype(int).tolist())
+    chosen = source.spaced(most)
     logits, labels = run.logits(chosen), chosen.labels()
     if labels is None or labels.ndim != 1:
         raise InputError(f"{source.name} has no single label for each image; calibration needs one")

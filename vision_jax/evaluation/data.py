@@ -57,8 +57,8 @@ class EvaluationData:
 
     @cached_property
     def queries(self) -> Source:
-        """The first 10,000 test images, those that searches look up."""
-        return Subset.of(self.test, range(min(len(self.test), _MAX_QUERIES)))
+        """The test images, of more than 10,000 an even choice: those that searches look up."""
+        return self.test.spaced(_MAX_QUERIES)
 
     @cached_property
     def query_vectors(self) -> Float[np.ndarray, "images features"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader, read_all
-from vision_jax.data.sources import ArraySource
+from vision_jax.data.sources import ArraySource, evenly_spaced
 from vision_jax.errors import InputError
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.distances import frechet_distance, kernel_distance
@@ -33,7 +33,8 @@ def measure_generation(
         data: a run that generates images, such as a GAN or a variational autoencoder, and its
             data.
         classifier: a trained classifier of images of the same shape.
-        count: images of each kind, at most as many as the smaller split has.
+        count: images of each kind, at most as many as the smaller split has; of more an even
+            choice.
         seed: seed of the latents.
 
     Returns:
@@ -50,17 +51,19 @@ def measure_generation(
     """
     run = data.run
     check_classifier(run, classifier)
-    test, train = (read_all(split, limit=count)["image"] for split in (data.test, data.train))
-    count = min(len(test), len(train))
+    count = min(count, len(data.test), len(data.train))
     if count < 2:
         raise InputError(
-            f"{data.test.name} has {len(test)} images in {data.test.split} and {len(train)} in "
-            f"{data.train.split}; two of each are needed to compare generated images with them"
+            f"{data.test.name} has {len(data.test)} images in {data.test.split} and "
+            f"{len(data.train)} in {data.train.split}; two of each are needed to compare generated "
+            "images with them"
         )
+    test, train = (read_all(split.spaced(count))["image"] for split in (data.test, data.train))
     generated = to_pixels(run.generate(count, seed=seed))
-    features, floor, real = (classifier.embed(part[:count]) for part in (generated, train, test))
+    features, floor, real = (classifier.embed(part) for part in (generated, train, test))
+    some = evenly_spaced(count, _NEIGHBOURS)
     nearest, nearest_of_real = (
-        float(nearest_training_images(data.train, part[:_NEIGHBOURS])[1].mean())
+        float(nearest_training_images(data.train, part[some])[1].mean())
         for part in (generated, test)
     )
     return {

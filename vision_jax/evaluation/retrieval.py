@@ -136,7 +136,7 @@ def measure_retrieval(data: EvaluationData) -> Retrieval:
     are streamed.
 
     Args:
-        data: labelled images; the first 10,000 test images are looked up.
+        data: labelled images; of more than 10,000 test images an even choice is looked up.
 
     Returns:
         For `embedding` and `pixels`: `knn_accuracy@10` of the test images among the training

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vision_jax.data.sources import Source, Subset
+from vision_jax.data.sources import Source, Subset, evenly_spaced
 from vision_jax.errors import InputError
 from vision_jax.explain import saliency
 from vision_jax.explain.curves import deletion, insertion
@@ -73,7 +73,7 @@ def predictions_html(run: Run, source: Source) -> str:
     """
     height, width, _ = run.info.image_shape
     count = min(len(source), int(np.clip(_PIXELS // (height * width), *_LOOKED_AT)))
-    rows = np.unique(np.linspace(0, len(source) - 1, count).round().astype(np.int64))
+    rows = evenly_spaced(len(source), count)
     probabilities = run.predict(Subset.of(source, rows.tolist()))
     labels = np.asarray(source.labels())[rows]
     taken, sure = probabilities.argmax(1), probabilities.max(1)
@@ -107,7 +107,7 @@ def _trust(run: Run, source: Source, rows: np.ndarray, taken: np.ndarray) -> str
     """Say whether Grad-CAM finds what counts on this network, by deletion and insertion."""
     height, width, _ = run.info.image_shape
     count = min(len(rows), int(np.clip(_JUDGED // (height * width), *_JUDGED_IMAGES)))
-    some = np.linspace(0, len(rows) - 1, count).round().astype(np.int64)
+    some = evenly_spaced(len(rows), count)
     pixels = np.stack([example["image"] for example in source.read(rows[some].tolist())])
     images, targets = pixels.astype(np.float32) / 255, taken[some]
     maps = {"grad_cam": saliency(run, pixels, "grad_cam", targets.tolist())}

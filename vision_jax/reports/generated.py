@@ -51,7 +51,7 @@ def image_grids(data: EvaluationData, *, seed: int = 0) -> tuple[Grids, dict[str
     grids: Grids = {}
     arrays: dict[str, np.ndarray] = {}
     if reconstructs:
-        images = read_all(data.test, limit=_WALKS + SHOWN)["image"]
+        images = read_all(data.test.spaced(_WALKS + SHOWN))["image"]
         arrays |= {"originals": images, "reconstructions": to_pixels(run.reconstruct(images))}
         grids["reconstructions"] = pair_grid(images[:SHOWN], arrays["reconstructions"][:SHOWN])
     if width is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from vision_jax.data.sources import evenly_spaced
 from vision_jax.inspection.copies import Copies
 from vision_jax.inspection.survey import Inspection
 from vision_jax.inspection.tables import (
@@ -111,9 +112,8 @@ def _samples(found: Inspection) -> str:
         groups = [(names[i], np.flatnonzero(found.labels == i)) for i in shown if counts[i]]
     body = ""
     for name, rows in groups:
-        places = np.linspace(0, len(rows) - 1, min(_SAMPLES, len(rows))).astype(np.int64)
         caption = f"{name}: {counted(len(rows), 'image')}".removeprefix(": ")
-        shown = rows[places].tolist()
+        shown = rows[evenly_spaced(len(rows), _SAMPLES)].tolist()
         body += paragraph(caption) + _thumbs(found, shown, [""] * len(shown))
     return body
 

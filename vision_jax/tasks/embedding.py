@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, Integer
 from vision_jax.checked import checked_value
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
+from vision_jax.data.sources import evenly_spaced
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS
 from vision_jax.search.arrays import without_direction
 from vision_jax.search.evaluation import evaluate_retrieval
 from vision_jax.tasks.base import ModelTask, gather
-from vision_jax.tasks.spread import collapse, evenly_spaced, spread
+from vision_jax.tasks.spread import collapse, spread
 from vision_jax.tasks.state import Metrics, TrainState
 
 _QUERIES, _SCORES = 1024, 4096 * 4096

@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
+
+from vision_jax.data.sources import evenly_spaced
 
 _PAIRS = 2048
 """Vectors that uniformity compares with each other."""
@@ -52,11 +54,6 @@ def spread(
     if labels is not None:
         figures["alignment"] = _alignment(unit, labels[there])
     return figures
-
-
-def evenly_spaced(count: int, most: int) -> Int[np.ndarray, " rows"]:
-    """Choose at most so many of `count` rows, evenly, so that sorted classes have their shares."""
-    return np.arange(min(count, most)) * count // min(count, most)
 
 
 def _alignment(unit: np.ndarray, labels: np.ndarray) -> float:
