@@ -21,6 +21,7 @@ from vision_jax.bars import tqdm
 from vision_jax.data.encode import to_pil
 from vision_jax.data.loader import to_float
 from vision_jax.data.sources import Source
+from vision_jax.reports.searches import spread_over_classes
 from vision_jax.visual.grids import to_pixels
 from vision_jax.visual.html import image_html, write_page
 
@@ -29,7 +30,6 @@ Picture = UInt8[np.ndarray, "height width channels"]
 _DRAWS = 8  # random results per row, beside the original
 _CELL = 112  # longer side of a shown image, in pixels
 _SHOWN = 4  # images that each recipe is shown on
-_SEARCHED = 64  # images to search for some of different classes
 
 
 def write_augmentations(source: Source, path: Path, *, seed: int = 0) -> None:
@@ -82,16 +82,11 @@ _INTRODUCTIONS = {
 
 
 def _some_images(source: Source) -> tuple[list[Picture], list[str]]:
-    """Return the first images of different classes and their names; at least two."""
-    found: dict[int, Picture] = {}
-    for index in range(min(_SEARCHED, len(source))):
-        (example,) = source.read([index])
-        found.setdefault(example.get("label", index), example["image"])
-        if len(found) == _SHOWN:
-            break
-    labels = source.label_names
-    names = [f"image {i}" if labels is None else labels[i] for i in found]
-    images = list(found.values())
+    """Return images of classes that differ, where there are some, and their names; at least two."""
+    kinds, labels = source.labels(), source.label_names
+    places = spread_over_classes(kinds, len(source), _SHOWN)
+    images = [example["image"] for example in source.read(places)]
+    names = [f"image {i}" if kinds is None or labels is None else labels[kinds[i]] for i in places]
     return images * (2 if len(images) == 1 else 1), names * (2 if len(names) == 1 else 1)
 
 

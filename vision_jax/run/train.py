@@ -14,7 +14,7 @@ from vision_jax.config import TrainConfig
 from vision_jax.data.data_set import DataSet
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader
-from vision_jax.data.sources import Source
+from vision_jax.data.sources import Source, evenly_spaced
 from vision_jax.errors import InputError
 from vision_jax.parallel.processes import first_alone, together
 from vision_jax.run.build import build_augmentation, build_task
@@ -117,7 +117,7 @@ def train(
                 print(f"training on {parallel.count} devices of the CPU")
             log = stack.enter_context(closing(MetricsLog(workdir, step=found or 0)))
             source = parts.validation.source
-            shown = source.read(range(min(SHOWN, len(source))))
+            shown = source.read(evenly_spaced(len(source), SHOWN).tolist())
             images = np.stack([example["image"] for example in shown])
             show = epoch_images(task, workdir / EPOCHS, images)
         return fit(
