@@ -133,9 +133,19 @@ class Trainer:
         ).state
 
     def resume(
-        self, source: ArraySource, seed: int, folder: Path
+        self, source: ArraySource, seed: int, workdir: Path
     ) -> tuple[TrainState, float | None]:
-        """Train as `fit` does with a folder; also returns the seconds, None of a part of it."""
+        """Train as `fit` does, from the last epoch that an earlier call reached.
+
+        Args:
+            source: the images.
+            seed: the seed.
+            workdir: folder of the config's trainings, each of which has its own within.
+
+        Returns:
+            The last state, and the seconds that it took; None if an earlier call did a part.
+        """
+        folder = workdir / f"{len(source)} images, seed {seed}"
         begun, start = folder.exists(), time.monotonic()
         state = self.fit(source, seed, folder)
         return state, None if begun else time.monotonic() - start

@@ -78,9 +78,8 @@ def main(
     for seed in seeds:
         if str(seed) in kept:
             continue
-        folder = workdir / f"{name}, {len(train)} images" / str(seed)
-        state, took = trainer.resume(train, seed, folder)
-        run = trainer.run(state, folder)
+        state, took = trainer.resume(train, seed, workdir / name)
+        run = trainer.run(state, workdir)
         images = to_pixels(run.generate(len(test), seed=seed))
         kept[str(seed)] = measured(judging.embed(judge, images), real) | {"seconds": took}
         if retrained:

@@ -111,8 +111,8 @@ def main(
         row = kept.setdefault(str(seed), {})
         if row.keys() >= {*UNLABELLED, *(FEW if few else ())}:
             continue
-        folder = workdir / f"{name}, {len(train)} images" / str(seed)
-        state, row["seconds"] = trainer.resume(train, seed, folder)
+        state, seconds = trainer.resume(train, seed, workdir / name)
+        row["seconds"] = seconds or row.get("seconds")
         known, asked = (trainer.embed(state, source.images) for source in (train, test))
         row["k-NN"] = right(knn_predict(known, train.classes, asked), test.classes)
         print(f"{name}, seed {seed}: {row}", flush=True)

@@ -14,6 +14,13 @@ from vision_jax.config import CNNConfig, DataConfig, OptimizerConfig, TrainCNN
 from vision_jax.data.sources import ArraySource
 from vision_jax.training.loop import fit
 
+CONFIG = TrainCNN(
+    data=DataConfig(batch_size=100),
+    model=CNNConfig(stages=(8,), hidden=16),
+    optimizer=OptimizerConfig(learning_rate=3e-3),
+    epochs=2,
+)
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -24,13 +31,7 @@ def digits():
 @pytest.mark.slow
 def test_a_second_training_is_as_that_of_fit(digits):
     """The steps are compiled once, yet nothing of the first training is left in the second."""
-    config = TrainCNN(
-        data=DataConfig(batch_size=100),
-        model=CNNConfig(stages=(8,), hidden=16),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        epochs=2,
-    )
-    trainer = fashion.Trainer(config, digits)
+    trainer = fashion.Trainer(CONFIG, digits)
     others = [trainer.fit(digits, seed) for seed in (0, 1)]
     plain = fit(trainer.task, digits, batch_size=100, epochs=2, seed=1, progress=False).state
     for found, wanted in zip(
@@ -44,17 +45,11 @@ def test_a_second_training_is_as_that_of_fit(digits):
 
 @pytest.mark.slow
 def test_an_interrupted_training_goes_on_and_its_part_is_not_timed(digits, tmp_path):
-    config = TrainCNN(
-        data=DataConfig(batch_size=100),
-        model=CNNConfig(stages=(8,), hidden=16),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        epochs=2,
-    )
-    trainer, folder = fashion.Trainer(config, digits), tmp_path / "whole"
-    whole, seconds = trainer.resume(digits, 1, folder)
+    trainer = fashion.Trainer(CONFIG, digits)
+    whole, seconds = trainer.resume(digits, 1, tmp_path)
     assert seconds > 0
-    shutil.rmtree(max(folder.glob("[0-9]*"), key=lambda path: int(path.name)))
-    again, seconds = trainer.resume(digits, 1, folder)
+    shutil.rmtree(max(tmp_path.glob("*/[0-9]*"), key=lambda path: int(path.name)))
+    again, seconds = trainer.resume(digits, 1, tmp_path)
     assert seconds is None
     jax.tree.map(np.testing.assert_array_equal, again.params, whole.params)
     kept = {"0": {"k-NN": 0.5, "seconds": None}, "1": {"k-NN": 0.7, "seconds": 3.0}}

@@ -21,7 +21,7 @@ from vision_jax.config import (
 from vision_jax.data.loader import read_all
 from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
-from vision_jax.evaluation import memorisation
+from vision_jax.evaluation import retrieval
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.generation import (
     check_classifier,
@@ -236,7 +236,7 @@ def test_training_images_are_their_own_nearest_ones(runs):
 
 def test_all_training_images_are_searched_whatever_fits_in_memory(monkeypatch):
     pixels = np.random.default_rng(0).integers(1, 256, (50, 4, 4, 1), np.uint8)
-    monkeypatch.setattr(memorisation, "_AT_ONCE", 16 * 7)
+    monkeypatch.setattr(retrieval, "_MAX_READ", 16 * 7)
     images = np.concatenate([pixels[::-7], np.zeros((1, 4, 4, 1), np.uint8)])
     found, cosines = nearest_training_images(ArraySource.from_arrays(pixels, None), images)
     np.testing.assert_array_equal(found[:-1], images[:-1])

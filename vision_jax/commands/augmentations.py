@@ -27,8 +27,8 @@ def augmentations(
         data: A data set's name, a folder of images or a listing, as for --data.name.
         out: HTML page to write.
         split: Split to take images from, in tfds's slicing syntax.
-        image_size: Pixels to scale images to, then centre-crop: a square's side, or height and
-            width. Default: the set's own, and 224 for folders.
+        image_size: Size in pixels, a square's side or height and width: images are scaled, then
+            centre-cropped. Default: the set's own, and 224 for folders.
         data_dir: Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default:
             $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         manual_dir: Folder with manually downloaded files of a data set.

@@ -29,8 +29,8 @@ def check(
     Args:
         data: A folder of images, a listing, or a data set's name.
         split: What to look at, in tfds's slicing syntax.
-        image_size: Pixels that training will bring the images to: a square's side, or height and
-            width. Default: they must all have one size.
+        image_size: Size in pixels that training will bring the images to, a square's side or height
+            and width. Default: they must all have one size.
         links: Follow symbolic links that lead out of the folder, and links to folders.
         truncated: JPEG files whose last bytes are missing: treat them as bad, or use what is there.
         out: File to write the table to as well, .csv or .json.

@@ -39,9 +39,9 @@ def inspect(
         data_dir: Where prepared data sets live, a folder or gs://BUCKET/FOLDER. Default: the run's;
             without one $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         manual_dir: Folder with manually downloaded files.
-        image_size: Pixels to scale images to, then centre-crop: a square's side, or height and
-            width. Default: the run's or the set's own; where a set has many, the median shorter
-            side, at most 224.
+        image_size: Size in pixels, a square's side or height and width: images are scaled, then
+            centre-cropped. Default: the run's or the set's own; where a set has many, the median
+            shorter side, at most 224.
         channels: 1 for grey, 3 for RGB. Default: the run's or the set's own.
         bad_files: Unreadable images: stop and name them, or look for them first and skip them, with
             a warning. Default: the run's setting, else error.

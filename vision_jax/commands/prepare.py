@@ -30,8 +30,8 @@ def prepare(
     Args:
         dataset: A data set's name, a folder of images, or a listing.
         name: Name for the folder's data set. Default: the folder's name.
-        image_size: Pixels that a folder's images are scaled to and centre-cropped, to be stored as
-            PNG: a square's side, or height and width. Default: the files are stored unchanged.
+        image_size: Size in pixels, a square's side or height and width: a folder's images are
+            scaled, centre-cropped and stored as PNG. Default: the files are stored unchanged.
         channels: 1 for grey, 3 for RGB; for folders.
         bad_files: A folder's unreadable images: stop at the first, or leave them out with a
             warning.

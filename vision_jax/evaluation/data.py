@@ -57,7 +57,7 @@ class EvaluationData:
 
     @cached_property
     def queries(self) -> Source:
-        """The test images, of more than 10,000 an even choice: those that searches look up."""
+        """The test images that searches look up: of more than 10,000, an even choice."""
         return self.test.spaced(_MAX_QUERIES)
 
     @cached_property

@@ -13,7 +13,7 @@ from vision_jax.data.sources import ArraySource, evenly_spaced
 from vision_jax.errors import InputError
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.distances import frechet_distance, kernel_distance
-from vision_jax.evaluation.memorisation import nearest_training_images
+from vision_jax.evaluation.memorisation import nearest_training_places
 from vision_jax.run.build import build_task
 from vision_jax.run.run import Run
 from vision_jax.tasks.base import Classifies
@@ -33,8 +33,8 @@ def measure_generation(
         data: a run that generates images, such as a GAN or a variational autoencoder, and its
             data.
         classifier: a trained classifier of images of the same shape.
-        count: images of each kind, at most as many as the smaller split has; of more an even
-            choice.
+        count: images of each kind, at most as many as the smaller split has; an even choice of
+            a larger one.
         seed: seed of the latents.
 
     Returns:
@@ -62,10 +62,9 @@ def measure_generation(
     generated = to_pixels(run.generate(count, seed=seed))
     features, floor, real = (classifier.embed(part) for part in (generated, train, test))
     some = evenly_spaced(count, _NEIGHBOURS)
-    nearest, nearest_of_real = (
-        float(nearest_training_images(data.train, part[some])[1].mean())
-        for part in (generated, test)
-    )
+    # Both at once, since the training images are read for it.
+    _, cosines = nearest_training_places(data.train, np.concatenate([generated[some], test[some]]))
+    nearest, nearest_of_real = (float(part.mean()) for part in np.split(cosines, 2))
     return {
         "generated_images": count,
         "real_images": count,

@@ -3,15 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vision_jax.bars import tqdm
-from vision_jax.data.loader import read_parts
 from vision_jax.data.sources import Source
-from vision_jax.evaluation.retrieval import nearest
+from vision_jax.evaluation.retrieval import image_parts, nearest
 from vision_jax.visual.grids import Pixels
-
-_AT_ONCE = 2**22  # bytes of training images in memory, some times over in threads
 
 
 def nearest_training_images(
@@ -24,23 +21,27 @@ def nearest_training_images(
         images: (N, H, W, C) uint8.
 
     Returns:
-        Those images (N, H, W, C), and the cosines (N,) of their pixels; for a black image any
-        training image, and 0.
+        Those images (N, H, W, C), and the cosines (N,) of their pixels. A black image has no
+        cosine: it gets the first training image, and 0.
     """
-    cosines, ids, _ = nearest(_flat(images), _parts(train), 1)
-    found = train.read(np.maximum(ids[:, 0], 0).tolist())
-    return (
-        np.stack([example["image"] for example in found]),
-        np.where(ids[:, 0] < 0, np.float32(0), cosines[:, 0]),
-    )
+    places, cosines = nearest_training_places(train, images)
+    return np.stack([example["image"] for example in train.read(places.tolist())]), cosines
 
 
-def _parts(train: Source) -> Iterator[Float[np.ndarray, "images pixels"]]:
-    size = max(1, min(4096, _AT_ONCE // int(np.prod(train.image_shape))))
+def nearest_training_places(
+    train: Source, images: Pixels
+) -> tuple[Int[np.ndarray, " images"], Float[np.ndarray, " images"]]:
+    """Find as `nearest_training_images` does; returns places in `train` instead of images."""
     with tqdm(total=len(train), desc="nearest training images", unit="img", delay=2) as bar:
-        for rows in read_parts(train, size):
-            yield _flat(rows["image"])
-            bar.update(len(rows["image"]))
+
+        def parts() -> Iterator[Float[np.ndarray, "images pixels"]]:
+            for part in image_parts(train):
+                yield _flat(part)
+                bar.update(len(part))
+
+        cosines, places, _ = nearest(_flat(images), parts(), 1)
+    found = places[:, 0] >= 0
+    return np.where(found, places[:, 0], 0), np.where(found, cosines[:, 0], np.float32(0))
 
 
 def _flat(images: Pixels) -> Float[np.ndarray, "images pixels"]:

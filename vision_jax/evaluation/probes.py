@@ -171,7 +171,7 @@ def _minimised(
         value, slopes = _cost(*parts(flat), held, truth, np.float32(l2))
         return float(value), np.concatenate([np.asarray(x, np.float64).ravel() for x in slopes])
 
-    # Its own products are small, and BLAS's threads would wait at full speed beside `_cost`.
+    # SciPy's own products are small; after each, BLAS's threads would spin beside those of `_cost`.
     with threadpool_limits(1, user_api="blas"):
         found = minimize(
             cost,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Integer, Shaped
+from jaxtyping import Float, Int, Integer, Shaped, UInt8
 from PIL import Image
 
 from vision_jax.data.encode import to_pil
@@ -250,13 +250,17 @@ def nearest(
     return scores, ids, lost
 
 
+def image_parts(source: Source) -> Iterator[UInt8[np.ndarray, "images height width channels"]]:
+    """Read the images of a source part by part, few bytes at a time."""
+    count = max(1, min(_ROWS, _MAX_READ // int(np.prod(source.image_shape))))
+    return (rows["image"] for rows in read_parts(source, count))
+
+
 def _pixels(source: Source) -> Iterator[Float[np.ndarray, "images pixels"]]:
     """Give the images of a source as rows of pixels, large ones reduced."""
     height, width = _reduced_shape(source.image_shape)
     reduce = (height, width) != source.image_shape[:2]
-    count = max(1, min(_ROWS, _MAX_READ // int(np.prod(source.image_shape))))
-    for rows in read_parts(source, count):
-        images = rows["image"]
+    for images in image_parts(source):
         if reduce:
             images = np.stack(
                 [

@@ -4,9 +4,9 @@ import html
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
+from vision_jax.data.sources import evenly_spaced
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
 from vision_jax.evaluation.scores import measure_scores
@@ -214,9 +214,8 @@ def _epochs(folder: Path) -> Sections:
     sections = []
     for name in ("samples", "reconstructions"):
         paths = sorted(folder.glob(f"*-{name}.png"))
-        chosen = np.unique(np.linspace(0, len(paths) - 1, min(_EPOCHS_SHOWN, len(paths))).round())
         row = ""
-        for path in (paths[int(place)] for place in chosen):
+        for path in (paths[place] for place in evenly_spaced(len(paths), _EPOCHS_SHOWN)):
             with Image.open(path) as grid:
                 row += image_html(grid, f"epoch {int(path.name.split('-')[0])}")
         if row:

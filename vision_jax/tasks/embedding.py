@@ -25,7 +25,7 @@ from vision_jax.tasks.spread import collapse, spread
 from vision_jax.tasks.state import Metrics, TrainState
 
 _QUERIES, _SCORES = 1024, 4096 * 4096
-"""After each epoch at least so many images are looked up; more while scores are at most so many."""
+"""How many images are looked up after each epoch: at least so many, or so many scores in all."""
 
 
 @dataclasses.dataclass(frozen=True)
