@@ -264,3 +264,13 @@ def test_many_threads_find_what_one_does(built, queries):
         found = list(pool.map(call, parts * 3))
     for part, rows in zip(parts * 3, found, strict=True):
         np.testing.assert_array_equal(rows, truth[part])
+
+
+def test_a_graph_and_its_recall_outlive_the_removal_of_most_vectors(gallery, tmp_path):
+    index = CosineIndex(DIM)
+    ids = index.add(gallery[:2600])
+    index.build("hnsw", recall=0.99)
+    index.remove(ids[:1400])  # of which so few are left that the rows are packed anew
+    index.save(tmp_path / "few.index")
+    assert index.graph.target == 0.99
+    assert CosineIndex.load(tmp_path / "few.index").graph == index.graph

@@ -32,6 +32,7 @@ class BuiltMethods:
     def __init__(self) -> None:
         self.current: dict[str, Method] = {}
         self._former: dict[str, Method | Graph] = {}  # the latest before it
+        self._recall: float | None = None  # asked of the graph before vectors moved
         self._building = {name: ReadWriteLock() for name in METHODS}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,6 +86,8 @@ class BuiltMethods:
         if _FORMER not in inspect.signature(build).parameters:
             return build(rows, slots, **options)
         former = self.current.get(name) or self._former.get(name)
+        if former is None and self._recall is not None:
+            options = {"recall": self._recall} | options
         if not isinstance(former, Graph):  # which nothing writes into
             self._former.pop(name, None)
         built = build(rows, slots, former=former, **options)
@@ -98,7 +101,11 @@ class BuiltMethods:
         self.current = {}
 
     def moved(self) -> None:
-        """Forget also what is known by slots, which are other vectors' now."""
+        """Forget also what is known by slots, which are other vectors' now.
+
+        That there was a graph, and of which recall, stays known.
+        """
+        self._recall = self.fit.target if self.fit else self._recall
         self.current, self._former = {}, {}
 
     def restore(self, graph: Graph) -> None:
@@ -116,7 +123,7 @@ class BuiltMethods:
             filled: How many slots are filled, those of removed vectors included.
         """
         held = self.current.get(_GRAPH) or self._former.get(_GRAPH)
-        if held is None:
+        if held is None and self._recall is None:
             return None
         if isinstance(held, Graph) and len(held.levels) == len(slots) == filled:
             return held
