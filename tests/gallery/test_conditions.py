@@ -118,3 +118,8 @@ def test_ids_are_those_of_the_images_that_meet_all():
     assert select_ids(index, []).tolist() == [9, 3, 5, 7, 1]
     with pytest.raises(InputError, match=r"no indexed image meets label=cat taken>2024"):
         select_ids(index, ["label=cat", "taken>2024"])
+
+
+def test_true_is_found_as_a_listing_writes_it():
+    rows = [{"indoors": True}, {"indoors": False}, {"indoors": None}]
+    assert meets(rows, ["indoors=true"]) == [True, False, False]

@@ -94,10 +94,11 @@ def _kind(field: str, values: Sequence[Any]) -> Kind:
         return "text"
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in there):
         return "number"
-    return "date" if all(map(_is_date, there)) else "text"
+    return "date" if all(map(is_date, there)) else "text"
 
 
-def _is_date(value: Any) -> bool:
+def is_date(value: Any) -> bool:
+    """Tell whether a value is an ISO date, which may be shortened, such as `2024-05`."""
     if not isinstance(value, str) or not _DATE.fullmatch(value):
         return False
     try:
@@ -117,7 +118,14 @@ def _text_test(condition: Condition) -> Callable[[Any], bool]:
         raise InputError(
             f"a condition is {str(condition)!r}, and {condition.field} is text; only = is possible"
         )
-    return lambda value: condition.value in map(str, value if isinstance(value, list) else [value])
+    return lambda value: (
+        condition.value in map(_text, value if isinstance(value, list) else [value])
+    )
+
+
+def _text(value: Any) -> str:
+    """Write a value as a listing does: true and false as JSON has them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _number_test(condition: Condition) -> Callable[[Any], bool]:
@@ -140,7 +148,7 @@ def _number_test(condition: Condition) -> Callable[[Any], bool]:
 
 def _date_test(condition: Condition) -> Callable[[Any], bool]:
     ends = [end.strip().replace(" ", "T") for end in _ends(condition)]
-    if not all(map(_is_date, ends)):
+    if not all(map(is_date, ends)):
         raise InputError(
             f"a condition is {str(condition)!r}, and {condition.field} is a date; one such as "
             "2024-05-17, 2024-05 or 2024-05-17T14:03, or a range such as 2023..2024-05, is needed"

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from vision_jax.gallery.conditions import is_date
 from vision_jax.serve.queries import Filters
 
 Row = dict[str, Any]
@@ -87,8 +88,11 @@ def labels_of(row: Row) -> list[str]:
 
 
 def date_of(row: Row) -> str:
-    """Return when an image was taken, or else last modified; empty if neither is known."""
-    for name in ("taken", "modified"):
-        if isinstance(date := row.get(name), str):
-            return date
-    return ""
+    """Return when an image was taken, or else last modified; empty if that is not known as a date.
+
+    What a listing calls `taken` may be anything.
+    """
+    date = row.get("taken")
+    if date is None:
+        date = row.get("modified")
+    return date if isinstance(date, str) and is_date(date) else ""
