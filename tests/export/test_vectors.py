@@ -102,3 +102,14 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(gaps, tmp_path):
     ):
         with pytest.raises(InputError, match=words):
             write_vectors(gaps, tmp_path / name, **options)
+
+
+def test_no_field_is_lost_to_a_column_of_ours(tmp_path):
+    index = CosineIndex(2)
+    index.add([[3, 4], [0, 2]], metadata=[{"id": "sku-1"}, {"id": "sku-2", "id_": "other"}])
+    write_vectors(index, tmp_path / "v.npy")
+    lines = (tmp_path / "v.npy.jsonl").read_text().splitlines()
+    assert list(map(json.loads, lines)) == [
+        {"id": 0, "id__": "sku-1"},
+        {"id": 1, "id__": "sku-2", "id_": "other"},
+    ]

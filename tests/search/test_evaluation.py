@@ -9,6 +9,7 @@ from vision_jax.search import (
     average_precision,
     average_precision_at_r,
     evaluate_retrieval,
+    evaluation,
     hit_rate_at_k,
     knn_accuracy,
     precision_at_k,
@@ -197,3 +198,13 @@ def test_queries_without_relevant_items_are_not_counted():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_votes_of_some_queries_at_a_time_are_those_of_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(40, 8)), rng.normal(size=(60, 8))
+    labels = rng.integers(0, 7, 100)
+    values = (queries, labels[:40], gallery, labels[40:])
+    whole = evaluate_retrieval(*values, ks=(5,))
+    monkeypatch.setattr(evaluation, "_VOTES", 16)
+    assert evaluate_retrieval(*values, ks=(5,)) == whole

@@ -146,11 +146,18 @@ def _has_empty_struct(kind: Any) -> bool:
 
 def _records(rows: Rows) -> list[dict[str, Any]]:
     """Return the id and metadata of each row; what names a column of ours gets another name."""
-    records = []
-    for item, row in zip(rows.ids.tolist(), rows.metadata, strict=True):
-        fields = row if isinstance(row, dict) else {} if row is None else {"metadata": row}
-        renamed = {
-            f"{name}_" if name in ("id", "vector") else name: x for name, x in fields.items()
-        }
-        records.append({"id": item, **renamed})
-    return records
+    metadata: list[dict[str, Any]] = [
+        row if isinstance(row, dict) else {} if row is None else {"metadata": row}
+        for row in rows.metadata
+    ]
+    taken = {name for fields in metadata for name in fields}
+    names: dict[Any, Any] = {}
+    for ours in ("id", "vector"):
+        free = f"{ours}_"
+        while free in taken:
+            free += "_"
+        names[ours] = free
+    return [
+        {"id": item} | {names.get(name, name): value for name, value in fields.items()}
+        for item, fields in zip(rows.ids.tolist(), metadata, strict=True)
+    ]

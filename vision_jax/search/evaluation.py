@@ -21,6 +21,7 @@ from vision_jax.search.arrays import ArrayLike
 from vision_jax.search.similarity import cosine_similarity
 
 PerQuery = Float[np.ndarray, " queries"]
+_VOTES = 1 << 24  # counts of votes that are held at a time
 
 
 def precision_at_k(relevant: ArrayLike, k: SupportsIndex) -> PerQuery:
@@ -318,11 +319,14 @@ def _votes_right(near: np.ndarray, labels: np.ndarray) -> Bool[np.ndarray, " que
     """Say for which queries the most frequent label, the lowest of equals, is the true one."""
     # Labels may be large and sparse: votes are counted by their rank among those there are.
     names, ranks = np.unique(near, return_inverse=True)
-    votes = np.zeros((len(near), max(1, len(names))), np.int64)
-    np.add.at(votes, (np.arange(len(near))[:, None], ranks.reshape(near.shape)), near >= 0)
-    if not len(names):
-        return np.zeros(len(near), bool)
-    return votes.any(1) & (names[votes.argmax(1)] == labels)
+    right, ranks = np.zeros(len(near), bool), ranks.reshape(near.shape)
+    rows = max(1, _VOTES // max(1, len(names)))
+    for start in range(0, len(near) if len(names) else 0, rows):
+        part = slice(start, start + rows)
+        votes = np.zeros((len(near[part]), len(names)), np.int32)
+        np.add.at(votes, (np.arange(len(votes))[:, None], ranks[part]), near[part] >= 0)
+        right[part] = votes.any(1) & (names[votes.argmax(1)] == labels[part])
+    return right
 
 
 def _precisions(relevant: np.ndarray) -> np.ndarray:
