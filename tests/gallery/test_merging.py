@@ -11,6 +11,7 @@ from vision_jax.data.loader import read_all
 from vision_jax.errors import InputError
 from vision_jax.gallery import build_index, load_index, merge_indexes, read_indexed, select_ids
 from vision_jax.gallery.originals import Originals
+from vision_jax.reports.matches import write_search_matches
 from vision_jax.run.run import load_run
 from vision_jax.search import CosineIndex
 
@@ -56,6 +57,13 @@ def test_matches_of_a_merged_index_are_explained_unless_a_file_has_changed(
     capsys.readouterr()
     assert main([*map(str, words), "--k", "3"]) == 2
     assert "has changed since it was indexed; index the images again" in capsys.readouterr().err
+
+
+def test_the_cosine_of_several_views_is_not_explained_as_that_of_one(run, folders, tmp_path):
+    index = build_index(run, run.open_images(folders / "a", "files"), views=2)
+    key = index.metadata(0)[0]["key"]
+    with pytest.raises(InputError, match="averages 2 views of each image; an explanation takes"):
+        write_search_matches(tmp_path / "e.html", run, index, [], [key], np.array([[1]]))
 
 
 def run_of(root):

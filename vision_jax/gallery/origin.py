@@ -102,15 +102,19 @@ def views_of(index: CosineIndex) -> int:
     return views if isinstance(views, int) else 1
 
 
-def check_single_view(index: CosineIndex) -> None:
-    """Refuse an index that averages several views of an image, which a box has not.
+def check_single_view(index: CosineIndex, purpose: str) -> None:
+    """Refuse an index that averages several views of an image, for what takes one.
+
+    Args:
+        index: The index.
+        purpose: What takes one view, such as "a box".
 
     Raises:
         InputError: It does.
     """
     if (views := views_of(index)) != 1:
         raise InputError(
-            f"the index averages {views} views of each image; a box takes one of 1 view"
+            f"the index averages {views} views of each image; {purpose} takes one of 1 view"
         )
 
 

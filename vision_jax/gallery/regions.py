@@ -56,7 +56,7 @@ def search_region(
             is no average of a feature map.
     """
     check_encoder(index, run)
-    check_single_view(index)
+    check_single_view(index, "a box")
     vector = embed_region(run, image, box)
     return index.search(vector[None], k, where, min_score=min_score, method=method)
 

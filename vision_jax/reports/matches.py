@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vision_jax.explain.similarity import RegionPair, similarity_map
+from vision_jax.gallery.origin import check_single_view
 from vision_jax.reports.readings import readings_html
 from vision_jax.reports.searches import PAGES
 from vision_jax.reports.seen import Seen, seen_files, seen_indexed, stack
@@ -97,8 +98,10 @@ def write_search_matches(
         Sentences that say what the file does not show.
 
     Raises:
-        InputError: an image is no longer there, or the network has no feature map.
+        InputError: an image is no longer there, the network has no feature map, or the index
+            averages several views of an image.
     """
+    check_single_view(index, "an explanation")
     notes, shown = [], ids
     if path.suffix.lower() not in PAGES and (count := int((ids >= 0).sum())) > _ROWS:
         shown = np.where((ids >= 0) & (np.cumsum(ids >= 0).reshape(ids.shape) <= _ROWS), ids, -1)

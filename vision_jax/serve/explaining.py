@@ -52,8 +52,8 @@ def explain(gallery: Gallery, images: IndexedImages, request: ExplainRequest) ->
     encoder = gallery.encoder
     if encoder is None or not encoder.can_explain:
         raise RequestError(
-            "matches of this index cannot be explained, which takes the run that made it, and a "
-            "network with a feature map",
+            "matches of this index cannot be explained, which takes the run that made it, a "
+            "network with a feature map, and 1 view of each image",
             field="index",
         )
     with naming(request.query.path):

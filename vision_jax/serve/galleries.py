@@ -35,7 +35,7 @@ class Encoder(NamedTuple):
     Attributes:
         run: the run.
         views: how many views of an image its vectors average.
-        can_explain: whether its embeddings can be divided among the parts of an image.
+        can_explain: whether a hit's cosine can be divided among the parts of an image.
         can_box: whether a part of an image has an embedding.
     """
 
@@ -254,7 +254,7 @@ def open_encoder(index: CosineIndex, origin: Origin, workdir: Path | None) -> En
         parts = embedding_parts(run, noise)
     except InputError:  # the network has no feature map
         return Encoder(run, views, can_explain=False, can_box=False)
-    return Encoder(run, views, can_explain=True, can_box=parts.pooled and views == 1)
+    return Encoder(run, views, can_explain=views == 1, can_box=parts.pooled and views == 1)
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
