@@ -49,3 +49,14 @@ def test_json_has_null_for_what_it_cannot_say():
         "counts": [[1, 2], [3, 4]],
         "row": [None, None, 7, True, None, "NaN"],
     }
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    target, link = tmp_path / "whole.txt", tmp_path / "there" / "link.txt"
+    target.write_text("older")
+    link.parent.mkdir()
+    link.symlink_to("../whole.txt")
+    write_text(link, "newer")
+    assert link.is_symlink()
+    assert target.read_text() == "newer"
+    assert sorted(tmp_path.rglob("*.txt")) == [link, target]

@@ -23,7 +23,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Write a file whole or not at all.
 
     Args:
-        path: the file to write; an older one stays until the new one is whole.
+        path: the file to write; an older one stays until the new one is whole. A link stays one:
+            what it leads to is written.
 
     Yields:
         A path beside it, of the same suffix, to write to. When the block ends, the file is forced
@@ -33,6 +34,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         InputError: `path` is a folder, or its folder is missing or cannot be written to.
     """
     path = Path(path)
+    with contextlib.suppress(OSError):  # such as that a name is too long, which `_begin` tells
+        path = path.resolve() if path.is_symlink() else path
     temporary = _begin(path)
     try:
         yield temporary
@@ -85,6 +88,11 @@ def check_file(path: str | Path, needed: str) -> None:
             return
         fault = "is a folder" if stat.S_ISDIR(mode) else "is no file"
     raise InputError(f"{path} {fault}; {needed}")
+
+
+def absolute(path: str | Path) -> str:
+    """Return the one absolute path of a file, without `..`; links are not followed."""
+    return os.path.abspath(path)  # noqa: PTH100 - `Path.resolve` follows them
 
 
 def json_text(content: Any) -> str:

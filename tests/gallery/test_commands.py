@@ -160,3 +160,35 @@ def test_an_empty_index_is_refused_in_one_line(photos, capsys, tmp_path):
         code, _, err = told(capsys, words[0], tmp_path / "empty.index", *words[1:])
         assert (code, len(err)) == (2, 1)
         assert "the index is empty" in err[0]
+
+
+def test_a_folder_is_the_same_from_anywhere_however_it_is_written(
+    workdir, photos, tmp_path, capsys, monkeypatch
+):
+    path, images = tmp_path / "photos.index", tmp_path / "y24" / "photos"
+    shutil.copytree(photos, images)
+    monkeypatch.chdir(images.parent)
+    indexing = ("index", workdir, "--out", path, "--images")
+    assert told(capsys, *indexing, "photos")[0] == 0
+    key = load_index(path).metadata(0)[0]["key"]
+    assert key == str(images / "0.png")
+    monkeypatch.chdir(tmp_path)
+    for other in ("y24/photos/", "y24/../y24/photos", images):
+        code, out, _ = told(capsys, *indexing, other)
+        assert (code, len(out)) == (0, 1)  # no line that says it is built anew
+        assert "(0 embedded, 5 kept, 0 removed)" in out[0]
+    for other in ("./y24/photos/0.png", "y24/../y24/photos/0.png", key):
+        code, out, _ = told(capsys, "search", path, "--like", other)
+        assert (code, len(out)) == (0, 1 + 4)  # the example itself is not found
+
+
+def test_a_picture_has_a_name_of_its_own_and_of_its_kind(index, photos, tmp_path, capsys):
+    before = index.read_bytes()
+    for name in (index, tmp_path / "found.jpg"):
+        code, _, err = told(capsys, "search", index, photos / "0.png", "--picture", name)
+        assert (code, len(err)) == (2, 1)
+        assert "must end in .png, .html, .htm" in err[0]
+    code, _, err = told(capsys, "search", index, photos / "0.png", "--picture", photos / "0.png")
+    assert (code, len(err)) == (2, 1)
+    assert "which is looked up" in err[0]
+    assert index.read_bytes() == before

@@ -12,6 +12,8 @@ from vision_jax.data.sources import ArraySource, Concatenated, Subset
 from vision_jax.errors import DataWarning, InputError
 from vision_jax.gallery import build_index, load_index, write_index
 from vision_jax.gallery import shares as module
+from vision_jax.gallery.origin import Origin
+from vision_jax.gallery.parts import Parts
 from vision_jax.gallery.shards import publish, shard_range, write_shard
 from vision_jax.gallery.shares import cuts, slow
 from vision_jax.run.run import load_run
@@ -298,3 +300,25 @@ def test_a_slow_process_is_told_from_the_others():
     assert slow({0: 100.0, 1: 20.0}, {1}) == [1]
     assert slow({0: 100.0, 1: 20.0}, set()) == []
     assert slow({0: 5.0}, {0}) == []
+
+
+def test_a_second_writer_that_began_before_the_first_part_is_refused(run, source, tmp_path):
+    row = {"key": "a", "digest": "b"}
+    origin = Origin.of(run, source)
+    first, second, third = (Parts(tmp_path / "a.index", origin, (0, 1)) for _ in range(3))
+    for parts in (first, second, third):
+        parts.open()
+    first.write(np.ones((1, 2), np.float32), [row])
+    with pytest.raises(InputError, match="being written"):
+        second.write(np.ones((1, 2), np.float32), [row])
+    third.remove()  # which wrote no part: these are the first's
+    assert list(first.places()) == [("a", "b")]
+    first.remove()
+    assert not first.folder.exists()
+    first.close()
+
+
+def test_an_empty_folder_is_refused_before_anything_is_embedded(run, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.OpenPart, "add", None)  # which nothing may reach
+    with pytest.raises(InputError, match="is a folder"):
+        write_index(run, source, tmp_path)

@@ -88,10 +88,12 @@ def _write(
     bad_files: "BadFiles | None",
     options: dict[str, Any],
 ) -> "IndexChange":
+    from vision_jax.data.catalog import located
     from vision_jax.data.findings import warn_once
     from vision_jax.gallery.writing import write_index
     from vision_jax.parallel.processes import first_alone, together
 
+    images = located(images)
     if run.parallel.process[1] == 1:
         source = run.open_images(images, split, bad_files=bad_files)
         return write_index(run, source, out, **options)

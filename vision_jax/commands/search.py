@@ -24,6 +24,7 @@ else:
 
 NEIGHBOURS = 10
 _EXACT = ("exact", "sharded")
+_PICTURES = (".png", ".html", ".htm")
 _NAMED = 3  # near-duplicates of a hit
 
 
@@ -122,8 +123,8 @@ def search(
             Y1, in pixels of the file, or in fractions if none is above 1. Needs a network that
             averages a feature map, such as resnet18 or efficientnet_lite0.
         workdir: Folder of the run that made the index, if it has moved since.
-        picture: File to draw the queries and their neighbours into: a PNG, or a page if it ends in
-            .html, in which long names wrap.
+        picture: File to draw the queries and their neighbours into: a .png, or an .html, a page in
+            which long names wrap.
         explain: Draw each query beside each of its neighbours, with maps of the parts that match.
     """
     # Imports make objects that stay; seeking garbage among them, then or later, takes a tenth of a
@@ -137,8 +138,7 @@ def search(
     from vision_jax.search.duplicates import check_threshold
     from vision_jax.search.min_score import check_min_score
 
-    if picture is not None and not picture.parent.is_dir():
-        raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    _check_picture(picture, images)
     asked = _Asked(images, keys, like, unlike, weight, box)
     if explain and picture is None:
         raise InputError("explain is True, but picture is None; a file to draw into is needed")
@@ -185,6 +185,19 @@ def search(
         print(f"picture -> {picture}")
     elif picture is not None:
         _draw(picture, loaded, workdir, queries, hits)
+
+
+def _check_picture(picture: Path | None, images: Sequence[Path]) -> None:
+    if picture is None:
+        return
+    if picture.suffix.lower() not in _PICTURES:
+        raise InputError(
+            f"picture is {str(picture)!r}; its name must end in {', '.join(_PICTURES)}"
+        )
+    if not picture.parent.is_dir():
+        raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    if any(image.exists() and picture.exists() and picture.samefile(image) for image in images):
+        raise InputError(f"picture is {str(picture)!r}, which is looked up; name another file")
 
 
 def _print_hits(hits: "Sequence[Hit]", min_score: float | None) -> None:

@@ -16,6 +16,7 @@ from vision_jax.data.resize import Resize, Size, sides
 from vision_jax.data.sources import BadFiles, Source
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
+from vision_jax.files import absolute
 
 DATA_SETS = {
     "digits": "vision_jax.data.builders.digits:Digits",
@@ -249,6 +250,16 @@ def path_of(name: Any) -> Path | None:
     if folder is None and is_listing(path := Path(name).expanduser()):
         return path
     return folder
+
+
+def located(name: str) -> str:
+    """Return a name that means the same from any working directory: of a path the absolute one.
+
+    Raises:
+        InputError: see `folder_of`.
+    """
+    path = path_of(name)
+    return name if path is None else absolute(path)
 
 
 def _check_choice(name: str, got: Any, choices: Collection[Any]) -> None:

@@ -80,7 +80,7 @@ def update_index(
         index: What `build_index` made of an earlier state of the source; changed in place.
         run: The run that made it.
         source: The images as they are now.
-        bad_files: Images that cannot be read or embedded: raise, or leave them out.
+        bad_files: Images that cannot be read: raise, or leave them out.
 
     Returns:
         How many images were added, removed and kept, and which were left out.

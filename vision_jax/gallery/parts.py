@@ -66,7 +66,7 @@ class Parts:
         self.folder = path.with_name(f"{path.name}.parts")
         self.process = process
         self._origin, self._path = origin, path
-        self._locked = contextlib.ExitStack()
+        self._locked, self._taken = contextlib.ExitStack(), False
         self._before = frozenset[str]()
 
     def open(self) -> None:
@@ -92,6 +92,7 @@ class Parts:
 
     def _take(self) -> None:
         self._locked.enter_context(lock(self.folder, used="written"))
+        self._taken = True
 
     def _fault(self, file: Path) -> str | None:
         """Say why a part cannot be used."""
@@ -124,8 +125,11 @@ class Parts:
         Args:
             vectors: (N, D) as the network returns them.
             rows: the metadata of each; key and digest are kept.
+
+        Raises:
+            InputError: another process has begun to write this index.
         """
-        if not self.folder.exists():
+        if self.process[1] == 1 and not self._taken:
             self._take()
         start = f"part-{self.process[0]:05d}-"
         numbers = [int(file.name.split("-")[2]) for file in self.folder.glob(f"{start}*.index")]
@@ -195,8 +199,11 @@ class Parts:
         return found
 
     def remove(self) -> None:
-        """Remove the folder, once the index is written; in process 0 alone."""
-        if self.folder.exists():
+        """Remove the folder, once the index is written; in process 0 alone.
+
+        It is another command's if this one has written no part.
+        """
+        if self._taken and self.folder.exists():
             for file in self.folder.iterdir():
                 if file.name.startswith(_OURS):
                     file.unlink()
@@ -216,7 +223,8 @@ def check_directions(vectors: Vectors, rows: Sequence[Row]) -> None:
     """
     lost = without_direction(vectors)
     if len(lost):
+        more = f", and so have {len(lost) - 1} more" if len(lost) > 1 else ""
         raise InputError(
-            f"{rows[lost[0]]['key']} has an embedding that is zero, NaN or infinite, and so have "
-            f"{len(lost) - 1} more; a vector with a direction is needed"
+            f"{rows[lost[0]]['key']} has an embedding that is zero, NaN or infinite{more}; a "
+            "vector with a direction is needed"
         )

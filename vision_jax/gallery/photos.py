@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vision_jax.data.folders import FolderSource
 from vision_jax.errors import InputError
+from vision_jax.files import absolute
 from vision_jax.gallery.indexing import IndexChange
 from vision_jax.gallery.lookup import load_index
 from vision_jax.gallery.origin import origin_of
@@ -43,7 +44,7 @@ def index_photos(run: Run, folder: Path, workdir: Path) -> Photos:
     Raises:
         InputError: the folder holds no image that can be read.
     """
-    folder = folder.expanduser().absolute()
+    folder = Path(absolute(folder.expanduser()))
     source = run.open_images(str(folder), "files", bad_files="later")
     assert isinstance(source, FolderSource)
     faults = {source.key(i): fault for i, fault in source.faults().items()}

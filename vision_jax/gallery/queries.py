@@ -1,5 +1,6 @@
 """What is looked up in an index: image files, indexed images, or examples of what to find."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from vision_jax.data.boxes import BoxLike
 from vision_jax.data.decode import printable
 from vision_jax.errors import InputError
+from vision_jax.files import absolute
 from vision_jax.gallery.lookup import find_keys
 from vision_jax.gallery.origin import check_encoder, check_single_view, entries, views_of
 from vision_jax.gallery.regions import embed_region
@@ -57,7 +59,7 @@ def region_query(index: CosineIndex, run: Run, path: str | Path, box: BoxLike) -
         InputError: As for `search_region`.
     """
     check_encoder(index, run)
-    check_single_view(index)
+    check_single_view(index, "a box")
     return Queries([printable(path)], embed_region(run, path, box)[None], [[]], [path])
 
 
@@ -83,9 +85,12 @@ def _ids_by_key(index: CosineIndex) -> dict[str, int]:
 
 
 def _indexed(there: dict[str, int], example: str | Path) -> int | None:
-    """Return the id of an example by its key: a folder's are the absolute paths of its files."""
-    item = there.get(str(example))
-    return there.get(printable(Path(example).absolute())) if item is None else item
+    """Return the id of an example by its key, or by that of the file that it names another way.
+
+    A folder's keys are the paths of its files: absolute, or relative if it was opened so.
+    """
+    spelled = (str(example), absolute(example), os.path.relpath(example))
+    return next((there[key] for key in map(printable, spelled) if key in there), None)
 
 
 def example_query(

@@ -118,6 +118,8 @@ def _shard_count(path: Path, shards: int | None) -> int | None:
         return shards or count_shards(path)
     if shards is not None and path.is_file():
         raise InputError(f"shards is {shards}, but {path} is a file; another name is needed")
+    if shards is None and path.is_dir():
+        raise InputError(f"{path} is a folder; the name of a file to write, or shards, is needed")
     return shards
 
 
