@@ -178,8 +178,9 @@ def test_a_folder_is_the_same_from_anywhere_however_it_is_written(
         assert (code, len(out)) == (0, 1)  # no line that says it is built anew
         assert "(0 embedded, 5 kept, 0 removed)" in out[0]
     for other in ("./y24/photos/0.png", "y24/../y24/photos/0.png", key):
-        code, out, _ = told(capsys, "search", path, "--like", other)
-        assert (code, len(out)) == (0, 1 + 4)  # the example itself is not found
+        for way in ("--like", "--keys"):
+            code, out, _ = told(capsys, "search", path, way, other)
+            assert (code, len(out)) == (0, 1 + 4)  # the image itself is not found
 
 
 def test_a_picture_has_a_name_of_its_own_and_of_its_kind(index, photos, tmp_path, capsys):

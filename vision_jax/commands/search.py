@@ -180,7 +180,8 @@ def search(
 
         run = run or _load_run(loaded, workdir)
         ids = gallery.as_found(hits)[1]
-        for note in write_search_matches(picture, run, loaded, images, keys, ids):
+        shown = [row["key"] for row in queries.shown if isinstance(row, dict)]
+        for note in write_search_matches(picture, run, loaded, images, shown, ids):
             print(f"note: {note}")
         print(f"picture -> {picture}")
     elif picture is not None:

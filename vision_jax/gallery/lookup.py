@@ -1,5 +1,6 @@
 """Look up images in an index, by image files, keys and conditions."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from vision_jax.data.decode import printable
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
+from vision_jax.files import absolute
 from vision_jax.gallery.conditions import meets
 from vision_jax.gallery.origin import check_encoder, entries, origin_of, views_of
 from vision_jax.gallery.shards import read_shards
@@ -81,15 +84,33 @@ def select_ids(index: CosineIndex, conditions: Sequence[str]) -> Int[np.ndarray,
 
 
 def find_keys(index: CosineIndex, keys: Sequence[str]) -> Int[np.ndarray, " images"]:
-    """Return the ids of indexed images by their keys, as a search prints them.
+    """Return the ids of indexed images by their keys; see `id_of`.
 
     Raises:
         InputError: If no image has such a key.
     """
-    there = {row["key"]: i for i, row in entries(index)}
-    if unknown := [key for key in keys if key not in there]:
-        raise InputError(f"{unknown[0]!r} is not indexed; a key such as {min(there)!r} is needed")
-    return np.array([there[key] for key in keys], np.int64)
+    there = ids_by_key(index)
+    ids = [id_of(there, key) for key in keys]
+    if None in ids:
+        unknown = keys[ids.index(None)]
+        raise InputError(f"{unknown!r} is not indexed; a key such as {min(there)!r} is needed")
+    return np.array(ids, np.int64)
+
+
+def ids_by_key(index: CosineIndex) -> dict[str, int]:
+    """Return the id of each indexed image by its key."""
+    return {row["key"]: item for item, row in entries(index)}
+
+
+def id_of(there: dict[str, int], image: str | Path) -> int | None:
+    """Return the id of an image by its key as a search prints it, or by the path of its file.
+
+    A folder's keys are the paths of its files: absolute, or relative if it was opened so.
+    """
+    if str(image) in there or not str(image):
+        return there.get(str(image))
+    spelled = (absolute(image), os.path.relpath(image))
+    return next((there[key] for key in map(printable, spelled) if key in there), None)
 
 
 def search_images(

@@ -1,6 +1,5 @@
 """What is looked up in an index: image files, indexed images, or examples of what to find."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +10,8 @@ from jaxtyping import Float
 from vision_jax.data.boxes import BoxLike
 from vision_jax.data.decode import printable
 from vision_jax.errors import InputError
-from vision_jax.files import absolute
-from vision_jax.gallery.lookup import find_keys
-from vision_jax.gallery.origin import check_encoder, check_single_view, entries, views_of
+from vision_jax.gallery.lookup import find_keys, id_of, ids_by_key
+from vision_jax.gallery.origin import check_encoder, check_single_view, views_of
 from vision_jax.gallery.regions import embed_region
 from vision_jax.run.run import Run
 from vision_jax.search import CosineIndex
@@ -76,21 +74,8 @@ def key_queries(index: CosineIndex, keys: Sequence[str]) -> Queries:
 
 def has_keys(index: CosineIndex, examples: Sequence[str | Path]) -> bool:
     """Say whether all examples are indexed images, which need not be embedded."""
-    there = _ids_by_key(index)
-    return all(_indexed(there, example) is not None for example in examples)
-
-
-def _ids_by_key(index: CosineIndex) -> dict[str, int]:
-    return {row["key"]: item for item, row in entries(index)}
-
-
-def _indexed(there: dict[str, int], example: str | Path) -> int | None:
-    """Return the id of an example by its key, or by that of the file that it names another way.
-
-    A folder's keys are the paths of its files: absolute, or relative if it was opened so.
-    """
-    spelled = (str(example), absolute(example), os.path.relpath(example))
-    return next((there[key] for key in map(printable, spelled) if key in there), None)
+    there = ids_by_key(index)
+    return all(id_of(there, example) is not None for example in examples)
 
 
 def example_query(
@@ -120,8 +105,8 @@ def example_query(
     if not like:
         raise InputError("there are 0 examples in like; at least 1 is needed")
     examples = [*like, *unlike]
-    there = _ids_by_key(index)
-    ids = [_indexed(there, example) for example in examples]
+    there = ids_by_key(index)
+    ids = [id_of(there, example) for example in examples]
     files = [example for example, item in zip(examples, ids, strict=True) if item is None]
     for file in files:
         if not Path(file).exists():
