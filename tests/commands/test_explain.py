@@ -92,6 +92,7 @@ def test_two_images_are_shown_with_the_parts_that_match(run, digit, tmp_path, ca
         (["broken.png"], "broken.png is not a readable image"),
         (["digits/test/9999"], "digits/test/9999 is neither a file nor an image of digits, test"),
         (["digits/test/0", "--out", "x/page.html"], "--out is 'x/page.html'; the folder x must"),
+        (["digits/test/0", "--out", "e.png"], "--out is 'e.png'; its name must end in .html, .htm"),
         (["digits/test/0", "--like", "lion.png"], "lion.png does not exist; an image file is"),
         (["digits/test/0", "--method", "similarity"], "--method is 'similarity', but --like is"),
         (["digits/test/0", "--method", "attention_rollout"], "attention"),

@@ -81,6 +81,12 @@ def test_equal_pixels_are_ranked_at_random():
     assert abs(np.corrcoef(placed[0].ravel(), np.arange(100))[0, 1]) < 0.3
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.float16])
+def test_ranks_are_those_of_the_values_whatever_their_type(dtype):
+    maps = np.random.default_rng(0).integers(0, 2, (2, 6, 5))
+    np.testing.assert_array_equal(ranks(maps.astype(dtype)), ranks(maps.astype(np.float64)))
+
+
 def solved(image, removed):
     """Noisy linear imputation without noise, by a direct sparse solution."""
     height, width = removed.shape
@@ -136,6 +142,7 @@ def test_the_pointing_game_asks_for_the_highest_pixel():
     masks[[0, 1], [0, 1], [1, 1]] = True
     masks[2, 0] = True
     np.testing.assert_allclose(pointing_game(maps, masks), [1, 0, 2 / 3])
+    np.testing.assert_allclose(pointing_game(maps, 2 * masks.astype(np.uint8)), [1, 0, 2 / 3])
 
 
 def test_maps_that_know_nothing():
@@ -170,6 +177,19 @@ def test_a_method_is_judged_by_both_baselines_and_by_its_sensitivity():
     assert "a random map (0.5" in verdicts["poor"].failures[0]
     with pytest.raises(InputError, match="values lack centre"):
         judge({"random": poor, "good": good})
+    untested = judge(values, {"edges": np.full(60, 0.9)})["good"]
+    assert (untested.sensitivity, untested.failures) == (None, ())
+
+
+def test_one_image_shows_nothing():
+    areas = {"random": 0.6, "centre": 0.6, "good": 0.2}
+
+    def told(count):
+        values = {name: {"deletion": np.full(count, area)} for name, area in areas.items()}
+        return judge(values)["good"].failures
+
+    assert told(1) == ("deletion: measured on 1 image; at least 2 are needed",)
+    assert told(2) == ()
 
 
 def test_likeness_of_maps():
@@ -180,6 +200,8 @@ def test_likeness_of_maps():
     second[2] = 1
     assert rank_correlation(first, second)[2] == 0
     np.testing.assert_allclose(rank_correlation(first, np.exp(first)), 1)
+    with pytest.raises(InputError, match="72 values of the maps are NaN; none may be"):
+        rank_correlation(first, np.where(np.arange(3)[:, None, None] == 1, np.nan, second))
     np.testing.assert_allclose(structural_similarity(first, 3 * first + 1), 1)
 
     a, b = ((m - m.min()) / (m.max() - m.min()) for m in (first[0], second[0]))

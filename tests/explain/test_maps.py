@@ -142,6 +142,7 @@ def test_bad_targets_are_refused(run, images, arguments, message):
         ("integrated_gradients", {"steps": 0}, "steps is 0; a whole number of at least 1"),
         ("integrated_gradients", {"baseline": "pink"}, "baseline is 'pink'.*black, white"),
         ("occlusion", {"baseline": 255}, r"baseline is from 255 to 255; values in \[0, 1\]"),
+        ("occlusion", {"baseline": np.zeros((9, 8, 1))}, r"baseline has shape \(9, 8, 1\); a name"),
         ("integrated_gradients", {"baseline": np.nan}, "baseline is from nan to nan"),
         ("smooth_grad", {"seed": -1}, r"seed is -1; it must be in \[0, 2\*\*32\)"),
         ("grad_cam", {"layer": "stage9"}, "layer is 'stage9'.*stage1, stage2"),
@@ -163,6 +164,25 @@ def test_a_baseline_may_be_an_image_of_bytes(run, images):
         for image in (images[1], images[1].astype(np.float32) / 255)
     ]
     np.testing.assert_allclose(*maps, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+def test_another_baseline_compiles_nothing(run, images, method):
+    options = {"steps": 4} if method == "integrated_gradients" else {"window": 4}
+    first = saliency(run, images, method, 3, baseline=images[0], **options)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name)
+    )
+    black = [
+        saliency(run, images, method, 3, baseline=baseline, **options)
+        for baseline in (np.zeros_like(images[0]), np.zeros_like(images), [np.zeros((8, 8, 1))])
+    ]
+    assert [name for name in compiled if "compile" in name] == []
+    assert (first != black[0]).any()
+    named = saliency(run, images, method, 3, baseline="black", **options)
+    for maps in black:
+        np.testing.assert_allclose(maps, named, atol=1e-5)
 
 
 def test_classes_may_be_arrays(run, images):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vision_jax.errors import InputError
+from vision_jax.explain.checks import check_count
 from vision_jax.explain.perturbation import occlusion, rise, rise_plan, shapley
 
 
@@ -93,11 +94,18 @@ def test_rise_is_the_mean_score_of_the_masks_that_keep_a_pixel(images, keys, wei
     np.testing.assert_allclose(moved, maps + 7, atol=1e-4)
 
 
+def test_counts_may_be_numpy_s():
+    check_count(np.int64(3), "window")
+    with pytest.raises(InputError, match="a whole number of at least 1 is needed"):
+        check_count(np.int64(0), "window")
+
+
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
         (occlusion, {"window": 9}, "window is 9; it must be at most the images' side of 8"),
         (occlusion, {"stride": 0}, "stride is 0; a whole number of at least 1"),
+        (occlusion, {"window": 2, "stride": 5}, "stride is 5; it must be at most window, 2"),
         (rise, {"masks": 0}, "masks is 0; a whole number of at least 1"),
         (rise, {"kept": 1.0}, "kept is 1.0; it must be between 0 and 1"),
         (shapley, {"permutations": -1}, "permutations is -1"),

@@ -131,6 +131,18 @@ def test_one_export_runs_on_cpu_cuda_and_tpu_without_host_code(files):
     assert manifest["image"]["height"] == 8
 
 
+def test_metadata_may_hold_half_a_surrogate_pair(run, index, tmp_path):
+    cut = CosineIndex.from_content(index.to_content())
+    (row,) = (dict(row, note="cut \ud83d, 猫") for row in cut.metadata(0))
+    cut.set_metadata(0, [row])
+    for name in ("a.vjx", "a.onnx"):
+        write_export(run, tmp_path / name, index=cut)
+    assert load_export(tmp_path / "a.vjx").index.metadata(0) == [row]
+    about = onnxruntime.InferenceSession(str(tmp_path / "a.onnx")).get_modelmeta()
+    told = json.loads(about.custom_metadata_map["vision_jax"])
+    assert told["index"]["metadata"][0] == row
+
+
 def test_onnx_runtime_gives_what_the_run_does(files, run, index, digits, assert_close):
     for count in (1, 33):
         images = digits[0][:count]

@@ -50,7 +50,8 @@ def test_the_page_shows_every_recipe_transform_and_operation(
         (["--seed", "-1"], r"--seed is -1; it must be in \[0, 2\*\*32\)"),
         (["--image-size", "0"], "--image-size is 0; it must be at least 1"),
         (["--out", "gone/page.html"], "--out is 'gone/page.html'; the folder gone must exist"),
-        (["--out", "."], r"--out is '\.', a folder; it must be a file"),
+        (["--out", "page.png"], r"--out is 'page\.png'; its name must end in \.html, \.htm"),
+        (["--out", "."], r"--out is '\.'; its name must end in"),
     ],
 )
 def test_options_out_of_range_are_named(options, message, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vision_jax.data.records import TfdsSource
+from vision_jax.data.sources import ArraySource
 from vision_jax.evaluation.data import EvaluationData
 from vision_jax.evaluation.measure import measure
 from vision_jax.reports.run import write_report
@@ -66,6 +67,24 @@ def test_a_report_shows_what_was_measured_and_says_what_was_not(run, monkeypatch
     assert page.count("<td>0</td><td>") == 9  # classes without images
     assert "Note: precision@10 and map@r are left out where no class has two test images" in page
     assert "<th>knn_accuracy@10</th></tr>" in page
+
+
+def test_predictions_of_other_data_are_shown_under_the_run_s_classes(run, monkeypatch):
+    """The other data has the classes in another order, and one that the run does not know."""
+    images, labels = run.source("test[:20]").read(range(20)), run.source("test[:20]").labels()
+    names, theirs = ("x", *map(str, reversed(range(10)))), 10 - labels
+    theirs[0] = 0
+    other = ArraySource.from_arrays([e["image"] for e in images], theirs, label_names=names)
+    shown = []
+    for name in ("_recognition", "_search"):  # parts that say nothing of these pictures
+        monkeypatch.setattr(f"vision_jax.reports.run.{name}", lambda *_: [])
+    monkeypatch.setattr(
+        "vision_jax.reports.run.predictions_html", lambda _, source: shown.append(source) or ""
+    )
+    data = EvaluationData(run, other, run.source("train[:20]"))
+    write_report(data, metrics={"confusion": None})
+    assert shown[0].labels().tolist() == labels[1:].tolist()
+    assert shown[0].label_names == run.info.label_names
 
 
 def test_embeddings_without_a_direction_leave_a_report_without_neighbours(run, monkeypatch):

@@ -101,6 +101,20 @@ def test_what_cannot_be_imported_writes_nothing(tmp_path, capsys, monkeypatch):
         assert not workdir.exists()
 
 
+def test_a_network_of_one_class_is_refused(tmp_path):
+    tensors = read_tensors(find_pretrained(LITE)[0])
+    one = {name: values[:1] for name, values in tensors.items() if name.startswith("_fc.")}
+    write_safetensors(tmp_path / "one.safetensors", tensors | one)
+    with pytest.raises(InputError, match=r"one\.safetensors has an output layer of width 1"):
+        import_weights(LITE, tmp_path / "one.safetensors", workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_size_without_pixels_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"data\.image_size is 0; it must be at least 1"):
+        import_weights(LITE, workdir=tmp_path / "run", image_size=0)
+
+
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)

@@ -49,7 +49,7 @@ QUICK_CASES = (
 
 @pytest.mark.parametrize("case", slow_but(QUICK_CASES, cases.CASES))
 def test_every_endpoint_is_the_library_s(case, stored, shapes):
-    # OpenAI's weights are known by values that float16 holds, which drawn ones are not.
+    # Drawn without the numbers that OpenAI's own file is known by.
     source = cases.CASES[case][1] if case in ("openai", "huggingface clip") else None
     name, weights = loaded(case, shapes, source)
     prepared = weights.preprocessing
@@ -120,14 +120,18 @@ def test_classes_of_a_fine_tuned_clip_are_no_projection(shapes):
 
 
 @pytest.mark.parametrize("case", ["openai", "huggingface clip"])
-def test_openai_s_weights_are_told_by_float16_and_others_have_to_be_named(case, shapes):
+def test_openai_s_and_openclip_s_weights_have_to_be_named_in_float16_too(case, shapes):
     name, library, _ = cases.CASES[case]
     drawn = cases.tensors(case, shapes[f"narrow {case}"])
-    with pytest.raises(InputError, match=r"source must say which: one of .*open_clip"):
-        load_weights(name, drawn, options=cases.NARROW)
-    by_name = load_weights("vit_base_patch32_clip_quickgelu_224", drawn, options=cases.NARROW)
-    published = {k: v.astype(np.float16).astype(np.float32) for k, v in drawn.items()}
-    for weights in (by_name, load_weights(name, published, options=cases.NARROW)):
+    halves = {k: v.astype(np.float16).astype(np.float32) for k, v in drawn.items()}
+    for tensors in (drawn, halves):
+        with pytest.raises(InputError, match=r"source must say which: one of .*open_clip"):
+            load_weights(name, tensors, options=cases.NARROW)
+    quick = [load_weights("vit_base_patch32_clip_quickgelu_224", drawn, options=cases.NARROW)]
+    if case == "openai":
+        own = drawn | {"input_resolution": np.array(224)}
+        quick.append(load_weights(name, own, options=cases.NARROW))
+    for weights in quick:
         assert (weights.source, weights.options["activation"]) == (library, "quick_gelu")
     other = "open_clip" if case == "openai" else "huggingface_open_clip"
     weights = load_weights(name, drawn, source=other, options=cases.NARROW)

@@ -35,12 +35,11 @@ def augmentations(
         seed: Seed of the random draws, in [0, 2**32).
     """
     from vision_jax.data.catalog import open_source, path_of
+    from vision_jax.export.write import check_out
     from vision_jax.reports.augmentations import write_augmentations
+    from vision_jax.reports.searches import PAGES
 
-    if not out.parent.is_dir():
-        raise InputError(f"out is {str(out)!r}; the folder {out.parent} must exist")
-    if out.is_dir():
-        raise InputError(f"out is {str(out)!r}, a folder; it must be a file")
+    check_out(out, PAGES)
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}; it must be in [0, 2**32)")
     if image_size is None and path_of(data) is not None:

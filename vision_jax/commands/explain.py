@@ -55,9 +55,11 @@ def explain(
             training.
         out: HTML page to write.
     """
+    from vision_jax.export.write import check_out
+    from vision_jax.reports.searches import PAGES
+
     methods = method or (("similarity",) if like else ("grad_cam",))
-    if not out.parent.is_dir():
-        raise InputError(f"out is {str(out)!r}; the folder {out.parent} must exist")
+    check_out(out, PAGES)
     if not images:
         raise InputError("0 images were given; an image file, or a key of the data, is needed")
     if against is not None and target is None:

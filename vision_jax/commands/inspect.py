@@ -56,9 +56,12 @@ def inspect(
         out: HTML page to write.
         json: File to write all findings to, with every image's key.
     """
-    for name, path in (("out", out), ("json", json)):
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{name} is {str(path)!r}; the folder {path.parent} must exist")
+    from vision_jax.export.write import check_out
+    from vision_jax.reports.searches import PAGES
+
+    check_out(out, PAGES)
+    if json is not None and not json.parent.is_dir():
+        raise InputError(f"json is {str(json)!r}; the folder {json.parent} must exist")
     if channels not in (None, 1, 3):
         raise InputError(f"channels is {channels}; it must be 1 or 3")
     from vision_jax.files import write_text

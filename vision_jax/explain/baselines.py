@@ -36,13 +36,34 @@ def baseline_images(images: Images, baseline: Baseline) -> Images:
     if not isinstance(baseline, jax.core.Tracer):
         baseline = _in_range(np.asarray(baseline))
     values = jnp.asarray(baseline, images.dtype)
-    allowed = ((), (images.shape[-1],), images.shape[1:], images.shape)
-    if values.shape not in allowed:
-        raise InputError(
-            f"baseline has shape {values.shape}; a name ({', '.join(BASELINES)}), a number, "
-            f"{images.shape[-1]} values or an image {images.shape[1:]} is needed"
-        )
+    _check_shape(values.shape, images.shape)
     return jnp.broadcast_to(values, images.shape)
+
+
+def baseline_rows(
+    baseline: Any, shape: tuple[int, int, int, int]
+) -> Float[np.ndarray, "images height width channels"]:
+    """Give each image its row of a baseline of images, in no more memory than that takes.
+
+    Args:
+        baseline: (H, W, C) for all images, or (N, H, W, C), in [0, 1] or uint8.
+        shape: (N, H, W, C) of the images.
+
+    Raises:
+        InputError: an array of another shape, or a value out of range.
+    """
+    values = _in_range(np.asarray(baseline)).astype(np.float32)
+    _check_shape(values.shape, shape)
+    return np.broadcast_to(values, shape)
+
+
+def _check_shape(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    image = shape[1:]
+    if found not in ((), image[-1:], image, (1, *image), shape):
+        raise InputError(
+            f"baseline has shape {found}; a name ({', '.join(BASELINES)}), a number, "
+            f"{image[-1]} values or an image {image} is needed"
+        )
 
 
 def _in_range(baseline: np.ndarray) -> np.ndarray:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from scipy import ndimage
 
 from vision_jax.checked import check_choice
 from vision_jax.errors import InputError
+from vision_jax.explain.checks import check_not_nan
 
 Images = Float[np.ndarray, "images height width channels"]
-Maps = Float[np.ndarray, "_ _ _"]  # of the images' number and size, which is checked
+# Of the images' number and size, which is checked.
+Maps = Real[np.ndarray, "_ _ _"] | Bool[np.ndarray, "_ _ _"]
 Score = Callable[[Images, Int[np.ndarray, " images"]], Float[np.ndarray, " images"]]
 """From altered images, and the place of each one's original, to what a map explains of it."""
 _BASELINES = ("blur", "mean")
@@ -119,9 +121,8 @@ def ranks(maps: Maps, seed: int = 0) -> Int[np.ndarray, "images height width"]:
     Raises:
         InputError: a map holds NaN.
     """
-    if np.isnan(maps).any():
-        raise InputError(f"{int(np.isnan(maps).sum())} values of the maps are NaN; none may be")
-    flat = maps.reshape(len(maps), -1)
+    check_not_nan(maps)
+    flat = maps.reshape(len(maps), -1).astype(np.float64)  # unsigned and bool have no negatives
     noise = np.random.default_rng(seed).random(flat.shape)
     order = np.lexsort((noise, -flat))
     places = np.empty_like(order)

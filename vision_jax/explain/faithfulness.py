@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from vision_jax.errors import InputError
 from vision_jax.evaluation.intervals import Interval, bootstrap_interval, paired_test
@@ -29,7 +29,7 @@ INSENSITIVE = 0.5
 _LEVEL = 0.95
 _CENTRE = 0.25  # standard deviation of the centre prior, as a share of each side
 
-Masks = Bool[np.ndarray, "_ _ _"]
+Masks = Bool[np.ndarray, "_ _ _"] | Integer[np.ndarray, "_ _ _"]
 Values = Float[np.ndarray, " images"]
 
 
@@ -73,7 +73,7 @@ def pointing_game(maps: Maps, masks: Masks) -> Values:
 
     Args:
         maps: (N, H, W).
-        masks: (N, H, W) True on the object.
+        masks: (N, H, W) True, or any number but 0, on the object.
 
     Returns:
         (N,) 1 or 0; where several pixels are highest, the share of them on the object.
@@ -87,7 +87,7 @@ def pointing_game(maps: Maps, masks: Masks) -> Values:
             f"{masks.shape} and none are needed"
         )
     highest = maps == maps.max((1, 2), keepdims=True)
-    return (highest & masks).sum((1, 2)) / highest.sum((1, 2))
+    return (highest & masks.astype(bool)).sum((1, 2)) / highest.sum((1, 2))
 
 
 def baseline_maps(count: int, size: tuple[int, int], *, seed: int = 0) -> dict[str, Maps]:
@@ -124,7 +124,7 @@ def measure_maps(
         score: what the maps explain, such as `class_score`.
         images: (N, H, W, C) in [0, 1].
         maps: (N, H, W).
-        masks: (N, H, W) True on the object; None if that is not known.
+        masks: see `pointing_game`; None if that is not known.
         baseline: see `curves.deletion`.
         steps: see `curves.deletion`.
         fractions: see `road.road`.
@@ -157,13 +157,15 @@ def judge(
 
     A method fails by a measure unless it is better than both baselines there: a paired test whose
     95% interval lies above 0. It fails the randomisation test if its maps hardly change once all of
-    the network's weights are random.
+    the network's weights are random. One image shows nothing: with it a method fails by every
+    measure.
 
     Args:
         values: (N,) of the same images by method and measure, as `measure_maps` returns them; the
             methods include `BASELINES`.
         sensitivity: (N,) by method, the rank correlation of each map with that of the network with
-            random weights; see `randomization.randomization_test`.
+            random weights; see `randomization.randomization_test`. A method that is not there is
+            not tested.
         samples: of the bootstrap and the permutation test.
         seed: of these.
 
@@ -187,7 +189,8 @@ def judge(
             for measure in measured
             if (told := _shortfall(values, method, measure, options))
         ]
-        alike = None if sensitivity is None else float(np.mean(sensitivity[method]))
+        tested = (sensitivity or {}).get(method)
+        alike = None if tested is None else float(np.mean(tested))
         if alike is not None and alike > INSENSITIVE:
             failures.append(
                 f"randomisation: maps of the network with random weights have a rank correlation "
@@ -210,6 +213,9 @@ def _shortfall(
     beaten_by = []
     for baseline in BASELINES:
         other = values[baseline][measure]
-        if paired_test(sign * rows, sign * other, **options).low <= 0:
+        found = paired_test(sign * rows, sign * other, **options)
+        if found.counted < 2:  # the interval of one pair has no width
+            return "measured on 1 image; at least 2 are needed"
+        if found.low <= 0:
             beaten_by.append(f"{_NAMES[baseline]} ({rows.mean():.3f} against {other.mean():.3f})")
     return f"no better than {' and '.join(beaten_by)}" if beaten_by else None

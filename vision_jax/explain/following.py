@@ -27,6 +27,7 @@ def follow(
     plan: Plan,
     seed: int,
     name: tuple[Any, ...],
+    baselines: Float[np.ndarray, "images height width channels"] | None = None,
 ) -> Float[np.ndarray, "images height width"]:
     """Carry out a plan for each image, with memory that grows with the maps alone.
 
@@ -37,6 +38,7 @@ def follow(
         plan: what to evaluate of each image.
         seed: seed of what is drawn.
         name: what tells compiled functions apart.
+        baselines: (N, H, W, C) in place of the plan's baseline.
 
     Returns:
         (N, H, W) float32.
@@ -46,6 +48,7 @@ def follow(
     if not len(rows):
         return maps
     wanted, own = _at_images(run, rows, target)
+    beside = [wanted] if baselines is None else [wanted, baselines]
     devices = run.parallel.count
     # A part of the evaluations for each device.
     count = run.parallel.row_sizes(height * width)[0] // devices
@@ -54,12 +57,12 @@ def follow(
 
     def sums(part: Part) -> tuple[list[tuple[int, np.ndarray]], int]:
         units, real = part
-        numbers = units[2][:real].tolist()
+        numbers = units[1][:real].tolist()
         return list(zip(numbers, compute(run.state, units), strict=False)), real * count
 
     parts = map_parts(
         sums,
-        _units(rows, wanted, starts, seed, devices),
+        _units(rows, beside, starts, seed, devices),
         len(rows) * len(starts) * count,
         lanes=run.parallel.lanes,
         verb=f"{name[0]} maps",
@@ -103,12 +106,13 @@ def _of_part(run: Run, target: Resolved, plan: Plan, count: int) -> Any:
     apply = run.task.apply
 
     def compute(state: Any, units: tuple[Array, ...]) -> Array:
-        image, wanted, number, start, seed = (rows[0] for rows in units)
+        image, number, start, seed, wanted, *baseline = (rows[0] for rows in units)
         image = to_float(image) if image.dtype == np.uint8 else image
         score = target.score(jnp.broadcast_to(wanted, (count, *wanted.shape)))
         key = jax.random.fold_in(jax.random.key(seed), number)
+        own = plan._replace(baseline=baseline[0]) if baseline else plan
         sums = weighted_scores(
-            lambda masked: score(*apply(state, masked)), image, key, plan, start, count
+            lambda masked: score(*apply(state, masked)), image, key, own, start, count
         )
         return jnp.stack(sums)[None]
 
@@ -116,12 +120,18 @@ def _of_part(run: Run, target: Resolved, plan: Plan, count: int) -> Any:
 
 
 def _units(
-    rows: np.ndarray | Source, wanted: np.ndarray, starts: range, seed: int, devices: int
+    rows: np.ndarray | Source, beside: list[np.ndarray], starts: range, seed: int, devices: int
 ) -> Iterator[Part]:
     """Yield every part of every image's evaluations, as many at a time as there are devices."""
     numbered = enumerate(row_chunks(rows, (1,)))
     every = (
-        (image[0], wanted[number], np.uint32(number), np.int32(start), np.uint32(seed))
+        (
+            image[0],
+            np.uint32(number),
+            np.int32(start),
+            np.uint32(seed),
+            *(b[number] for b in beside),
+        )
         for number, (image, _) in numbered
         for start in starts
     )

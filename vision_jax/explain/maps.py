@@ -15,6 +15,7 @@ from vision_jax.checked import check_choice, require
 from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.explain.attention import NO_ATTENTION
+from vision_jax.explain.baselines import baseline_rows
 from vision_jax.explain.feature_maps import Score
 from vision_jax.explain.following import follow, frozen
 from vision_jax.explain.methods import METHODS
@@ -68,12 +69,16 @@ def saliency(
     if method == "attention_rollout":
         return _rollout(run, rows, target, options)
     resolved = resolve(run, target, len(rows))
+    height, width, channels = run.info.image_shape
+    baselines = None  # or rows, since a constant would compile anew
+    if not isinstance(options.get("baseline"), str) and np.ndim(options.get("baseline")) > 2:
+        baselines = baseline_rows(options.pop("baseline"), (len(rows), height, width, channels))
+    name = (method, *frozen(options), baselines is None)
     if method in PLANS:
-        height, width, _ = run.info.image_shape
         plan = PLANS[method]((height, width), **options)
-        return follow(run, rows, resolved, plan, seed, (method, *frozen(options)))
+        return follow(run, rows, resolved, plan, seed, name, baselines)
     function = partial(METHODS[method], **options)
-    return _in_parts(run, function, rows, resolved, seed, (method, *frozen(options)))
+    return _in_parts(run, function, rows, resolved, seed, name, baselines=baselines)
 
 
 def check_options(method: str, options: dict[str, Any]) -> None:
@@ -140,12 +145,15 @@ def _in_parts(
     seed: int,
     name: tuple[Any, ...],
     apply: Callable[..., Any] | None = None,
+    baselines: np.ndarray | None = None,
 ) -> np.ndarray:
     """Apply a method to many images."""
     draws = "keys" in inspect.signature(function).parameters
     apply = apply or run.task.apply
 
-    def compute(state: Any, pixels: Array, wanted: Array, numbers: Array, seeds: Array) -> Array:
+    def compute(
+        state: Any, pixels: Array, wanted: Array, numbers: Array, seeds: Array, *baseline: Array
+    ) -> Array:
         network = partial(apply, state)
 
         def own(output: Any, endpoints: dict[str, Array]) -> Array:
@@ -157,7 +165,8 @@ def _in_parts(
             score = target.score(target.bind(output, endpoints, wanted))
         own_key = jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))
         keys = [own_key(seeds, numbers)] if draws else []
-        return function(network, score, pixels, *keys).astype(jnp.float32)
+        own_options = {"baseline": baseline[0]} if baseline else {}
+        return function(network, score, pixels, *keys, **own_options).astype(jnp.float32)
 
     return run.map_images(
         compute,
@@ -167,6 +176,7 @@ def _in_parts(
             target.rows,
             np.arange(len(rows), dtype=np.uint32),
             np.full(len(rows), seed, np.uint32),  # not a constant, which would compile anew
+            *([] if baselines is None else [baselines]),
         ),
         name=(*name, target.name),
     )

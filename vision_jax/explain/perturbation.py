@@ -61,6 +61,8 @@ def occlusion_plan(
     check_count(stride, "stride")
     if window > side:
         raise InputError(f"window is {window}; it must be at most the images' side of {side}")
+    if stride > window:
+        raise InputError(f"stride is {stride}; it must be at most window, {window}")
     tops, lefts = (jnp.asarray(_starts(length, window, stride)) for length in size)
     rows, columns = (jnp.arange(length) for length in size)
 
@@ -157,14 +159,15 @@ def occlusion(
         function: images to scores.
         images: (N, H, W, C) in [0, 1].
         window: side of the square in pixels; a fifth of the images' by default.
-        stride: pixels from one window to the next; half the window by default.
+        stride: pixels from one window to the next; at most the window; half of it by default.
         baseline: what hides the window, see `baseline_images`.
 
     Returns:
         Maps in the score's units, negative where the score rises without a pixel.
 
     Raises:
-        InputError: `window` or `stride` is below 1, or the window larger than the image.
+        InputError: `window` or `stride` is below 1, the window larger than the image, or the
+            stride larger than the window.
     """
     plan = occlusion_plan(_size(images), window=window, stride=stride, baseline=baseline)
     return estimate(function, images, _no_keys(len(images)), plan)

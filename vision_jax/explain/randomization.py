@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy import ndimage, stats
 
 from vision_jax.errors import InputError
+from vision_jax.explain.checks import check_not_nan
 from vision_jax.run.run import Run
 from vision_jax.tasks.base import ModelTask
 
@@ -57,7 +58,7 @@ def randomization_test(
         The likeness of the maps at each stop.
 
     Raises:
-        InputError: the run is not of one model, or `stops` is out of range.
+        InputError: the run is not of one model, `stops` is out of range, or a map holds NaN.
     """
     reference = maps_of(run)
     names, correlations, likeness = [], [], []
@@ -119,7 +120,12 @@ def rank_correlation(first: Maps, second: Maps) -> Float[np.ndarray, " images"]:
 
     Returns:
         (N,) in [-1, 1].
+
+    Raises:
+        InputError: a map holds NaN.
     """
+    for maps in (first, second):
+        check_not_nan(maps)
     ranked = [stats.rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
     centred = [rows - rows.mean(1, keepdims=True) for rows in ranked]
     lengths = np.prod([np.linalg.norm(rows, axis=1) for rows in centred], 0)

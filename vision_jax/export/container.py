@@ -35,16 +35,17 @@ def write(path: Path, manifest: dict[str, Any], encoder: bytes, rows: Rows | Non
         encoder: what `encoder.serialized` returned.
         rows: the rows of the index, or None.
     """
+    # JSON is left in ASCII: UTF-8 has no bytes for half a surrogate pair, which text may hold.
     parts = {ENCODER: encoder}
     if rows is not None:
         parts[VECTORS] = _npy(rows.vectors)
         parts[IDS] = _npy(rows.ids)
-        parts[METADATA] = json.dumps(rows.metadata, ensure_ascii=False, allow_nan=False).encode()
+        parts[METADATA] = json.dumps(rows.metadata, allow_nan=False).encode()
     files = {
         name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
         for name, part in parts.items()
     }
-    text = json.dumps({**manifest, "files": files}, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps({**manifest, "files": files}, indent=1, allow_nan=False)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, part in {MANIFEST: text.encode(), **parts}.items():
             archive.writestr(zipfile.ZipInfo(name), part)  # of a date that says nothing

@@ -99,7 +99,7 @@ def _write_onnx(path: Path, run: Run, index: CosineIndex | None) -> None:
     if rows is not None:
         manifest["index"] |= {"ids": rows.ids.tolist(), "metadata": rows.metadata}
         outputs |= _search(graph, outputs[EMBEDDING], rows)
-    text = json.dumps(manifest, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(manifest, allow_nan=False)  # in ASCII, as in `container.write`
     model = graph.model(outputs, {METADATA: text})
     if model.ByteSize() > _LARGEST:
         raise InputError(f"the model takes {model.ByteSize()} bytes; {_TOO_LARGE}")

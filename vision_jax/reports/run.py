@@ -76,7 +76,7 @@ def write_report(
     if "confusion" in metrics:
         sections += _recognition(metrics)
     if "confusion" in metrics and isinstance(run.task, Classifies):
-        sections.append(("What it looks at", predictions_html(run, test)))
+        sections.append(("What it looks at", predictions_html(run, run.match_classes(test).source)))
     if "labels" in metrics:
         sections.append(("Labels", paragraph(_LABELS) + table(*label_rows(metrics))))
     sections += _search(data, metrics)

@@ -70,8 +70,8 @@ def import_weights(
         The run.
 
     Raises:
-        InputError: the model is unknown, the weights cannot be read or do not fit it, or the folder
-            holds something else. Nothing is written then.
+        InputError: the model is unknown, the weights cannot be read or do not fit it, their output
+            layer has one class alone, or the folder holds something else. Nothing is written then.
 
     >>> import vision_jax
     >>> run = vision_jax.import_weights("efficientnet_lite0", workdir="runs/lite0")
@@ -88,6 +88,11 @@ def import_weights(
         begin(f"reading {path.name}")
         tensors = read_tensors(path)
         found = load_weights(model, tensors, source=source, prefer=library_of(weights or ""))
+        if found.options.get("num_classes") == 1:
+            raise InputError(
+                f"{path} has an output layer of width 1, which predicts one class for every image; "
+                "at least 2 are needed, or a file without this layer, for an encoder"
+            )
         told = WeightsConfig(origin, sha256_of(path), found.source)
         config = _config(model, found, told, image_size, fit)
         check_config(config, workdir)
@@ -116,7 +121,7 @@ def _config(
     wanted = found.preprocessing
     data = DataConfig(
         name="",
-        image_size=image_size or wanted.image_size,
+        image_size=wanted.image_size if image_size is None else image_size,
         fit=fit,
         crop=wanted.crop if fit in (None, "crop") else None,
         interpolation=wanted.interpolation,

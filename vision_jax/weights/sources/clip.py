@@ -33,8 +33,9 @@ def mappings(name: str) -> tuple[SourceMapping, ...]:
 
     OpenAI's networks compute with the quick GELU, those trained with OpenCLIP (LAION's and others)
     with the exact one, and their files are alike. A model whose name has `quickgelu` is one of
-    OpenAI's, as in timm. For any other, weights that float16 holds exactly are taken for OpenAI's,
-    which were published so; the source, or an option `activation`, has to tell for the rest.
+    OpenAI's, as in timm, and OpenAI's own files hold three numbers beside the weights, such as
+    `input_resolution`, which OpenCLIP's do not. The source, or an option `activation`, has to tell
+    for the rest; that they are stored as float16 tells nothing, since anyone's may be.
     """
     activation = {"activation": "quick_gelu" if "quickgelu" in name else "gelu"}
     quick = {"activation": "quick_gelu"}
@@ -58,9 +59,9 @@ def mappings(name: str) -> tuple[SourceMapping, ...]:
             recognizes=lambda tensors: not _has_projection(tensors),
         ),
         openai("openai", options=quick, ignored=text),
-        openai("open_clip", options=activation, ignored=_OPENAI_TEXT, recognizes=_is_wide),
+        openai("open_clip", options=activation, ignored=_OPENAI_TEXT),
         hugging_face("huggingface", options=quick),
-        hugging_face("huggingface_open_clip", options=activation, recognizes=_is_wide),
+        hugging_face("huggingface_open_clip", options=activation),
     )
 
 
@@ -100,17 +101,6 @@ def _has_projection(tensors: Mapping[str, Tensor]) -> bool:
     return "head.weight" in tensors and (bias is None or not np.any(bias))
 
 
-def _is_wide(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the first kernel holds more than float16 does."""
-    names = ("visual.conv1.weight", *(f"{p}embeddings.patch_embedding.weight" for p in _TOWERS))
-    for name in names:
-        if name in tensors:
-            with np.errstate(over="ignore"):
-                return not np.array_equal(tensors[name].astype(np.float16), tensors[name])
-    return True
-
-
-_TOWERS = ("", "vision_model.")
 _HUGGING_FACE_TEXT = (
     r"text_model\..+",
     r"text_projection\.weight",
