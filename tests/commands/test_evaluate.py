@@ -10,6 +10,9 @@ from vision_jax import load_run
 from vision_jax.cli import main
 from vision_jax.commands.evaluate import evaluate
 from vision_jax.commands.messages import in_options
+from vision_jax.data.catalog import open_data
+from vision_jax.data.folds import FoldedData
+from vision_jax.errors import InputError
 
 
 @pytest.fixture
@@ -31,6 +34,15 @@ def read_strictly(path):
 def test_a_renamed_option_is_named_as_it_is_written():
     told = in_options("this run has no data of its own; data.name is needed", evaluate)
     assert told == "this run has no data of its own; --data.name is needed"
+
+
+def test_a_split_to_train_on_is_not_taken_for_an_option(digits, tmp_path):
+    save_digits(digits, (1, 7), tmp_path / "other" / "test")
+    data = open_data(tmp_path / "other")
+    for refuse in (data.plan, lambda: FoldedData.of(data, (1, 2))):
+        with pytest.raises(InputError, match="a split to train on is needed") as refused:
+            refuse()
+        assert in_options(str(refused.value), evaluate) == str(refused.value)
 
 
 def test_metrics_are_printed_and_written(copy, capsys):

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from vision_jax.data import decode
-from vision_jax.data.decode import BadImageError, printable, read_image
+from vision_jax.data.decode import BadImageError, printable, read_image, upright_size
+from vision_jax.data.formats import open_image
 from vision_jax.errors import InputError
 
 
@@ -94,6 +95,17 @@ def test_sixteen_bits_keep_their_high_byte():
     np.testing.assert_array_equal(image[..., 0], [[0, 1, 255]])
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_tiff_whose_0_is_white_is_no_negative(kind):
+    grey = np.array([[0, 9, 255]], np.uint8)
+    inverted = Image.fromarray((255 - grey).astype(kind) * (257 if kind == np.uint16 else 1))
+    black, white = (struct.pack("<HHIHH", 262, 3, 1, zero, 0) for zero in (1, 0))
+    data = encoded(inverted, "TIFF")
+    assert data.count(black) == 1
+    image = read_image(data.replace(black, white), channels=1)
+    np.testing.assert_array_equal(image[..., 0], grey)
+
+
 def test_palette_and_first_frame(pixels):
     frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (10, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
@@ -170,17 +182,18 @@ def test_four_inks_and_two_pictures_in_a_jpeg():
         (8, lambda x: np.rot90(x)),
     ],
 )
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "TIFF"])
 def test_the_orientation_is_applied(orientation, upright, kind, pixels):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}}[
-        kind
-    ]
+    lossy = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95, "subsampling": 0}}
+    options = lossy.get(kind, {})
     plain = encoded(Image.fromarray(pixels), kind, **options)
     turned = encoded(Image.fromarray(pixels), kind, exif=exif, **options)
     expected = upright(read_image(plain, channels=3))
     np.testing.assert_array_equal(read_image(turned, channels=3), expected)
+    with open_image(turned) as image:
+        assert upright_size(image) == expected.shape[1::-1]
 
 
 def test_size_resizes_the_shorter_side_and_cuts_the_centre():

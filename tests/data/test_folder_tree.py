@@ -263,7 +263,9 @@ def test_an_empty_slice_is_one_line_that_names_the_split(paths, split, message, 
 
 def test_a_folder_with_nothing_to_train_on_is_named(tmp_path):
     touch(tmp_path, ["test/a/1.png"])
-    with pytest.raises(InputError, match=r"has the splits test \(1\); a train split is needed"):
+    with pytest.raises(
+        InputError, match=r"has the splits test \(1\); a split to train on is needed"
+    ):
         default_splits(tmp_path)
 
 

@@ -91,6 +91,17 @@ def test_names_and_sizes_that_cannot_be_are_refused(photos, tmp_path, words, mes
     assert message in capsys.readouterr().err
 
 
+def test_a_class_that_tfds_would_call_otherwise_is_refused(tmp_path, capsys):
+    for name in ("cat", "cat "):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (4, 4), number).save(tmp_path / "pets" / name / f"{number}.png")
+    assert main(["prepare", str(tmp_path / "pets"), "--data-dir", str(tmp_path / "sets")]) == 2
+    message = f"{tmp_path / 'pets'} has the class 'cat '; a name without spaces at its ends is"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "sets").exists()
+
+
 def test_a_size_is_for_folders(tmp_path, capsys):
     words = ["prepare", "digits", "--image-size", "4", "--data-dir", str(tmp_path)]
     assert main(words) == 2

@@ -11,6 +11,7 @@ from PIL import Image
 from vision_jax.cli import main
 from vision_jax.data.catalog import DATA_SETS, open_source
 from vision_jax.data.check import check_data
+from vision_jax.data.folders import FolderSource
 from vision_jax.data.loader import read_all
 from vision_jax.data.manifest import FILE
 from vision_jax.data.prepare import prepare_folder
@@ -159,3 +160,45 @@ def test_labels_outside_of_the_classes_are_named(sets):
     files(sets)["label.labels.txt"].write_text("a\nb\n")
     with pytest.raises(InputError, match=r"has the label 2; a label in \[0, 2\) is needed"):
         rows(sets)
+
+
+def test_a_config_or_version_that_was_asked_for_stays_in_the_name(sets):
+    shutil.copytree(sets / "tiny" / "1.0.0", sets / "tiny" / "blue" / "1.0.0")
+    for name, folder in (("tiny", "1.0.0"), ("tiny/blue", "blue"), ("tiny/blue:1.0.0", "blue")):
+        source = open_source(name, "train", data_dir=sets)
+        assert (source.name, source.key(3)) == (name, f"{name}/train/3")
+        assert source.files[0][0].startswith(str(sets / "tiny" / folder))
+
+
+@pytest.mark.filterwarnings("ignore:.* has no checksums.json")
+def test_transparent_images_are_read_on_white(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(10):
+        Image.new("RGBA", (4, 4), (9, 9, 9, 0)).save(tmp_path / "images" / f"{number}.png")
+    prepare_folder(tmp_path / "images", "tiny", data_dir=str(tmp_path))
+    found = files(tmp_path)
+    found[FILE].unlink()
+    text = found["features.json"].read_text()
+    assert text.count('"3"') == 1  # tfds's own sets have 4 channels where there is alpha
+    found["features.json"].write_text(text.replace('"3"', '"4"'))
+    source = open_source("tiny", "all", data_dir=tmp_path)
+    assert source.image_shape == (4, 4, 3)
+    assert (read_all(source)["image"] == 255).all()
+
+
+def test_a_split_whose_labels_are_kept_secret_has_none(tmp_path, monkeypatch):
+    for split in ("train", "test"):
+        for number in range(4):
+            (tmp_path / "images" / split / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+            place = tmp_path / "images" / split / "ab"[number % 2] / f"{number}.png"
+            Image.new("L", (4, 4), number).save(place)
+    labels = FolderSource.labels
+    monkeypatch.setattr(
+        FolderSource, "labels", lambda s: labels(s) * 0 - 1 if s.split == "test" else labels(s)
+    )
+    prepare_folder(tmp_path / "images", "tiny", data_dir=str(tmp_path))
+    test, train = (open_source("tiny", split, data_dir=tmp_path) for split in ("test", "train"))
+    assert (test.label_names, test.labels(), list(test.read([0])[0])) == (None, None, ["image"])
+    assert (train.label_names, sorted(train.labels())) == (("a", "b"), [0, 0, 1, 1])
+    with pytest.raises(InputError, match="has the label -1"):
+        open_source("tiny", "all", data_dir=tmp_path).labels()

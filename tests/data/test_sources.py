@@ -51,6 +51,7 @@ def test_data_needs_no_tensorflow(data_dir):
         ("nothing", "train", "'nothing' is not a data set; needed: digits"),
         ("digits", "trian", r"nothing at 'trian'; its splits: train \(1437\), test \(360\)"),
         ("digits", "train[:0]", "nothing at"),
+        ("digits", "all[:50%]", r"no slices of all, as .*; slices of its splits are needed: train"),
     ],
 )
 def test_what_is_not_there_is_named(data_dir, name, split, message):

@@ -15,7 +15,7 @@ from vision_jax.inspection.copies import find_copies
 from vision_jax.inspection.files import open_splits
 from vision_jax.inspection.pixels import mean_and_deviation, read_pixels
 from vision_jax.inspection.survey import inspect
-from vision_jax.inspection.tables import class_counts, options, summary
+from vision_jax.inspection.tables import class_counts, options, summary, title, to_json
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +277,13 @@ def test_photographs_that_lie_on_their_side_are_counted_upright(crops, tmp_path)
     assert files.sizes == {(64, 48): 2, (48, 64): 1}
     assert source.image_shape == (48, 48, 3)
     assert len(read_all(source)["image"]) == 3
+
+
+def test_labels_of_which_an_image_has_several_are_counted(crops, tmp_path):
+    for number in range(4):
+        save(tmp_path / f"{number}.png", crops[number])
+    rows = [f"{number}.png,{labels},train" for number, labels in enumerate(["a|b", "a", "", "b|a"])]
+    (tmp_path / "l.csv").write_text("\n".join(["file,labels,split", *rows]))
+    found = inspect(open_splits(tmp_path / "l.csv")[0])
+    assert "4 images, 2 labels, read as 64x64x3" in title(found)
+    assert json.loads(to_json(found))["splits"]["train"]["classes"] == {"a": 3, "b": 2}

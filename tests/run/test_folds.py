@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vision_jax.cli import main
+from vision_jax.data.catalog import open_data
 from vision_jax.errors import InputError
 from vision_jax.run.folds import train_folds
 from vision_jax.run.run import load_run
@@ -36,6 +38,24 @@ def test_folds_are_runs_whose_metrics_are_averaged(config, tmp_path, capsys):
     assert written["metrics"]["accuracy"]["mean"] == accuracy.mean
     assert sum(map(len, truth)) == 1437
     assert accuracy.mean > 0.3  # 0.1 by chance
+
+
+def test_other_data_than_a_folds_is_not_divided(workdir, digits, tmp_path):
+    run = load_run(workdir)
+    splits = {"train_split": "train", "validation_split": "validation", "test_split": "test"}
+    data = replace(run.config.data, fold=(1, 3), **splits)
+    config, info = replace(run.config, data=data), replace(run.info, train_examples=862)
+    own = replace(run, config=config, info=info, told=True)
+    assert (len(own.source()), len(own.source("train"))) == (479, 862)
+    for count in (1, 10):
+        for place in np.concatenate([np.flatnonzero(digits[1] == k)[:count] for k in range(2)]):
+            path = tmp_path / str(count) / str(digits[1][place]) / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(digits[0][place, ..., 0]).save(path)
+        data = replace(config.data, name=str(tmp_path / str(count)))
+        other = replace(own, config=replace(config, data=data))
+        assert len(other.source("all")) == 2 * count
+        assert other.splits == open_data(data.name).plan()[0]
 
 
 def test_what_cannot_be_divided_is_one_line_and_writes_nothing(config, workdir, tmp_path, capsys):

@@ -218,6 +218,14 @@ def test_data_may_be_named_from_anywhere_and_move(photos, tmp_path, monkeypatch)
         load_run(run, "last").source("train")
 
 
+def test_data_that_has_grown_since_the_training_is_told(run):
+    run.check_training_images()
+    grown = replace(run, info=replace(run.info, train_examples=9))
+    replace(grown, told=True).check_training_images()
+    with pytest.warns(DataWarning, match=r"has 1293 images at 'train\[:90%\]'; .* trained on 9"):
+        grown.evaluate("test[:8]")
+
+
 def test_a_folder_where_nothing_was_trained_takes_another_config(config, tmp_path):
     write_config(config, tmp_path)
     check_config(replace(config, epochs=99), tmp_path)

@@ -147,8 +147,10 @@ def open_data(
             resize=resize,
             labels=labels,
         )
-    builder = open_builder(os.fspath(name), data_dir=data_dir, manual_dir=manual_dir)
+    name = os.fspath(name)
+    builder = open_builder(name, data_dir=data_dir, manual_dir=manual_dir)
     return TfdsData.of(
+        name,
         builder,
         image_size=image_size,
         channels=channels,

@@ -320,6 +320,8 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
     Of a PNG only what stands before the pixels is read: they would have to be decoded.
     """
+    if image.format == "TIFF":  # Pillow gives it upright
+        return image.size
     there = image.format != "PNG" or "exif" in image.info
     across = there and _turn(image, []) in _ACROSS
     return image.size[::-1] if across else image.size
@@ -356,4 +358,6 @@ def _to_eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
         notes.append("has 16-bit pixels of which none exceeds 4095, and is read as 12 bits")
     grey = deep.astype(np.uint32) >> (4 if is_12_bits else 8)
     grey = np.where(deep == image.info.get("transparency", -1), 255, grey)
+    if getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0:
+        grey = 255 - grey  # 0 is white in such a TIFF, which Pillow heeds up to 8 bits
     return Image.fromarray(grey.astype(np.uint8))

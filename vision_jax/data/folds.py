@@ -44,8 +44,8 @@ class FoldedData(DataSet):
         name = next((name for name in data.sizes if canonical(name) == "train"), None)
         if name is None:
             raise InputError(
-                f"{data.name} has the splits {', '.join(data.sizes)}; a train split is needed for "
-                "folds"
+                f"{data.name} has the splits {', '.join(data.sizes)}; a split to train on is "
+                "needed for folds"
             )
         whole = data.source(name)
         _check(whole, count)

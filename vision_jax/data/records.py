@@ -22,6 +22,8 @@ from vision_jax.data.splits import parts_of
 from vision_jax.errors import InputError
 
 _READ_AT_ONCE = 1024
+_OPAQUE = {2: 1, 4: 3}
+"""The channels without alpha, which is laid on white."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,6 +103,16 @@ class TfdsSource(Source):
         """Leave examples out, and count them as skipped."""
         kept = tuple(self._place(i) for i in range(len(self)) if i not in bad)
         return dataclasses.replace(self, chosen=kept, skipped=len(bad))
+
+    def is_hidden(self) -> bool:
+        """Whether all labels are -1, which in tfds stands for a label that is kept secret."""
+        if self.label_names is None:
+            return False
+        try:  # one by one: the first label of nearly every split tells
+            rows = (self._stored([i])[0] for i in range(len(self)))
+            return all(row["label"].int64_list.value[0] == -1 for row in rows)
+        except BadImageError:
+            return False
 
     def _place(self, index: int) -> int:
         return index if self.chosen is None else self.chosen[index]
@@ -184,6 +196,7 @@ class TfdsData(DataSet):
     @classmethod
     def of(
         cls,
+        name: str,
         builder: Any,
         *,
         image_size: Size | None = None,
@@ -192,9 +205,19 @@ class TfdsData(DataSet):
         truncated: Truncated = "error",
         resize: Resize = PLAIN,
     ) -> "TfdsData":
-        """Take a builder; for the arguments see `open_source`."""
+        """Take a builder.
+
+        Args:
+            name: what finds the data set again, its config and version too if they were given.
+            builder: tfds's builder of it.
+            image_size: see `open_source`, as for the others.
+            channels: likewise.
+            bad_files: likewise.
+            truncated: likewise.
+            resize: see `read_image`.
+        """
         sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-        return cls(builder.name, sizes, builder, image_size, channels, bad_files, truncated, resize)
+        return cls(name, sizes, builder, image_size, channels, bad_files, truncated, resize)
 
     def source(self, split: str) -> TfdsSource:
         """Open a split; see `DataSet.source`.
@@ -224,8 +247,8 @@ class TfdsData(DataSet):
             records = builder.as_data_source(split=split, deserialize_method=raw)
         except NotImplementedError as error:
             raise InputError(
-                f"{builder.name} in {builder.data_dir} is not in ArrayRecord format, which random "
-                f"access needs; vision-jax prepare {builder.name} --data-dir ANOTHER writes it so"
+                f"{self.name} in {builder.data_dir} is not in ArrayRecord format, which random "
+                f"access needs; vision-jax prepare {self.name} --data-dir ANOTHER writes it so"
             ) from error
         files = tuple(
             (str(part.filename), part.take) for part in builder.info.splits[split].file_instructions
@@ -233,8 +256,8 @@ class TfdsData(DataSet):
         for file, _ in files:
             if not (path := tfds.core.Path(file)).exists():
                 raise damaged(path, "is missing")
-        return TfdsSource(
-            builder.name,
+        source = TfdsSource(
+            self.name,
             split,
             shape,
             names,
@@ -245,6 +268,7 @@ class TfdsData(DataSet):
             truncated=self.truncated,
             resize=self.resize,
         )
+        return dataclasses.replace(source, label_names=None) if source.is_hidden() else source
 
     def _features(self) -> tuple[tuple[int, int, int], tuple[str, ...] | None]:
         """Return the images' shape and the names of the classes."""
@@ -260,7 +284,7 @@ class TfdsData(DataSet):
             height, width = sides(self.size)
         if height is None or width is None:
             raise InputError(f"{name} has images of many sizes; image_size is needed, such as 224")
-        return (height, width, self.channels or depth), names
+        return (height, width, self.channels or _OPAQUE.get(depth, depth)), names
 
 
 def scan_of(source: TfdsSource, folder: str) -> Scan:

@@ -72,6 +72,11 @@ def parts_of(sizes: Mapping[str, int], split: str, name: str) -> list[Part]:
         for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(infos):
             kept = range(sizes[part.splitname])[part.from_ : part.to]
             parts.append(Part(part.splitname, kept.start, kept.stop))
+    except NotImplementedError as error:
+        raise InputError(
+            f"{name} has no slices of all, as {split!r} asks for; slices of its splits are needed: "
+            f"{_listed(sizes)}"
+        ) from error
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise _nothing(sizes, split, name) from error
     if not any(part.stop > part.start for part in parts):
@@ -97,7 +102,7 @@ def default_splits(sizes: Mapping[str, int], name: str) -> Splits:
     found = {canonical(split): split for split in sorted(sizes, key=lambda s: s in exact)}
     train, validation, test = (found.get(key) for key in ("train", "validation", "test"))
     if train is None:
-        raise InputError(f"{name} has the splits {_listed(sizes)}; a train split is needed")
+        raise InputError(f"{name} has the splits {_listed(sizes)}; a split to train on is needed")
     if validation is not None:
         return Splits(train, validation, test or validation)
     count = sizes[train]

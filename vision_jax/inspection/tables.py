@@ -174,9 +174,10 @@ def to_json(found: Inspection) -> str:
         mean, deviation = mean_and_deviation(found.pixels.histograms[split])
         count = int((found.splits == split).sum())
         content["splits"][split] = {"images": count, "mean": mean, "deviation": deviation}
-    if names is not None:
+    if classes(found):
         for split, row in zip(*class_counts(found), strict=True):
-            content["splits"][split]["classes"] = dict(zip(names, row.tolist(), strict=True))
+            counts = dict(zip(classes(found), row.tolist(), strict=True))
+            content["splits"][split]["classes"] = counts
     if names is not None and found.suspects is not None:
         content["label_errors"] = [
             {
@@ -212,11 +213,11 @@ def _copies_json(found: Inspection, group: Copies) -> dict[str, Any]:
 def title(found: Inspection) -> str:
     """Name the data set, how many images and classes it has, and their shape."""
     height, width, channels = found.source.image_shape
-    names = found.source.label_names
-    classes = "no labels" if names is None else counted(len(names), "class")
+    names, several = classes(found), found.source.multi_label_names
+    kinds = counted(len(names), "class" if several is None else "label") if names else "no labels"
     skipped = f", {counted(found.skipped, 'bad file')} skipped" if found.skipped else ""
     return (
-        f"{found.source.name}: {counted(len(found.source), 'image')}, {classes}, read as "
+        f"{found.source.name}: {counted(len(found.source), 'image')}, {kinds}, read as "
         f"{width}x{height}x{channels}{skipped}"
     )
 

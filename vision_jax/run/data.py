@@ -1,5 +1,6 @@
 """A run's data: its splits as images and as batches."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from vision_jax.data.catalog import open_data, path_of
 from vision_jax.data.class_batches import fitting_per_class
 from vision_jax.data.data_set import DataSet
 from vision_jax.data.folds import FoldedData
+from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader, padded, read_parts
 from vision_jax.data.sources import Source
 from vision_jax.data.splits import Splits
+from vision_jax.errors import InputError
 from vision_jax.parallel.devices import Devices
 
 
@@ -57,9 +60,32 @@ def open_config_data(data: DataConfig) -> DataSet:
     return FoldedData.of(opened, data.fold, seed=data.fold_seed) if data.fold else opened
 
 
+def open_told_data(data: DataConfig, info: DataInfo) -> DataSet:
+    """Open the data that a run was told; it is divided into folds only if it is the run's own.
+
+    Args:
+        data: the run's config, with the name it was told.
+        info: the run's. Data with as many training images in its fold, and its classes, is its own.
+    """
+    opened = open_config_data(dataclasses.replace(data, fold=None))
+    if data.fold is None:
+        return opened
+    with contextlib.suppress(InputError):  # other data need not be divisible
+        folded = FoldedData.of(opened, data.fold, seed=data.fold_seed)
+        names = folded.whole.multi_label_names or folded.whole.label_names
+        if (folded.sizes["train"], names) == (info.train_examples, info.label_names):
+            return folded
+    return opened
+
+
 def chosen_splits(data: DataConfig, opened: DataSet) -> Splits:
-    """Return the splits that a config names, and the data's own where it leaves them to it."""
+    """Return the splits that a config names, and the data's own where it leaves them to it.
+
+    Data that a fold's config was told, and that is not divided, has its own.
+    """
     given = (data.train_split, data.validation_split, data.test_split)
+    if data.fold and not isinstance(opened, FoldedData):
+        given = (AUTO, AUTO, AUTO)
     if AUTO not in given:
         return Splits(*given)
     return opened.plan(*(None if split == AUTO else split for split in given))[0]

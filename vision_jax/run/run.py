@@ -29,7 +29,7 @@ from vision_jax.errors import InputError
 from vision_jax.run.build import build_task
 from vision_jax.run.calibration import Calibration, read_calibration
 from vision_jax.run.classes import ClassMatch, match_classes
-from vision_jax.run.data import chosen_splits, open_config_data, split_loader
+from vision_jax.run.data import chosen_splits, open_config_data, open_told_data, split_loader
 from vision_jax.run.identity import identity_of
 from vision_jax.run.mapping import Function, RowMap, on_pixels
 from vision_jax.run.views import check_views
@@ -137,9 +137,12 @@ class Run:
                 f"{name}, the data of the run in {self.workdir}, is not there; data.name must say "
                 "where it is now, in Python load_run(workdir, data=…)"
             )
-        size, channels = self.config.data.image_size or self._size, self.info.image_shape[-1]
-        shape: Any = {"image_size": size, "channels": channels} if self.told else {}
-        return open_config_data(dataclasses.replace(self.config.data, **shape))
+        data = self.config.data
+        if not self.told:
+            return open_config_data(data)
+        size, channels = data.image_size or self._size, self.info.image_shape[-1]
+        told = dataclasses.replace(data, image_size=size, channels=channels)
+        return open_told_data(told, self.info)
 
     @cached_property
     def splits(self) -> Splits:
@@ -358,7 +361,11 @@ class Run:
         Raises:
             InputError: no such split, or it has no class that a classifier has learnt.
         """
-        source = split if isinstance(split, Source) else self.source(split)
+        if isinstance(split, Source):
+            source = split
+        else:
+            self.check_training_images()
+            source = self.source(split)
         self._check_shape(source.image_shape)
         if isinstance(self.task, Classifies):
             match = self.match_classes(source)
@@ -375,6 +382,23 @@ class Run:
             InputError: no such split, or the run is imported and has no data.
         """
         return self._data.source(split or self.splits.test)
+
+    def check_training_images(self) -> None:
+        """Warn if the run's own data no longer has the number of training images it learned from.
+
+        Added files move the division of a folder or listing, and so training images into its test
+        split. Training images that are not there, and data that the run was told, are not counted.
+        """
+        if self.told:
+            return
+        with contextlib.suppress(InputError):
+            train = self.source(self.splits.train)
+            if len(train) != self.info.train_examples:
+                warn_once(
+                    f"{train.name} has {len(train)} images at {train.split!r}; the run in "
+                    f"{self.workdir} was trained on {self.info.train_examples}: its data has "
+                    "changed, and its test images may have been trained on"
+                )
 
     def shared(self, split: str, other: str) -> int:
         """Count the images of the run's data that two splits share."""

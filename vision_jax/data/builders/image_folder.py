@@ -39,7 +39,8 @@ class Content:
         """Find the shape of the images; without a size to bring them to, by decoding them all.
 
         Raises:
-            InputError: the name cannot be one, only some splits have labels, or an image is bad.
+            InputError: the name cannot be one, only some splits have labels, a class cannot be
+                written, or an image is bad.
         """
         if not re.fullmatch(_NAME, name):
             raise InputError(
@@ -53,6 +54,12 @@ class Content:
         first = next(iter(sources.values()))
         if first.multi_label_names is not None:
             raise InputError(f"{first.name} has several labels an image; one is needed")
+        padded = [label for label in first.label_names or () if label != label.strip()]
+        if padded:  # tfds strips them, and could not tell 'cat ' from 'cat'
+            raise InputError(
+                f"{first.name} has the class {padded[0]!r}; a name without spaces at its ends is "
+                "needed"
+            )
         if first.size is not None:
             return cls(name, sources, first.image_shape, resized=True)
         shapes = {
