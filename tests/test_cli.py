@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from vision_jax.cli import main
+from vision_jax.commands.train import parse_options
 from vision_jax.data.loader import read_all
+from vision_jax.errors import InputError
 from vision_jax.run.run import load_run
 
 
@@ -103,6 +105,10 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
             "train cnn --workdir {tmp}/new --data.data-dir {data} --epochs 1 --profile 3:99",
             "3:99; START:STOP with 0 <= START < STOP <= 10",
         ),
+        (
+            "train cnn --workdir {tmp}/new --data.data-dir {data} --class-weights a=b=2",
+            "--class-weights names a=b; it must name classes of digits",
+        ),
         ("train cnn --workdir {tmp}/new --distributed.processes 2", "HOST:PORT is needed"),
         ("train gan --workdir {tmp}/new --data.recipe strong", "light or standard with a gan"),
         (
@@ -159,6 +165,13 @@ def test_bad_input_is_one_line_and_code_2(
     assert line.startswith("vision-jax: ")
     assert printed.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_is_given_once_and_a_class_may_be_called_a_b():
+    assert parse_options(["pool=a=b", "stages=[4, 8]"]) == {"pool": "a=b", "stages": [4, 8]}
+    assert parse_options(["a=b=2", "c=0.5"], numbers=True) == {"a=b": 2, "c": 0.5}
+    with pytest.raises(InputError, match="an option is 'a=2'; a must be given once"):
+        parse_options(["a=1", "a=2"])
 
 
 @pytest.mark.parametrize("words", [[], ["nothing"], ["evaluate"], ["train"], ["train", "rnn"]])

@@ -9,8 +9,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 
@@ -215,7 +216,7 @@ def _options_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any] 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar="NAME=VALUE",
-        instance_from_str=parse_options,
+        instance_from_str=partial(parse_options, numbers=get_args(info.type)[1] is float),
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda options: [f"{name}={value}" for name, value in options.items()],
     )

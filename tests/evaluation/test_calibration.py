@@ -41,6 +41,9 @@ def test_images_that_tell_of_no_temperature_are_refused():
         fit_temperature(logits, np.arange(4))
     with pytest.raises(InputError, match="no better than by chance"):
         fit_temperature(logits, np.roll(np.arange(4), 1))
+    logits[1, 2], logits[3] = np.nan, -np.inf
+    with pytest.raises(InputError, match=r"logits has 2 of 4 rows with NaN .* first at \[1, 3\]"):
+        fit_temperature(logits, np.arange(4))
 
 
 def test_a_stored_temperature_changes_probabilities_alone(copy, capsys):

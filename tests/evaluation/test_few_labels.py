@@ -107,6 +107,25 @@ def test_an_encoder_that_knows_the_images_needs_few_labels(digits):
         few_label_accuracy(narrow, few, test, start=start)
 
 
+def test_the_optimizers_state_may_be_split(digits):
+    few, test = Subset.of(digits, range(40)), Subset.of(digits, range(1000, 1400))
+    model = ModelConfig("cnn", {"stages": [4], "hidden": 4, "padding": "SAME"})
+    one, split = (
+        few_label_accuracy(
+            TrainClassifier(
+                data=DataConfig(batch_size=20),
+                model=model,
+                optimizer=OptimizerConfig(shards=shards),
+                epochs=1,
+            ),
+            few,
+            test,
+        )
+        for shards in (1, 4)
+    )
+    assert split == pytest.approx(one, abs=0.01)
+
+
 def test_classes_are_matched_by_name(digits):
     config = TrainClassifier(data=DataConfig(batch_size=20), model=MODEL, epochs=2)
     few, test = Subset.of(digits, range(200)), Subset.of(digits, range(1000, 1400))

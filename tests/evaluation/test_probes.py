@@ -58,6 +58,19 @@ def test_the_probe_is_scikit_learns(l2):
     ) > (0.996)
 
 
+def test_a_constant_feature_tells_nothing_whatever_its_value():
+    labels = np.arange(1000) % 3 % 2
+    apart = RNG.normal(size=(1000, 3)) + labels[:, None]
+    vectors = np.hstack([apart, np.full((1000, 1), 0.1)]).astype(np.float32)
+    probe = fit_probe(vectors, labels, l2=1e-3)
+    np.testing.assert_array_equal(probe.kernel[3], 0)
+    scaler = StandardScaler().fit(vectors)
+    assert scaler.scale_[3] == 1
+    model = LogisticRegression(C=1 / (1e-3 * 1000)).fit(scaler.transform(vectors), labels)
+    vectors[:, 3] = 0.2
+    assert np.mean(probe.predict(vectors) == model.predict(scaler.transform(vectors))) > 0.996
+
+
 def test_the_penalty_is_chosen_for_what_was_held_out(monkeypatch):
     labels = (np.arange(100) % 5 == 0).astype(np.int32)
     apart = RNG.normal(size=(100, 3)).astype(np.float32) + 8 * labels[:, None]

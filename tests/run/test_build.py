@@ -147,6 +147,13 @@ def test_a_classifier_needs_labels():
         build_task(TrainCNN(data=DataConfig(name="digits")), about)
 
 
+def test_several_labels_are_refused_where_one_is_needed_alone():
+    several = dataclasses.replace(INFO, multi_label=True)
+    assert build_task(TrainSelfSupervised(model=SMALL), several).needs.views == 2
+    with pytest.raises(InputError, match="several labels an image; metric needs one"):
+        build_task(TrainMetric(model=SMALL), several)
+
+
 def test_options_that_other_settings_decide_are_refused():
     config = TrainClassifier(model=ModelConfig("resnet18", {"num_classes": 3}))
     with pytest.raises(InputError, match=r"model\.options has num_classes; labels"):

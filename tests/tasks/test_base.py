@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from vision_jax.augment.recipes import augment
 from vision_jax.errors import InputError
@@ -16,6 +19,7 @@ from vision_jax.models.cnn import CNN
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks import accumulation
 from vision_jax.tasks.base import ModelTask, Needs, gather
+from vision_jax.tasks.classification import Classification
 from vision_jax.training.loop import fit, initial_state
 from vision_jax.training.steps import augmented
 
@@ -70,6 +74,25 @@ def test_a_loss_over_the_whole_batch_is_the_same_on_any_devices(state, batch):
         np.testing.assert_allclose(figures["loss"][0], others_figures["loss"][0], rtol=1e-5)
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one.params, state.params)
     assert moved["dense"]["kernel"] > 1e-5
+
+
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, images, train=False):
+        rows = images.reshape(len(images), -1)
+        return nn.Dense(3)(rows), {"embedding": rows}
+
+
+def test_a_step_is_the_same_under_shard_map_as_under_vmap(batch):
+    task = Classification(Linear(), optax.sgd(1.0))
+    batch = batch | {"label": jnp.arange(8, dtype=jnp.int32) % 3}
+    state = task.init(jax.random.key(0), batch)
+    step = jax.vmap(task.train_step, (None, 0), out_axes=None, axis_name=AXIS)
+    wanted, _ = jax.jit(step)(state, spread(batch, 2))
+    mesh = Mesh(np.array(jax.devices()[:2]), (AXIS,))
+    options = {"in_specs": (P(), P(AXIS)), "out_specs": P(), "check_vma": False}
+    found, _ = jax.jit(jax.shard_map(task.train_step, mesh=mesh, **options))(state, batch)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found.params, wanted.params)
 
 
 @pytest.mark.slow

@@ -31,6 +31,11 @@ def test_the_rate_drops_at_each_step_named(warmup):
         np.testing.assert_allclose(rate(step), expected, rtol=1e-5)
 
 
+def test_drops_at_the_same_step_multiply():
+    rate = build_schedule(1.0, "steps", total_steps=4, drop_steps=[1, 1, 3], drop_factor=0.5)
+    np.testing.assert_allclose([rate(step) for step in range(4)], [1, 0.25, 0.25, 0.125])
+
+
 def moved(name, grads, params, **options):
     """The parameters after each of some gradients, and the optimiser's last state."""
     rule = build_optimizer(name, schedule=lambda step: RATE / (1 + step), **options)

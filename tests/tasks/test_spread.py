@@ -56,6 +56,21 @@ def test_collapse_is_told_by_its_kind(vectors):
     assert "along one line" in collapse(spread(np.outer(np.sign(line[:, 1]), np.ones(8))))
 
 
+def test_what_always_lies_along_a_line_has_not_collapsed():
+    random = np.random.default_rng(0)
+    poles = np.outer(np.repeat([1, -1], 20), np.ones(8)) + 1e-2 * random.normal(size=(40, 8))
+    labels = np.repeat([0, 1], 20)
+    for vectors, own in (
+        (random.normal(size=(2, 8)), None),  # two images
+        (random.normal(size=(40, 1)), None),  # one dimension
+        (poles, labels),  # two classes, well apart
+    ):
+        assert collapse(spread(vectors, own)) is None
+    assert "along one line" in collapse(spread(poles))
+    assert "along one line" in collapse(spread(poles, np.arange(40) % 3))
+    assert "nearly the same embedding" in collapse(spread(poles[:20], labels[::2]))
+
+
 def test_infinite_vectors_are_left_out_and_a_dead_network_has_collapsed(vectors):
     odd = np.stack([np.full(8, value) for value in (np.inf, np.nan)])
     found = spread(np.concatenate([vectors, odd]), np.arange(62) % 7)

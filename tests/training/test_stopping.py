@@ -1,16 +1,22 @@
 """Early stopping held against a plain count of epochs, and metrics that choose the best."""
 
 import math
+from contextlib import closing
 
 import numpy as np
 import optax
 import pytest
 
+from vision_jax.config import ModelConfig, TrainSelfSupervised
+from vision_jax.data.info import DataInfo
+from vision_jax.data.sources import ArraySource
 from vision_jax.errors import InputError
 from vision_jax.models import CNN
+from vision_jax.run.build import build_task
 from vision_jax.tasks.classification import Classification
+from vision_jax.training.checkpoint import Checkpoints
 from vision_jax.training.loop import fit
-from vision_jax.training.stopping import EarlyStopping, Watch, check_metric
+from vision_jax.training.stopping import EarlyStopping, Watch, check_judged, check_metric
 
 
 def stops_after(values, patience, delta, sign):
@@ -57,6 +63,29 @@ def test_an_extension_begins_to_count_anew_but_keeps_the_best():
     )
 
 
+def test_an_extension_that_adds_the_rule_knows_the_best_of_before():
+    before = Watch(None, ("accuracy", "max"), 0, {})
+    for epoch, value in ((1, 0.8), (2, 0.95), (3, 0.9)):
+        before.see({"accuracy": value}, epoch)
+    assert before.reason is None
+    watch = Watch(EarlyStopping(2, since=3), ("accuracy", "max"), 3, before.record)
+    for epoch in (4, 5):
+        watch.see({"accuracy": 0.5 + epoch / 100}, epoch)
+    assert "the best, 0.95, is that of epoch 2" in watch.reason
+    other = Watch(EarlyStopping(1, since=3), ("loss", "min"), 3, before.record)
+    other.see({"loss": 2.0}, 4)
+    assert other.reason is None  # the best accuracy is no loss
+
+
+def test_checkpoints_remember_the_best_without_a_rule(task, small_source, tmp_path):
+    with closing(Checkpoints(tmp_path, metric="loss", mode="min", create=True)) as checkpoints:
+        options = {"batch_size": 8, "validation": small_source, "progress": False}
+        result = fit(task, small_source, epochs=1, checkpoints=checkpoints, **options)
+        held = checkpoints.about(int(result.state.step))["early_stopping"]
+    assert held["best"] == pytest.approx(result.history[0]["validation/loss"])
+    assert (held["metric"], held["epoch"]) == ("loss", 1)
+
+
 @pytest.fixture(scope="module")
 def task():
     model = CNN(num_classes=10, stages=(4,), hidden=8, padding="SAME")
@@ -80,6 +109,25 @@ def test_a_metric_that_is_not_reported_lists_those_that_are(task):
     for name in ("f2", "confusion", "mean_squared_error"):
         with pytest.raises(InputError, match=f"best_by is '{name}'; it must be one of loss, acc"):
             check_metric(task, name, (8, 8, 1), "best_by")
+
+
+def test_a_search_that_tells_the_best_needs_one_label_for_each_image(small_source):
+    config = TrainSelfSupervised(
+        model=ModelConfig("cnn", {"stages": [4], "hidden": 4}), best_by="map@r"
+    )
+    task = build_task(config, DataInfo((8, 8, 1), None, 50, 5))
+    check_judged(task, small_source, "best_by")
+    images = np.stack([row["image"] for row in small_source.read(range(8))])
+    unlabelled = ArraySource.from_arrays(images, None)
+    with pytest.raises(InputError, match="no single label for each image; early_stopping needs"):
+        fit(
+            task,
+            small_source,
+            epochs=1,
+            batch_size=8,
+            validation=unlabelled,
+            early_stopping=EarlyStopping(1, metric="map@r"),
+        )
 
 
 def test_values_out_of_range_are_refused():

@@ -128,20 +128,23 @@ def _run_folds(config: TrainConfig, options: RunOptions, tell: Callable[[Excepti
     return True
 
 
-def parse_options(words: list[str]) -> dict[str, Any]:
-    """Read options of a model or a loss from the command line's words.
+def parse_options(words: list[str], *, numbers: bool = False) -> dict[str, Any]:
+    """Read options of a model or a loss, or the weights of classes, from the command line's words.
 
     Args:
         words: NAME=VALUE each; the value is JSON, or else text.
+        numbers: whether values are numbers, so that a name may hold "=".
 
     Raises:
-        InputError: a word is of another form.
+        InputError: a word is of another form, or names what an earlier one does.
     """
-    options = {}
+    options: dict[str, Any] = {}
     for word in words:
-        name, equals, text = word.partition("=")
+        name, equals, text = word.rpartition("=") if numbers else word.partition("=")
         if not (name and equals):
             raise InputError(f"an option is {word!r}; it must be NAME=VALUE")
+        if name in options:
+            raise InputError(f"an option is {word!r}; {name} must be given once")
         try:
             options[name] = json.loads(text)
         except json.JSONDecodeError:

@@ -70,8 +70,15 @@ def fit_temperature(
         The temperature, which logits are divided by.
 
     Raises:
-        InputError: it is not between 0.05 and 20: nearly all or too few images are recognised.
+        InputError: a logit is NaN or infinite; or the temperature is not between 0.05 and 20:
+            nearly all or too few images are recognised.
     """
+    bad = np.flatnonzero(~np.isfinite(logits).all(1))
+    if len(bad):
+        raise InputError(
+            f"logits has {len(bad)} of {len(logits)} rows with NaN or infinity, the first at "
+            f"{bad[:5].tolist()}; finite logits are needed"
+        )
 
     def slope(log_sharpness: float) -> float:
         """Differentiate the log loss by 1 / temperature, with which the slope rises."""

@@ -73,7 +73,7 @@ def few_label_accuracy(
     """
     if start is not None:
         config = like_run(dataclasses.replace(config, init_from=str(start.workdir)), start)
-    parallel = DataParallel.over()
+    parallel = DataParallel.over(shards=config.optimizer.shards)
     data = config.data
     loader = Loader(few, data.batch_size, train=True, seed=config.seed, sampling=data.sampling)
     info = DataInfo.of(loader, count_classes=config.counts_classes)

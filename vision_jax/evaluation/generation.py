@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 
+from vision_jax.config import OptimizerConfig
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Loader, read_all
 from vision_jax.data.sources import ArraySource, evenly_spaced
@@ -106,9 +107,18 @@ def train_on_generated(
     source = ArraySource.from_arrays(
         images, labels, label_names=test.label_names, name="generated images"
     )
-    config = dataclasses.replace(classifier.config, epochs=epochs)
+    # Anew, on generated images: without weights to start from, or what is made of them.
+    plain = OptimizerConfig()
+    moves = dataclasses.replace(
+        classifier.config.optimizer,
+        freeze=plain.freeze,
+        layer_decay=plain.layer_decay,
+        head_epochs=plain.head_epochs,
+        shards=plain.shards,
+    )
+    config = dataclasses.replace(classifier.config, epochs=epochs, init_from=None, optimizer=moves)
     loader = Loader(source, config.data.batch_size, train=True, seed=seed)
-    task = build_task(config, DataInfo.of(loader))
+    task = build_task(config, DataInfo.of(loader, count_classes=config.counts_classes))
     state = fit(task, loader, epochs=epochs, seed=seed, progress=False).state
     batches = Loader(test, config.data.batch_size, train=False)
     return float(Evaluator(task, batches, classifier.parallel)(state)["accuracy"])

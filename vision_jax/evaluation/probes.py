@@ -132,8 +132,11 @@ def fit_probe(
         raise InputError(f"labels has {len(np.unique(labels))} class; two or more are needed")
     if l2 is not None and not l2 >= 0:
         raise InputError(f"l2 is {l2}; at least 0 is needed")
-    mean, scale = vectors.mean(0), vectors.std(0)
-    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    mean, scale = vectors.mean(0, dtype=np.float64), vectors.std(0, dtype=np.float64)
+    # Rounding gives a constant feature a deviation, as in scikit-learn's `StandardScaler`.
+    rounding = len(vectors) * np.finfo(np.float64).eps * np.abs(mean)
+    scale = np.where(scale > rounding, scale, 1).astype(np.float32)
+    mean = mean.astype(np.float32)
     rows = ((vectors - mean) / scale).astype(np.float32)
     most = _ITERATIONS * (len(STRENGTHS) + 1 if l2 is None else 1)
     with tqdm(total=most, desc="linear probe", unit="step", delay=2, leave=False) as bar:

@@ -96,7 +96,7 @@ def proxy_anchor(
         labels: (B,) in [0, classes).
         proxies: (classes, D) of any length, trained with the network.
         mask: (B,) False for images that do not count.
-        margin: δ.
+        margin: δ, at least 0.
         alpha: α, above 0.
 
     Returns:

@@ -42,12 +42,12 @@ def build_task(config: TrainConfig, info: DataInfo, *, start: int = 0) -> Task:
     """
     optimizer = partial(_optimizer, config.optimizer, info.steps_per_epoch, config.epochs, start)
     kind = task_class(config, multi_label=info.multi_label)
-    if info.multi_label and kind.needs.labels and not kind.needs.multi_label:
+    task: Any = kind.from_config(config, info, optimizer())
+    if info.multi_label and task.needs.labels and not task.needs.multi_label:
         raise InputError(
             f"{config.data.name} has several labels an image; {config.name} needs one, as a column "
             "called label gives it"
         )
-    task: Any = kind.from_config(config, info, optimizer())
     if config.optimizer.tunes:
         task = _tuned(task, config, info, optimizer)
     built: Task = task

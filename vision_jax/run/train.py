@@ -39,7 +39,7 @@ from vision_jax.training.loop import FitResult, fit, initial_state
 from vision_jax.training.metrics import MetricsLog
 from vision_jax.training.profile import Profile, open_profile
 from vision_jax.training.steps import DataParallel
-from vision_jax.training.stopping import EarlyStopping, check_metric, ranking
+from vision_jax.training.stopping import EarlyStopping, check_judged, check_metric, ranking
 
 
 def train(
@@ -175,6 +175,9 @@ def _open(
     parallel.check(loader.batch_size, config.optimizer.accumulate or 1)
     _check_shapes(task, config, train_source)
     check_metric(task, config.best_by, info.image_shape, "best_by")
+    for name in ("best_by", "early_stopping"):
+        if getattr(config, name) is not None:
+            check_judged(task, validation_source, name)
     start = start_from(origin, task, config, info) if origin else None
     augment = build_augmentation(
         config.data, info, loader.batch_size // parallel.count, needs=task.needs

@@ -49,7 +49,8 @@ class Task(Protocol):
     """What is trained. Every method is pure.
 
     The steps run against the axis `parallel.devices.AXIS`: bind it with `training.steps`, or with
-    `jax.vmap(step, axis_name="batch")`.
+    `jax.vmap(step, axis_name="batch")`; with `jax.shard_map` only by `check_vma=False`, since steps
+    add up gradients over the devices themselves.
 
     Attributes:
         best_metric: the validation metric that chooses the best checkpoint, and `max` or `min`;

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from vision_jax.checked import checked_value
+from vision_jax.checked import checked_value, require
 from vision_jax.data.info import DataInfo
 from vision_jax.data.loader import Batch
 from vision_jax.data.sources import evenly_spaced
@@ -96,7 +96,7 @@ def loss_options(function: Callable[..., Any], given: dict[str, Any]) -> dict[st
         given: values by name.
 
     Raises:
-        InputError: the loss has no such option, or it is of another type.
+        InputError: the loss has no such option, or it is of another type or out of range.
     """
     parameters = inspect.signature(function).parameters.values()
     allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in _TOLD]
@@ -105,13 +105,27 @@ def loss_options(function: Callable[..., Any], given: dict[str, Any]) -> dict[st
         if option not in allowed:
             listed = ", ".join(allowed) or "none"
             raise InputError(f"loss_options has {option!r}; with this loss it takes {listed}")
-    return {
+    options = {
         option: checked_value(value, hints[option], f"loss_options.{option}")
         for option, value in given.items()
     }
+    for option in options.keys() & _RANGES.keys():
+        fits, needed = _RANGES[option]
+        value = options[option]
+        require(value is None or fits(value), f"loss_options.{option}", value, needed)
+    return options
 
 
 _TOLD = {"mask", "first", "chunk"}
+_ABOVE_0: tuple[Callable[[float], bool], str] = (lambda value: value > 0, "above 0")
+_FROM_0: tuple[Callable[[float], bool], str] = (lambda value: value >= 0, "at least 0")
+# An option has the same range in every loss that has it.
+_RANGES = {
+    **dict.fromkeys(("temperature", "student_temperature", "teacher_temperature"), _ABOVE_0),
+    **dict.fromkeys(("scale", "alpha", "beta"), _ABOVE_0),
+    **dict.fromkeys(("margin", "cosine_margin", "epsilon"), _FROM_0),
+    "angular_margin": (lambda value: 0 <= value < math.pi, "in [0, π)"),
+}
 
 
 def embedding_width(model: Any, info: DataInfo) -> int:

@@ -1,5 +1,6 @@
 """Optimizers and learning rate schedules, from optax."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -174,7 +175,7 @@ def build_schedule(
             from.
         total_steps: number of updates in the run, those before `start` among them.
         drop_steps: updates, after the warmup, at which `steps` multiplies the rate by
-            `drop_factor`.
+            `drop_factor`; once for each time that one is named.
         drop_factor: see `drop_steps`.
 
     Returns:
@@ -197,7 +198,10 @@ def build_schedule(
             rest = max(total_steps - warmup_steps, 1)
             after = optax.cosine_decay_schedule(learning_rate, rest)
         case "steps":
-            drops = {step - warmup_steps: drop_factor for step in drop_steps}
+            drops = {
+                step - warmup_steps: drop_factor**times
+                for step, times in Counter(drop_steps).items()
+            }
             after = optax.piecewise_constant_schedule(learning_rate, drops)
     if warmup_steps == 0:
         return after

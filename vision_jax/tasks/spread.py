@@ -24,9 +24,10 @@ def spread(
 
     Returns:
         `effective_rank`, the exponential of the entropy of the centred vectors' singular values
-        (Roy and Vetterli, "The effective rank", 2007), in [1, D]; `deviation`, the mean over
-        dimensions of the unit vectors' standard deviation, times √D, 0 if all are alike and 1 if
-        they fill the sphere (Chen and He, "SimSiam", 2021, section 4.1); `uniformity`, log mean
+        (Roy and Vetterli, "The effective rank", 2007), in [1, D], and NaN below 3 vectors, 2
+        dimensions or, with labels, 3 classes, which lie along a line at best; `deviation`, the mean
+        over dimensions of the unit vectors' standard deviation, times √D, 0 if all are alike and 1
+        if they fill the sphere (Chen and He, "SimSiam", 2021, section 4.1); `uniformity`, log mean
         exp(-2 d²) over pairs of 2,048, evenly spaced, at most 0 (Wang and Isola, "Understanding
         contrastive representation learning", 2020, equation 5); and with labels `alignment`, the
         mean d² of pairs of a class, in [0, 4] (equation 4). NaN where there is nothing to measure;
@@ -46,8 +47,11 @@ def spread(
     shares = shares[shares > 0]
     some = unit[evenly_spaced(len(unit), _PAIRS)]
     squares = 2 - 2 * (some @ some.T)[np.triu_indices(len(some), 1)]
+    classes = 3 if labels is None else len(np.unique(labels[there]))
+    on_a_line = len(unit) < 3 or unit.shape[1] < 2 or classes < 3
+    rank = float(np.exp(-np.sum(shares * np.log(shares))))
     figures = {
-        "effective_rank": float(np.exp(-np.sum(shares * np.log(shares)))),
+        "effective_rank": float("nan") if on_a_line else rank,
         "deviation": float(unit.std(0).mean() * np.sqrt(unit.shape[1])),
         "uniformity": float(np.log(np.mean(np.exp(-2 * squares)))),
     }

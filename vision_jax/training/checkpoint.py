@@ -98,6 +98,13 @@ class Checkpoints:
             ),
         )
 
+    @property
+    def ranking(self) -> tuple[str, Literal["max", "min"]] | None:
+        """The metric that ranks checkpoints, and whether higher is better; None if none does."""
+        if self._metric is None:
+            return None
+        return self._metric, "max" if self._sign > 0 else "min"
+
     def save(
         self, step: int, state: Any, totals: Any, about: dict[str, Any], metrics: dict[str, float]
     ) -> None:

@@ -30,7 +30,7 @@ from vision_jax.training.metrics import Row, compute
 from vision_jax.training.profile import Profile
 from vision_jax.training.progress import STEPS_AHEAD, Progress
 from vision_jax.training.steps import DataParallel, augmented
-from vision_jax.training.stopping import EarlyStopping, Watch, check_metric, ranking
+from vision_jax.training.stopping import EarlyStopping, Watch, check_judged, check_metric, ranking
 from vision_jax.training.stragglers import late_process
 
 __all__ = ["Evaluator", "FitResult", "TrainingDivergedError", "check_needs", "fit", "initial_state"]
@@ -137,6 +137,8 @@ def fit(
     if validation is not None:
         validation = batches(validation, train=False)
         _check_validation(task, train.source, validation.source)
+        if early_stopping:
+            check_judged(task, validation.source, "early_stopping")
         evaluate = Evaluator(task, validation, parallel)
     trained_step = augmented(task, augment)
     spread = parallel.training(task)
@@ -211,9 +213,11 @@ def _watch(
     rule: EarlyStopping | None, task: Task, epoch: int, checkpoints: Checkpoints | None
 ) -> Watch:
     """Begin to watch a metric, or resume from the last checkpoint."""
-    found = None if rule is None or checkpoints is None else checkpoints.find("last")
+    found = None if checkpoints is None else checkpoints.find("last")
     record = {} if found is None or checkpoints is None else checkpoints.about(found)
-    return Watch(rule, ranking(task, rule.metric if rule else None), epoch, record)
+    if rule is not None:
+        return Watch(rule, ranking(task, rule.metric), epoch, record)
+    return Watch(None, checkpoints.ranking if checkpoints else None, epoch, record)
 
 
 def check_needs(task: Task, source: Source) -> None:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from vision_jax.data.loader import blank_batch
+from vision_jax.data.sources import Source
 from vision_jax.errors import InputError
 from vision_jax.parallel.devices import AXIS
 from vision_jax.tasks.base import Judges, Task
@@ -60,7 +61,8 @@ class Watch:
 
     Args:
         rule: when to stop; None never does.
-        metric: the metric's name in what an evaluation returns, and whether higher is better.
+        metric: the metric's name in what an evaluation returns, and whether higher is better; None
+            only without a rule.
         epoch: epochs done.
         record: what `record` returned when the last checkpoint was saved; empty at the start.
     """
@@ -77,6 +79,8 @@ class Watch:
         self._rule, self._epoch = rule, epoch
         self._metric, self._mode = metric or ("", "max")
         held = record.get(_RECORD, {})
+        if held.get("metric", self._metric) != self._metric:
+            held = {}
         self._best: float | None = held.get("best")
         self._best_epoch: int = held.get("epoch", 0)
         self._stale: int = held.get("stale", 0)
@@ -85,22 +89,19 @@ class Watch:
 
     def see(self, metrics: dict[str, float], epoch: int) -> None:
         """Take in the metrics of an evaluation; one that is not finite is no improvement."""
-        if self._rule is None:
-            return
         self._epoch, value = epoch, metrics.get(self._metric, math.nan)
         if self._improved(value):
             self._best, self._best_epoch, self._stale = value, epoch, 0
-        else:
+        elif self._rule is not None:
             self._stale += 1
 
     def _improved(self, value: float) -> bool:
-        assert self._rule is not None
         if not math.isfinite(value):
             return False
         if self._best is None:
             return True
         gain = value - self._best if self._mode == "max" else self._best - value
-        return gain > self._rule.min_delta
+        return gain > (self._rule.min_delta if self._rule else 0)
 
     @staticmethod
     def stopped(record: dict[str, Any], patience: int) -> bool:
@@ -109,11 +110,11 @@ class Watch:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What must be saved to resume; empty without a rule."""
-        if self._rule is None:
+        """What must be saved to resume or to be extended; empty without a metric."""
+        if not self._metric:
             return {}
         held = {"best": self._best, "epoch": self._best_epoch, "stale": self._stale}
-        return {_RECORD: held}
+        return {_RECORD: held | {"metric": self._metric}}
 
     @property
     def reason(self) -> str | None:
@@ -163,6 +164,24 @@ def check_metric(
         choices = _reported(task, image_shape)
     if metric not in choices:
         raise InputError(f"{name} is {metric!r}; it must be one of {', '.join(choices)}")
+
+
+def check_judged(task: Task, validation: Source, name: str) -> None:
+    """Refuse to be told the best by a search among images without one label each.
+
+    Args:
+        task: what is trained.
+        validation: the images to validate on.
+        name: what to call in messages that needs the metric.
+
+    Raises:
+        InputError: the task is judged by such a search, which then has no metric.
+    """
+    if isinstance(task, Judges) and validation.label_names is None:
+        raise InputError(
+            f"{validation.name}, to validate on, has no single label for each image; {name} needs "
+            "one, since its metric is that of a search"
+        )
 
 
 def _reported(task: Task, image_shape: tuple[int, int, int]) -> list[str]:
