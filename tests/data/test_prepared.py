@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from vision_jax.cli import main
@@ -53,6 +54,13 @@ def test_the_table_names_builders(tmp_path):
     for name, place in DATA_SETS.items():
         builder, there = own_builder(place, tmp_path)
         assert (builder.name, there) == (name, False)
+
+
+def test_tfds_keeps_its_own_set_of_a_name():
+    """It registers that when a prepared set is opened, and refuses the second of a name."""
+    own_builder(DATA_SETS["fashion_mnist"], None)
+    theirs = tfds.builder_cls("fashion_mnist")
+    assert theirs.__module__.startswith("tensorflow_datasets.")
 
 
 @pytest.mark.parametrize(
