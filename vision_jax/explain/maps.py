@@ -70,8 +70,9 @@ def saliency(
         return _rollout(run, rows, target, options)
     resolved = resolve(run, target, len(rows))
     height, width, channels = run.info.image_shape
+    baseline: Any = options.get("baseline")
     baselines = None  # or rows, since a constant would compile anew
-    if not isinstance(options.get("baseline"), str) and np.ndim(options.get("baseline")) > 2:
+    if not isinstance(baseline, str) and np.ndim(baseline) > 2:
         baselines = baseline_rows(options.pop("baseline"), (len(rows), height, width, channels))
     name = (method, *frozen(options), baselines is None)
     if method in PLANS:

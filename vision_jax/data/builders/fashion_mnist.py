@@ -37,7 +37,7 @@ def _in_folder(folder: Path, name: str) -> Path:
 
 
 # tfds has one of its own of this name, and would refuse a second.
-class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """70,000 images of 28x28x1 in 10 classes: 60,000 to train, 10,000 to test.
 
     The files are taken from the manual folder if one is given, else from where Debian's package
