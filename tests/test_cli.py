@@ -106,7 +106,7 @@ def test_prepare_says_what_it_wrote(tmp_path, capsys):
             "3:99; START:STOP with 0 <= START < STOP <= 10",
         ),
         (
-            "train cnn --workdir {tmp}/new --data.data-dir {data} --class-weights a=b=2",
+            "train cnn --workdir {tmp}/new --data.data-dir {data} --class-weights a=b=2.5",
             "--class-weights names a=b; it must name classes of digits",
         ),
         ("train cnn --workdir {tmp}/new --distributed.processes 2", "HOST:PORT is needed"),

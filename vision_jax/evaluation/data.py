@@ -45,9 +45,9 @@ class EvaluationData:
             InputError: no such split.
         """
         check_views(views)
-        run.check_training_images()
         limit = run.config.data.on_device_mib * 2**20
         test, train = run.source(split), run.source(run.splits.train)
+        run.check_training_images(train)
         shared = run.shared(split or run.splits.test, run.splits.train)
         return cls(run, _held(test, limit), _held(train, limit), shared, views)
 

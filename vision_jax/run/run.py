@@ -364,7 +364,8 @@ class Run:
         if isinstance(split, Source):
             source = split
         else:
-            self.check_training_images()
+            with contextlib.suppress(InputError):  # the training images may be gone
+                self.check_training_images(self.source(self.splits.train))
             source = self.source(split)
         self._check_shape(source.image_shape)
         if isinstance(self.task, Classifies):
@@ -383,22 +384,21 @@ class Run:
         """
         return self._data.source(split or self.splits.test)
 
-    def check_training_images(self) -> None:
+    def check_training_images(self, train: Source) -> None:
         """Warn if the run's own data no longer has the number of training images it learned from.
 
         Added files move the division of a folder or listing, and so training images into its test
-        split. Training images that are not there, and data that the run was told, are not counted.
+        split. Data that the run was told is not counted.
+
+        Args:
+            train: the training split as it is now.
         """
-        if self.told:
-            return
-        with contextlib.suppress(InputError):
-            train = self.source(self.splits.train)
-            if len(train) != self.info.train_examples:
-                warn_once(
-                    f"{train.name} has {len(train)} images at {train.split!r}; the run in "
-                    f"{self.workdir} was trained on {self.info.train_examples}: its data has "
-                    "changed, and its test images may have been trained on"
-                )
+        if not self.told and len(train) != self.info.train_examples:
+            warn_once(
+                f"{train.name} has {len(train)} images at {train.split!r}; the run in "
+                f"{self.workdir} was trained on {self.info.train_examples}: its data has "
+                "changed, and its test images may have been trained on"
+            )
 
     def shared(self, split: str, other: str) -> int:
         """Count the images of the run's data that two splits share."""
