@@ -191,12 +191,9 @@ def search(
 def _check_picture(picture: Path | None, images: Sequence[Path]) -> None:
     if picture is None:
         return
-    if picture.suffix.lower() not in _PICTURES:
-        raise InputError(
-            f"picture is {str(picture)!r}; its name must end in {', '.join(_PICTURES)}"
-        )
-    if not picture.parent.is_dir():
-        raise InputError(f"picture is {str(picture)!r}; the folder {picture.parent} must exist")
+    from vision_jax.export.write import check_out
+
+    check_out(picture, _PICTURES, "picture")
     if any(image.exists() and picture.exists() and picture.samefile(image) for image in images):
         raise InputError(f"picture is {str(picture)!r}, which is looked up; name another file")
 

@@ -50,12 +50,13 @@ def write_export(run: Run, path: str | Path, *, index: CosineIndex | None = None
         WRITERS[Path(path).suffix.lower()](temporary, run, index)
 
 
-def check_out(path: str | Path, suffixes: Any) -> None:
+def check_out(path: str | Path, suffixes: Any, name: str = "out") -> None:
     """Refuse a file that cannot be written, before work begins.
 
     Args:
         path: the file.
         suffixes: how its name may end.
+        name: what messages call it.
 
     Raises:
         InputError: its name ends otherwise, its folder is missing or read-only, it is a folder
@@ -64,17 +65,19 @@ def check_out(path: str | Path, suffixes: Any) -> None:
     path = Path(path)
     suffix, listed = path.suffix.lower(), ", ".join(suffixes)
     if suffix not in suffixes:
-        raise InputError(f"out is {str(path)!r}; its name must end in {listed}")
+        raise InputError(f"{name} is {str(path)!r}; its name must end in {listed}")
     if path.is_dir():
-        raise InputError(f"out is {str(path)!r}, a folder; the name of a file to write is needed")
+        raise InputError(
+            f"{name} is {str(path)!r}, a folder; the name of a file to write is needed"
+        )
     if not path.parent.is_dir():
-        raise InputError(f"out is {str(path)!r}; the folder {path.parent} must exist")
+        raise InputError(f"{name} is {str(path)!r}; the folder {path.parent} must exist")
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"out is {str(path)!r}; the folder {path.parent} is read-only")
+        raise InputError(f"{name} is {str(path)!r}; the folder {path.parent} is read-only")
     package = _PACKAGES.get(suffix)
     if package and importlib.util.find_spec(package) is None:
         raise InputError(
-            f"out is {str(path)!r}, which the package {package} writes; "
+            f"{name} is {str(path)!r}, which the package {package} writes; "
             f"pip install 'vision_jax[{package}]'"
         )
 
