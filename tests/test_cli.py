@@ -202,12 +202,17 @@ def test_compiled_programs_are_kept_unless_told_not_to(flag, tmp_path):
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
     environment["XDG_CACHE_HOME"] = str(tmp_path)
+    folder = tmp_path / "vision_jax" / "xla"
+    folder.mkdir(parents=True)
+    (folder / "whole-cache").write_bytes(b"program")
+    (folder / "cut-off-cache").touch()
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    expected = "None" if flag else str(tmp_path / "vision_jax" / "xla")
-    assert done.stdout.strip() == expected
+    assert done.stdout.strip() == ("None" if flag else str(folder))
+    assert (folder / "whole-cache").exists()
+    assert (folder / "cut-off-cache").exists() == bool(flag)
 
 
 @pytest.mark.slow

@@ -177,16 +177,18 @@ def _use_compilation_cache() -> None:
 
 
 def _bound(folder: Path) -> None:
-    """Remove the programs that were read longest ago from a cache that has grown too large."""
+    """Remove what was cut off in writing from a cache and, if it has grown too large, the oldest.
+
+    JAX would try to read an empty program in every process, and never write it again.
+    """
     with suppress(OSError):  # such as no cache yet, or a file that another process has removed
         found = [(entry, entry.stat()) for entry in os.scandir(folder)]
         found.sort(key=lambda each: max(each[1].st_atime, each[1].st_mtime))
         excess = sum(about.st_size for _, about in found) - _CACHE_BYTES
         for entry, about in found:
-            if excess <= 0:
-                break
-            Path(entry).unlink(missing_ok=True)
-            excess -= about.st_size
+            if excess > 0 or not about.st_size:
+                Path(entry).unlink(missing_ok=True)
+                excess -= about.st_size
 
 
 @contextmanager
