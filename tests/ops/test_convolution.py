@@ -67,10 +67,11 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("heavy", [False, True])
 @pytest.mark.parametrize("large", slow_but([False], [False, True]))
 @pytest.mark.parametrize("older", slow_but([False], [False, True]))
 @pytest.mark.parametrize("case", slow_but(CASES[::3], CASES), ids=str)
-def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, monkeypatch):
+def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, heavy, monkeypatch):
     size, channels, features, window, strides, padding = case
     # Blocks of two of the images, so that one is left over.
     monkeypatch.setattr(blocks, "block_length", lambda length, limit: min(2, length))
@@ -78,6 +79,9 @@ def test_cpu_forms_equal_native_ones(assert_close, normal, case, older, large, m
     if large:  # than a block, which then is two rows of an image
         row = 4 * channels * window[0] * window[1] * (size[1] - window[1] + 1)
         monkeypatch.setattr(im2col, "BLOCK", 2 * row)
+    if heavy:  # kernels, all of them
+        monkeypatch.setattr(rules, "_HEAVY", 1)
+        monkeypatch.setattr(rules, "_HEAVY_GRAD", 1)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(size, window, strides, padding)
     padding = tuple((int(a), int(b)) for a, b in padding)

@@ -48,21 +48,28 @@ def sum_blocks(
 
 
 def map_rows(
-    block: Callable[[jax.Array], jax.Array], x: jax.Array, *, height: int, overlap: int, limit: int
+    block: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    *,
+    height: int,
+    window: int,
+    stride: int,
+    limit: int,
 ) -> jax.Array:
     """Apply `block` to at most `limit` of each image's `height` result rows at a time.
 
-    A block of n rows sees n + overlap rows of one image. The last blocks move up to fit the
-    image and compute some rows twice.
+    A row of results sees `window` rows of an image, the next one those `stride` further down. The
+    last blocks move up to fit the image and compute some rows twice.
     """
     tiles = -(-height // max(1, limit))
     rows = -(-height // tiles)
-    seen = (1, rows + overlap, *x.shape[2:])
+    seen = (1, (rows - 1) * stride + window, *x.shape[2:])
     result = jax.eval_shape(block, jax.ShapeDtypeStruct(seen, x.dtype))
 
     def tile(index: jax.Array, results: jax.Array) -> jax.Array:
-        start = (index // tiles, jnp.minimum(index % tiles * rows, height - rows), 0, 0)
-        return lax.dynamic_update_slice(results, block(lax.dynamic_slice(x, start, seen)), start)
+        image, row = index // tiles, jnp.minimum(index % tiles * rows, height - rows)
+        part = block(lax.dynamic_slice(x, (image, row * stride, 0, 0), seen))
+        return lax.dynamic_update_slice(results, part, (image, row, 0, 0))
 
     empty = jnp.zeros((x.shape[0], height, *result.shape[2:]), result.dtype)
     return lax.fori_loop(0, x.shape[0] * tiles, tile, empty)

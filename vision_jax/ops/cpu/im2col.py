@@ -14,8 +14,9 @@ from vision_jax.ops.cpu import xla
 from vision_jax.ops.cpu.blocks import map_blocks, map_rows, sum_blocks
 from vision_jax.ops.cpu.xla import Padding, Pair, pad
 
-# Bytes of a block's patch matrix, and of a block's images and gradients for a kernel's gradient.
-# Measured optima lie between 1 and 4 MB, on both sides of the second-level cache.
+# Bytes of a block's patch matrix (of no less than its kernel, which each block reads), and of a
+# block's images and gradients for a kernel's gradient. Measured optima lie between 1 and 4 MB, on
+# both sides of the second-level cache.
 BLOCK = 4 << 20
 KERNEL_GRAD_BLOCK = 2 << 20
 
@@ -45,9 +46,9 @@ def views(
     ]
 
 
-def _patches(x: jax.Array, window: Sequence[int]) -> jax.Array:
+def _patches(x: jax.Array, window: Sequence[int], strides: Pair) -> jax.Array:
     """Return the kernel's view from each output: (batch, height, width, window * channels)."""
-    return jnp.concatenate(views(x, window, (1, 1), _NONE), axis=3)
+    return jnp.concatenate(views(x, window, strides, _NONE), axis=3)
 
 
 def turned(
@@ -144,20 +145,39 @@ def kernel_grad_one_feature(x: jax.Array, g: jax.Array, padding: Padding, size: 
     return jnp.flip(grad, (0, 1)).swapaxes(2, 3)
 
 
-def forward_im2col(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """Multiply the patch matrix by the kernel (stride 1)."""
+def forward_im2col(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+    """Multiply the patch matrix by the kernel."""
     window = kernel.shape[:2]
     weights = kernel.reshape(-1, kernel.shape[3])
     x = pad(x, ((0, 0), *padding, (0, 0)))
 
     def block(x: jax.Array) -> jax.Array:
-        return _patches(x, window) @ weights
+        return _patches(x, window, strides) @ weights
 
-    bytes_each, height = _patch_bytes(x, window)
-    if bytes_each <= BLOCK:
-        return map_blocks(block, x, bytes_each, BLOCK)
-    limit = BLOCK * height // bytes_each
-    return map_rows(block, x, height=height, overlap=window[0] - 1, limit=limit)
+    height, width = (
+        (n - k) // s + 1 for n, k, s in zip(x.shape[1:3], window, strides, strict=True)
+    )
+    row, budget = 4 * width * len(weights), _budget(weights.size)
+    if row * height <= budget:
+        return map_blocks(block, x, row * height, budget)
+    limit = budget // row
+    return map_rows(block, x, height=height, window=window[0], stride=strides[0], limit=limit)
+
+
+def kernel_grad_im2col(
+    x: jax.Array, g: jax.Array, strides: Pair, padding: Padding, size: Pair
+) -> jax.Array:
+    """Multiply the patch matrix, transposed, by the output gradient."""
+    x = pad(x, ((0, 0), *padding, (0, 0)))
+
+    def block(x: jax.Array, g: jax.Array) -> jax.Array:
+        patches = _patches(x, size, strides)
+        return patches.reshape(-1, patches.shape[3]).T @ g.reshape(-1, g.shape[3])
+
+    length, features = size[0] * size[1] * x.shape[3], g.shape[3]
+    budget = _budget(length * features)  # every block adds to the sum
+    grad = sum_blocks(block, x, g, 4 * g.shape[1] * g.shape[2] * length, budget)
+    return grad.reshape(*size, -1, features)
 
 
 def input_grad_col2im(
@@ -170,7 +190,8 @@ def input_grad_col2im(
     def block(g: jax.Array) -> jax.Array:
         return _add_views(g @ weights, window, strides, padding, size)
 
-    return map_blocks(block, g, 4 * g.shape[1] * g.shape[2] * weights.shape[1], BLOCK)
+    bytes_each = 4 * g.shape[1] * g.shape[2] * weights.shape[1]
+    return map_blocks(block, g, bytes_each, _budget(weights.size))
 
 
 def _add_views(
@@ -212,7 +233,6 @@ def _add_views(
     return grad[:, top : top + size[0], left : left + size[1]]
 
 
-def _patch_bytes(x: jax.Array, window: Sequence[int]) -> tuple[int, int]:
-    """Return the bytes of one padded image's patch matrix, and the height of the result."""
-    height, width = (n - k + 1 for n, k in zip(x.shape[1:3], window, strict=True))
-    return 4 * x.shape[3] * window[0] * window[1] * height * width, height
+def _budget(weights: int) -> int:
+    """Return the bytes of a block's patch matrix beside a kernel of so many weights."""
+    return max(BLOCK, 4 * weights)

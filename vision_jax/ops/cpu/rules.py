@@ -11,6 +11,7 @@ loop XLA does not rearrange them. Depthwise convolutions are sums of shifted ima
 dense convolutions of every d-th pixel, and grouped ones a convolution for each group.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,11 @@ from vision_jax.ops.cpu.xla import Padding, Pair, pad
 _SMALL = 64
 _LEFT = 0.65
 
+# Bytes of a transformed kernel that caches hold. How many multiplications one takes as long as that
+# transforms a larger kernel, since memory bounds it.
+_CACHED = 16 << 20
+_BY_MEMORY = 6
+
 # Channels below which older XLA runs a convolution slower than a patch matrix's product.
 _FEW = 4
 
@@ -50,6 +56,11 @@ _MANY = 32
 
 # Weights of a 3x3 kernel's place for each pixel of all images, up to which its transform pays.
 _TRANSFORMED = 128
+
+# Weights from which a kernel multiplies a patch matrix faster than XLA convolves with it: newer XLA
+# runs at a fourth of the product's rate with two million of them. And from which its gradient does.
+_HEAVY = 1 << 18
+_HEAVY_GRAD = 1 << 15
 
 # How many pixels its tiles may cover for each pixel of the result.
 _COVER = 1.5
@@ -153,6 +164,8 @@ def _forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding
         return winograd.forward(x, kernel, padding)
     if _is_small(x.shape[:3], kernel.shape, strides, padding):
         return small_images.forward(x, kernel, strides=strides, padding=padding)
+    if kernel.size >= _HEAVY:
+        return im2col.forward_im2col(x, kernel, strides, padding)
     if strides == (2, 2) and channels < _FEW and max(kernel.shape[:2]) <= _STEM:
         packed = space_to_depth.packed_padding(x.shape[1:3], kernel.shape[:2], strides, padding)
         weights = space_to_depth.pack_kernel(kernel, strides, padding)
@@ -160,7 +173,7 @@ def _forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding
     if strides != (1, 1) or not xla.OLDER:
         return xla.forward(x, kernel, strides=strides, padding=padding)
     if channels < _FEW:
-        return im2col.forward_im2col(x, kernel, padding)
+        return im2col.forward_im2col(x, kernel, strides, padding)
     return _forward_padded(x, kernel, padding)
 
 
@@ -176,7 +189,7 @@ def _input_grad(
         return winograd.forward(g, turned, edges)
     if _is_small((len(g), *size), kernel.shape, strides, padding):
         return small_images.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    if strides != (1, 1):
+    if strides != (1, 1) or kernel.size >= _HEAVY:
         return im2col.input_grad_col2im(g, kernel, strides, padding, size)
     if features == 1:
         return im2col.forward_one_channel(g, turned, strides, edges)
@@ -202,6 +215,8 @@ def _kernel_grad(
         return winograd.kernel_grad(x, g, padding)
     if _is_small(x.shape[:3], kernel, strides, padding):
         return small_images.kernel_grad(x, g, strides=strides, padding=padding, size=size)
+    if math.prod(kernel) >= _HEAVY_GRAD:
+        return im2col.kernel_grad_im2col(x, g, strides, padding, size)
     return im2col.kernel_grad(x, g, strides, padding, size)
 
 
@@ -229,6 +244,8 @@ def _is_winograd(x: jax.Array, kernel: Sequence[int], strides: Pair, padding: Pa
     if kernel[2] * kernel[3] > _TRANSFORMED * len(x) * height * width:
         return False
     rows, columns = winograd.tiles(height, width)
+    if rows * columns == 1 and _is_small(x.shape[:3], kernel, strides, padding):
+        return False
     return rows * columns * winograd.TILE**2 <= _COVER * height * width
 
 
@@ -247,6 +264,8 @@ def _is_small(
     each = pixels * packed + packed * features + results * features
     once = window[0] * window[1] * packed * features
     direct = results * rows * columns * channels * features
+    if 4 * coordinates * packed * features > _CACHED:
+        once *= _BY_MEMORY
     return 0 < coordinates * (batch * each + once) <= _LEFT * batch * direct
 
 
