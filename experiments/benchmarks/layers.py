@@ -78,6 +78,8 @@ NETWORKS: dict[str, list[Layer]] = {
         Layer(8, 224, 3, 64, 7, 2),
         Layer(8, 56, 64, 64, 1),
         Layer(8, 56, 128, 128, 3, 2),
+        Layer(8, 14, 512, 512, 3, 2),
+        Layer(8, 7, 512, 512),
     ],
     "lite224": [
         Layer(16, 112, 32, 32, depthwise=True),
