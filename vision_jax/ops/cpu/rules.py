@@ -58,9 +58,11 @@ _MANY = 32
 _TRANSFORMED = 128
 
 # Weights from which a kernel multiplies a patch matrix faster than XLA convolves with it: newer XLA
-# runs at a fourth of the product's rate with two million of them. And from which its gradient does.
+# runs at a fourth of the product's rate with two million of them. From which its gradient does. And
+# bytes of the patch matrix of the largest image for which both were measured.
 _HEAVY = 1 << 18
 _HEAVY_GRAD = 1 << 15
+_PATCHES = 16 << 20
 
 # How many pixels its tiles may cover for each pixel of the result.
 _COVER = 1.5
@@ -164,7 +166,11 @@ def _forward(x: jax.Array, kernel: jax.Array, *, strides: Pair, padding: Padding
         return winograd.forward(x, kernel, padding)
     if _is_small(x.shape[:3], kernel.shape, strides, padding):
         return small_images.forward(x, kernel, strides=strides, padding=padding)
-    if kernel.size >= _HEAVY:
+    outputs = [
+        (n + sum(edges) - k) // s + 1
+        for n, edges, k, s in zip(x.shape[1:3], padding, kernel.shape[:2], strides, strict=True)
+    ]
+    if _is_heavy(kernel.shape, outputs, _HEAVY):
         return im2col.forward_im2col(x, kernel, strides, padding)
     if strides == (2, 2) and channels < _FEW and max(kernel.shape[:2]) <= _STEM:
         packed = space_to_depth.packed_padding(x.shape[1:3], kernel.shape[:2], strides, padding)
@@ -189,7 +195,7 @@ def _input_grad(
         return winograd.forward(g, turned, edges)
     if _is_small((len(g), *size), kernel.shape, strides, padding):
         return small_images.input_grad(g, kernel, strides=strides, padding=padding, size=size)
-    if strides != (1, 1) or kernel.size >= _HEAVY:
+    if strides != (1, 1) or _is_heavy(kernel.shape, g.shape[1:3], _HEAVY):
         return im2col.input_grad_col2im(g, kernel, strides, padding, size)
     if features == 1:
         return im2col.forward_one_channel(g, turned, strides, edges)
@@ -215,7 +221,7 @@ def _kernel_grad(
         return winograd.kernel_grad(x, g, padding)
     if _is_small(x.shape[:3], kernel, strides, padding):
         return small_images.kernel_grad(x, g, strides=strides, padding=padding, size=size)
-    if math.prod(kernel) >= _HEAVY_GRAD:
+    if _is_heavy(kernel, g.shape[1:3], _HEAVY_GRAD):
         return im2col.kernel_grad_im2col(x, g, strides, padding, size)
     return im2col.kernel_grad(x, g, strides, padding, size)
 
@@ -267,6 +273,12 @@ def _is_small(
     if 4 * coordinates * packed * features > _CACHED:
         once *= _BY_MEMORY
     return 0 < coordinates * (batch * each + once) <= _LEFT * batch * direct
+
+
+def _is_heavy(kernel: Sequence[int], outputs: Sequence[int], least: int) -> bool:
+    """Tell whether a kernel of this shape multiplies the patch matrix of an image's outputs."""
+    patches = 4 * math.prod(outputs) * math.prod(kernel[:3])
+    return math.prod(kernel) >= least and patches <= _PATCHES
 
 
 def _is_depthwise(x: jax.Array, kernel: Sequence[int], groups: int) -> bool:
