@@ -23,9 +23,11 @@ TILE = 4
 WINDOW = 3
 SEEN = TILE + WINDOW - 1
 
-# Bytes of a block's coordinates, of both images and results. They leave the second-level cache,
-# but smaller products cost more than that.
-BLOCK = 8 << 20
+# Bytes of a block's coordinates, of both images and results: as many times those of the transformed
+# kernel, which every block reads, within limits. They leave the second-level cache, but smaller
+# products cost more than that.
+LEAST_BLOCK, BLOCK = 2 << 20, 8 << 20
+KERNELS = 4
 KERNEL_GRAD_BLOCK = 16 << 20
 
 # Transforms of pixels, of a kernel, and back to a tile, along one axis, at Lavin and Gray's points.
@@ -43,7 +45,8 @@ def forward(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
         products = products.reshape(SEEN, SEEN, x.shape[0], *tiles(height, width), features)
         return _joined(_mix_both(_TO_TILE, products))[:, :height, :width]
 
-    return map_blocks(block, x, _bytes(height, width, *kernel.shape[2:]), BLOCK)
+    budget = min(max(LEAST_BLOCK, KERNELS * 4 * weights.size), BLOCK)
+    return map_blocks(block, x, _bytes(height, width, *kernel.shape[2:]), budget)
 
 
 def kernel_grad(x: jax.Array, g: jax.Array, padding: Padding) -> jax.Array:
