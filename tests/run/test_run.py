@@ -15,6 +15,7 @@ from vision_jax.data import findings
 from vision_jax.data.loader import read_all, to_float
 from vision_jax.data.sources import ArraySource
 from vision_jax.errors import DataWarning, InputError
+from vision_jax.models.map_size import map_bytes
 from vision_jax.parallel import devices
 from vision_jax.run.data import resolved
 from vision_jax.run.inputs import read_encoded
@@ -255,8 +256,8 @@ def test_any_number_of_images_is_answered_alike_and_compiles_no_more(workdir, di
 
 def test_embeddings_computed_in_parts_at_once_equal_the_whole(workdir, digits, monkeypatch):
     run, images = load_run(workdir), digits[0][:150]
-    monkeypatch.setattr(devices, "_CACHED_PIXELS", 8 * 8 * 8)
-    assert run._rows._sizes[0] == 8 * run.parallel.count
+    monkeypatch.setattr(devices, "_CACHED", 8 * map_bytes(run.task.apply, run.state, (8, 8, 1)))
+    assert run.row_sizes == (8 * run.parallel.count, 2 * run.parallel.count, run.parallel.count)
     whole = run.task.embed(run.state, to_float(jnp.asarray(images)))
     for source in (images, ArraySource.from_arrays(images)):
         np.testing.assert_allclose(run.embed(source), whole, rtol=1e-5, atol=1e-6)

@@ -51,7 +51,7 @@ def follow(
     beside = [wanted] if baselines is None else [wanted, baselines]
     devices = run.parallel.count
     # A part of the evaluations for each device.
-    count = run.parallel.row_sizes(height * width)[0] // devices
+    count = run.row_sizes[0] // devices
     starts = range(0, plan.evaluations, count)
     compute = run.compiled(("plan", *name, target.name), _of_part(run, target, plan, count))
 

@@ -27,6 +27,9 @@ from vision_jax.search import CosineIndex
 from vision_jax.search.index_file import Content
 from vision_jax.training.steps import DataParallel
 
+# Channels at the images' own size of what is taken for an export's largest map.
+_CHANNELS = 64
+
 Images = Any
 """Image files, or what `data.arrays.as_pixels` takes: (N, H, W, C) pixels in [0, 255] or [0, 1]."""
 
@@ -208,12 +211,13 @@ class Export:
     def _map(self, images: Images, output: str, views: int) -> np.ndarray:
         pixels = self._pixels(images)
         height, width, _ = self.image_shape
+        map_bytes = 4 * _CHANNELS * height * width
 
         def compute(_: Any, rows: tuple[np.ndarray]) -> np.ndarray:
             made: np.ndarray = np.asarray(self._call(rows[0])[output])
             return made
 
-        mapped, sizes = averaged(compute, views), DataParallel.over(1).row_sizes(height * width)
+        mapped, sizes = averaged(compute, views), DataParallel.over(1).row_sizes(lambda: map_bytes)
         parts = [
             mapped(None, (_as_floats(part),))[:count] for part, count in row_chunks(pixels, sizes)
         ]

@@ -54,9 +54,7 @@ def share_of(run: Run, source: Source, process: tuple[int, int]) -> range:
             "all processes must see the same files"
         )
     index, count = process
-    height, width, _ = source.image_shape
-    batch = run.parallel.row_sizes(height * width)[0]
-    ends = cuts(len(source), source.file_ends(), count, batch)
+    ends = cuts(len(source), source.file_ends(), count, run.row_sizes[0])
     # All take those of process 0: batches may differ where machines do.
     ends = gathered(np.array(ends, np.int64))[0].tolist()
     return range(ends[index], ends[index + 1])

@@ -23,9 +23,9 @@ from vision_jax.parallel.threads import core_count
 AXIS = "batch"
 """The axis that a batch is spread over: what a function on each device reduces or gathers along."""
 
-# Images of an inference, and pixels of one on a CPU.
+# Images of an inference, and bytes of its largest map on a CPU.
 _IMAGES = (256, 32, 1)
-_CACHED_PIXELS = 1 << 15
+_CACHED = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,28 +69,31 @@ class Devices:
     def lanes(self) -> int:
         """Inferences to have under way at a time.
 
-        On a CPU one per core: what runs on one core in one of them then overlaps with another.
-        Elsewhere two, so that transfers overlap with computing.
+        On a CPU one per core, since what runs on one core in one of them overlaps with another, and
+        one that begins as soon as one of those ends. Elsewhere two, so that transfers overlap with
+        computing.
         """
-        return core_count() if self._is_cpu else 2
+        return core_count() + 1 if self._is_cpu else 2
 
-    def row_sizes(self, pixels: int) -> tuple[int, ...]:
+    def row_sizes(self, map_bytes: Callable[[], int]) -> tuple[int, ...]:
         """Choose how many images an inference takes, largest first.
 
         On a CPU as few as let their maps stay in its caches, and below the size from which the C
-        library returns memory after each use.
+        library returns memory after each use; but two of any size.
 
         Args:
-            pixels: of an image.
+            map_bytes: gives the bytes of one image's largest map; called on a CPU alone.
 
         Returns:
             Numbers of images, each a multiple of the devices.
         """
         sizes: tuple[int, ...] = _IMAGES
         if self._is_cpu:
-            cached = max(_CACHED_PIXELS // max(pixels, 1), 2)
-            sizes = (min((1 << cached.bit_length() - 1) * self.count, _IMAGES[0]), 1)
-        return tuple(-(-size // self.count) * self.count for size in sizes)
+            cached = max(_CACHED // map_bytes(), 2)
+            largest = min((1 << cached.bit_length() - 1) * self.count, _IMAGES[0])
+            sizes = (largest, max(largest // 4, 1), 1)
+        multiples = (-(-size // self.count) * self.count for size in sizes)
+        return tuple(sorted(set(multiples), reverse=True))
 
     @property
     def _is_cpu(self) -> bool:

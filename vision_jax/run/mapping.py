@@ -29,15 +29,13 @@ class RowMap:
     Args:
         state: the state, on every device.
         parallel: the devices.
-        image_shape: (height, width, channels), which decide how many rows are computed at a time.
+        sizes: gives how many rows are computed at a time, largest first; each is compiled once.
     """
 
     def __init__(
-        self, state: Any, parallel: DataParallel, image_shape: tuple[int, int, int]
+        self, state: Any, parallel: DataParallel, sizes: Callable[[], tuple[int, ...]]
     ) -> None:
-        height, width, _ = image_shape
-        self._state, self._parallel = state, parallel
-        self._sizes = parallel.row_sizes(height * width)  # largest first; each is compiled once
+        self._state, self._parallel, self._sizes = state, parallel, sizes
         self._mapped: dict[Hashable, Any] = {}  # pmap compiles anew for every new function
 
     def parts(
@@ -73,7 +71,9 @@ class RowMap:
             part, count = chunk
             return mapped(state, part)[:count], count
 
-        chunks = _with_extras(row_chunks(rows, self._sizes), extras)
+        # The sizes take a while to find, and one row needs no other.
+        sizes = (self._parallel.count,) if len(rows) == 1 else self._sizes()
+        chunks = _with_extras(row_chunks(rows, sizes), extras)
         lanes = self._parallel.lanes
         return map_parts(compute, chunks, len(rows), lanes=lanes, verb=verb, shown=shown)
 

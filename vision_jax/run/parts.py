@@ -140,7 +140,7 @@ class _Network:
         # The run's copy lies on every device, where each would compute the same.
         self._state = jax.tree.map(lambda leaf: leaf.addressable_data(0), run.state)
         self._shape, self._workdir = run.info.image_shape, str(run.workdir)
-        self._sizes = run.parallel.row_sizes(self._shape[0] * self._shape[1])
+        self._sizes = run.row_sizes
         self._apply = run.task.apply
         self._endpoints = jax.jit(self._map_and_embedding)
         self._removal: Callable[[Any, Array], _Removed] | None = None

@@ -26,6 +26,7 @@ from vision_jax.data.resize import Resize, Size
 from vision_jax.data.sources import BadFiles, Source
 from vision_jax.data.splits import Splits
 from vision_jax.errors import InputError
+from vision_jax.models.map_size import map_bytes
 from vision_jax.run.build import build_task
 from vision_jax.run.calibration import Calibration, read_calibration
 from vision_jax.run.classes import ClassMatch, match_classes
@@ -543,5 +544,12 @@ class Run:
         return images
 
     @cached_property
+    def row_sizes(self) -> tuple[int, ...]:
+        """How many images an inference takes, largest first; see `Devices.row_sizes`."""
+        return self.parallel.row_sizes(
+            lambda: map_bytes(self.task.apply, self.state, self.info.image_shape)
+        )
+
+    @cached_property
     def _rows(self) -> RowMap:
-        return RowMap(self.state, self.parallel, self.info.image_shape)
+        return RowMap(self.state, self.parallel, lambda: self.row_sizes)

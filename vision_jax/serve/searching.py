@@ -107,7 +107,7 @@ class Searcher:
         """Compile what requests of the usual sizes take."""
         if gallery.encoder is not None:
             run, views, *_ = gallery.encoder
-            for count in (1, _EMBEDDED):
+            for count in {min(size, _EMBEDDED) for size in run.row_sizes}:
                 run.embed(np.zeros((count, *run.info.image_shape), np.uint8), views=views)
         vectors = np.resize(gallery.index.vectors(gallery.ids[:1]), (_SEARCHED, gallery.index.dim))
         for size in SIZES[:2]:
