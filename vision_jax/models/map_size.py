@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-# Images of a trace: an array of as many rows, or a multiple, is of the images and no weight.
-_IMAGES = 11
+# Images of a trace: an array of as many rows, or a multiple, is of images and not a weight.
+_IMAGES = 1009
 
 
 def map_bytes(
