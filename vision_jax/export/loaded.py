@@ -27,7 +27,7 @@ from vision_jax.search import CosineIndex
 from vision_jax.search.index_file import Content
 from vision_jax.training.steps import DataParallel
 
-# Channels at the images' own size of what is taken for an export's largest map.
+# An export cannot be traced; its largest map is taken to have the images' size and these channels.
 _CHANNELS = 64
 
 Images = Any

@@ -38,7 +38,7 @@ def share_of(run: Run, source: Source, process: tuple[int, int]) -> range:
     company, which makes its vector the same bit for bit.
 
     Args:
-        run: its devices decide how large these batches are.
+        run: its network and devices decide how large these batches are.
         source: the images.
         process: (index, count).
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-# Images of a trace: an array of as many rows, or a multiple, is of images and not a weight.
+# Images in a trace. Weights hardly ever have a multiple of so many rows: what does comes of images.
 _IMAGES = 1009
 
 
@@ -21,7 +21,7 @@ def map_bytes(
         image_shape: (height, width, channels).
 
     Returns:
-        Those of the images, float32, or of a larger array that is made of them.
+        Bytes of the image itself as float32, or of a larger array computed from it.
     """
     images = jax.ShapeDtypeStruct((_IMAGES, *image_shape), np.float32)
     traced = jax.make_jaxpr(apply)(state, images)
@@ -29,7 +29,7 @@ def map_bytes(
 
 
 def _made(traced: Any) -> Iterator[int]:
-    """Yield the bytes for each image of every array that a trace, or one within it, makes."""
+    """Yield the bytes per image of every array that a trace, or one nested in it, makes."""
     for equation in traced.eqns:
         for variable in equation.outvars:
             shape = getattr(variable.aval, "shape", ())

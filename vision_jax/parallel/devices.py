@@ -69,17 +69,17 @@ class Devices:
     def lanes(self) -> int:
         """Inferences to have under way at a time.
 
-        On a CPU one per core, since what runs on one core in one of them overlaps with another, and
-        one that begins as soon as one of those ends. Elsewhere two, so that transfers overlap with
-        computing.
+        On a CPU one more than there are cores: what runs on one core in one of them overlaps with
+        another, and the next begins as soon as one ends. Elsewhere two, so that transfers overlap
+        with computing.
         """
         return core_count() + 1 if self._is_cpu else 2
 
     def row_sizes(self, map_bytes: Callable[[], int]) -> tuple[int, ...]:
         """Choose how many images an inference takes, largest first.
 
-        On a CPU as few as let their maps stay in its caches, and below the size from which the C
-        library returns memory after each use; but two of any size.
+        On a CPU few enough for their maps to stay in its caches, and below the size from which the
+        C library returns memory after each use; but at least two.
 
         Args:
             map_bytes: gives the bytes of one image's largest map; called on a CPU alone.

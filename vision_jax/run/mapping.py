@@ -71,7 +71,7 @@ class RowMap:
             part, count = chunk
             return mapped(state, part)[:count], count
 
-        # The sizes take a while to find, and one row needs no other.
+        # Finding the sizes traces the network, and one row needs only the smallest.
         sizes = (self._parallel.count,) if len(rows) == 1 else self._sizes()
         chunks = _with_extras(row_chunks(rows, sizes), extras)
         lanes = self._parallel.lanes

@@ -23,8 +23,8 @@ TILE = 4
 WINDOW = 3
 SEEN = TILE + WINDOW - 1
 
-# Bytes of a block's coordinates, of both images and results: as many times those of the transformed
-# kernel, which every block reads, within limits. They leave the second-level cache, but smaller
+# Bytes of a block's coordinates, of both images and results: KERNELS times those of the transformed
+# kernel, which every block reads, within two limits. They leave the second-level cache, but smaller
 # products cost more than that.
 LEAST_BLOCK, BLOCK = 2 << 20, 8 << 20
 KERNELS = 4
